@@ -1,0 +1,38 @@
+# make demo: the whole job on an embedded corpus.  make test: the tests.  Both make .venv when it is not there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# No run of ours asks the Hub for anything; `python run_ser.py` on your own machine does, for the backbone.
+export HF_HUB_OFFLINE = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: venv demo test test-fast test-browser lint clean
+venv: $(VENV)/.installed
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[demo,lora,onnx,serve,tensorboard,dev]'
+	touch $@
+
+demo: venv
+	rm -rf runs/demo
+	$(BIN)/accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no run_ser.py configs/demo.yaml
+	cd /tmp && $(CURDIR)/$(BIN)/ser predict $(CURDIR)/runs/demo/examples --model $(CURDIR)/runs/demo
+
+test: venv
+	$(BIN)/python -m pytest -m "not browser"
+
+test-fast: venv
+	$(BIN)/python -m pytest -m "not browser and not slow"
+
+test-browser: venv
+	$(BIN)/python -m pytest -m browser
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf runs .pytest_cache .ruff_cache
