@@ -8,14 +8,7 @@ from typing import Any
 ALL_CLIPS = "all"
 TRAIN, DEV, TEST = "train", "dev", "test"
 SPLITS = (TRAIN, DEV, TEST)
-_SPLIT_WORDS = {
-    "training": TRAIN,
-    "val": DEV,
-    "valid": DEV,
-    "validation": DEV,
-    "development": DEV,
-    "testing": TEST,
-}
+_DEV_WORDS = {"val", "valid", "validation", "development"}
 
 
 @dataclass(frozen=True)
@@ -54,13 +47,10 @@ def clips_of(columns: Mapping[str, list] | Any) -> list[Clip]:
         raise ValueError(f"A split needs the column 'id'; the corpus has the columns {', '.join(names)}.")
     ids = [str(value) for value in columns["id"]]
     if len(set(ids)) < len(ids):
-        twice = sorted({i for i in ids if ids.count(i) > 1})[:5]
-        raise ValueError(
-            f"Column 'id': {len(ids) - len(set(ids))} ids occur twice, such as {', '.join(twice)}."
-        )
-    read = {
-        name: list(columns[name]) for name in ("speaker", "gender", "split", "recording") if name in names
-    }
+        twice = sorted(i for i, count in Counter(ids).items() if count > 1)
+        raise ValueError(f"Column 'id': {len(twice)} ids occur more than once: {listed(twice, 5)}.")
+    optional = ("speaker", "gender", "split", "recording")
+    read = {name: list(columns[name]) for name in optional if name in names}
     if "emotion" in names:
         read["emotion"] = _label_names(columns)
     read = {name: [_text(value) for value in values] for name, values in read.items()}

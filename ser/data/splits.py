@@ -55,7 +55,7 @@ def make_split(
     the name "random_kfold", which [`check_split`] lets pass only with `accept_speaker_leakage`.
 
     Args:
-        columns: A `datasets.Dataset` or a dict of lists: `id`, `speaker`, `gender`, `emotion`; see `clips_of`.
+        columns: A `datasets.Dataset` or a dict of lists: `id`, `speaker`, `gender`, `emotion` (see `clips_of`).
         protocol: One of "speaker_kfold", "leave_one_speaker_out", "random_kfold", "random_holdout", "given".
         fold: The fold that is test, from 0; the next one is dev.
         num_folds: Number of folds of the two k-fold protocols, 3 or more.
@@ -120,8 +120,8 @@ def _speakers(clips: Sequence[Clip]) -> list[str]:
     nameless = [clip.id for clip in clips if clip.speaker is None]
     if nameless:
         raise ValueError(
-            f"Column 'speaker': {len(nameless)} of {len(clips)} clips name no speaker ({listed(nameless, 3)}), "
-            "so they cannot be split by speakers. Add the speakers, or use --protocol random_kfold with "
+            f"Column 'speaker': {len(nameless)} of {len(clips)} clips name no speaker ({listed(nameless, 3)}); "
+            "they cannot be split by speakers. Add the speakers, or use --protocol random_kfold with "
             f"{ACCEPT}."
         )
     return sorted({clip.speaker for clip in clips})
@@ -154,7 +154,7 @@ def _folds(clips: Sequence[Clip], num_folds: int, seed: int, by_speaker: bool) -
 
 
 def _with_dev(parts: dict[str, list[Clip]], seed: int, by_speaker: bool = True) -> dict[str, list[str]]:
-    """Ids of the parts; where there is no dev, a tenth of train becomes dev, by speakers where that can be."""
+    """Ids of the parts; where there is no dev, a tenth of train becomes dev, by speakers if possible."""
     missing = [name for name in (TRAIN, TEST) if not parts[name]]
     if missing:
         raise ValueError(f"--protocol given: no clip is in {' or '.join(missing)}; check the column 'split'.")
@@ -190,7 +190,7 @@ def _check_classes(split: Split, clips: Sequence[Clip], classes: Sequence[str]) 
     absent = [label for label in classes if not train[label]]
     if absent:
         raise ValueError(
-            f"Fold {split.fold} of {split.protocol}: no clip of {', '.join(absent)} is in train, so that no model can "
+            f"Fold {split.fold} of {split.protocol}: no clip of {', '.join(absent)} is in train, so no model can "
             "learn it. Drop the class with --label_map '{\"" + absent[0] + "\": null}', or use other folds."
         )
 
@@ -233,8 +233,8 @@ def _refuse_leakage(split: Split, clips: Sequence[Clip]) -> None:
         return
     raise ValueError(
         f"Protocol {split.protocol}: {what}. A model recognises such voices again, and its score says little "
-        f"about new ones. Use --protocol speaker_kfold, or accept it with {ACCEPT}; results and card then say "
-        "speaker-dependent."
+        f"about new ones. Use --protocol speaker_kfold, or accept it with {ACCEPT}; results and card then "
+        "say speaker-dependent."
     )
 
 
@@ -272,7 +272,7 @@ def load_split(path: str | Path) -> Split:
     split = replace(split, **{name: tuple(getattr(split, name)) for name in SPLITS})
     if split_hash(split) != split.sha256:
         raise ValueError(
-            f"{path}: its ids have the hash {split_hash(split)}, it says {split.sha256}: it was changed after "
-            "it was written. Make the split again, or fetch the file again."
+            f"{path}: its ids have the hash {split_hash(split)}, it says {split.sha256}: it was changed "
+            "after it was written. Make the split again, or fetch the file again."
         )
     return split
