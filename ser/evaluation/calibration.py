@@ -1,0 +1,224 @@
+"""Whether probabilities mean what they say: temperature, calibration error, reliability and abstention.
+
+"Confidence" is the largest probability of a clip; a clip is "right" when that class is the true one. Probabilities
+are `[N, C]`, rows summing to 1; truth is the position of the true class, `[N]`.
+"""
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, logsumexp
+from scipy.stats import norm
+
+MAX_BINS = 15
+MIN_CLIPS_PER_BIN = 20
+TEMPERATURE_RANGE = (0.05, 20.0)
+SMALLEST_PROBABILITY = 1e-15
+
+
+def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
+    """The T that makes softmax(logits / T) most likely on dev: Guo et al., "On Calibration", ICML 2017, eq. 9.
+
+    One T for all classes leaves the argmax as it was. Where every dev clip is right the likelihood grows for ever
+    as T falls, so log T has a standard normal prior, worth about one clip: a few clips move T little and hundreds
+    of clips decide alone. The prior is best at T = 1, hence a better sum is a better likelihood, and the NLL on
+    these clips never rises.
+
+    Args:
+        logits: Logits or log-probabilities, `[N, C]`; softmax does not tell them apart.
+        truth: True class of each clip, as a position, `[N]`.
+
+    Returns:
+        T within [0.05, 20]; above 1 the model was too sure. 1 when there is no dev clip.
+
+    Raises:
+        ValueError: Shapes that disagree, or logits that are not finite.
+    """
+    logits, truth = np.asarray(logits, np.float64), np.asarray(truth)
+    if logits.ndim != 2 or truth.shape != logits.shape[:1]:
+        raise ValueError(f"logits have shape {logits.shape} and truth {truth.shape}; expected [N, C] and [N]")
+    if not np.isfinite(logits).all():
+        raise ValueError(f"{int((~np.isfinite(logits)).sum())} logits are not finite; the model gave no usable scores")
+    if len(truth) == 0:
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        nll = logsumexp(scaled, axis=1) - scaled[np.arange(len(truth)), truth]
+        return float(nll.sum() + log_temperature**2 / 2)
+
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURE_RANGE), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+
+
+def rescale(probabilities: np.ndarray, power: float | np.ndarray) -> np.ndarray:
+    """softmax(power * log p): power = 1/T calibrates, power = T gives back what the model said before.
+
+    Args:
+        probabilities: `[N, C]`.
+        power: One number, or one for each clip, `[N]`.
+    """
+    logs = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    return np.exp(log_softmax(np.reshape(power, (-1, 1)) * logs, axis=1))
+
+
+def negative_log_likelihood(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Mean of -ln p(true class), in nats, 0 at best; log C for a model that knows nothing. p is held above 1e-15."""
+    chosen = probabilities[np.arange(len(truth)), truth]
+    return float(-np.log(np.maximum(chosen, SMALLEST_PROBABILITY)).mean())
+
+
+def brier_score(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Mean over clips of sum_c (p_c - [c is true])^2, in [0, 2], 0 at best; 1 - 1/C for a model that knows nothing.
+
+    The form for several classes of Brier, "Verification of Forecasts", Monthly Weather Review 78, 1950; with two
+    classes it is twice the binary one of scikit-learn.
+    """
+    one_hot = np.eye(probabilities.shape[1])[truth]
+    return float(((probabilities - one_hot) ** 2).sum(axis=1).mean())
+
+
+def confidence_of(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Largest probability of each clip, float `[N]`, and whether its class is the true one, bool `[N]`."""
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+
+
+def bin_of(confidence: np.ndarray) -> np.ndarray:
+    """The bin of each clip, int `[N]` from 0: equal mass, at most 15 bins, of 20 clips or more each.
+
+    Edges are quantiles, so equal confidences share a bin whatever their order.
+    """
+    num_bins = int(np.clip(len(confidence) // MIN_CLIPS_PER_BIN, 1, MAX_BINS))
+    edges = np.quantile(confidence, np.arange(1, num_bins) / num_bins)
+    return np.unique(np.searchsorted(edges, confidence, side="right"), return_inverse=True)[1]
+
+
+def expected_calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Debiased ECE in [0, 1] of the confidence, 0 at best, over the equal-mass bins of `bin_of`.
+
+    The plain ECE, sum_b n_b / N |acc_b - conf_b|, is above 0 for a perfect model, since acc_b is counted from few
+    clips. As Kumar, Liang and Ma, "Verified Uncertainty Calibration", NeurIPS 2019, section 5, its bias is taken from
+    acc_b ~ Normal(acc_b, acc_b (1 - acc_b) / (n_b - 1)) and subtracted; the sum is held at 0 or more.
+
+    Args:
+        probabilities: `[N, C]`.
+        truth: `[N]`.
+    """
+    confidence, right = confidence_of(probabilities, truth)
+    bins = bin_of(confidence)
+    clips, hits, sure = (np.bincount(bins, weights) for weights in (None, right.astype(float), confidence))
+    return float(calibration_error_of_bins(clips, hits, sure))
+
+
+def calibration_error_of_bins(clips: np.ndarray, hits: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    """`expected_calibration_error` from sums over each bin, for any number of resamples at once.
+
+    Args:
+        clips: Clips in each bin, `[..., bins]`; bins may be empty.
+        hits: Right clips in each bin, `[..., bins]`.
+        sure: Sum of the confidences in each bin, `[..., bins]`.
+    """
+    filled = np.maximum(clips, 1)
+    right, gap = hits / filled, np.abs(sure - hits) / filled
+    deviation = np.sqrt(right * (1 - right) / np.maximum(clips - 1, 1))
+    error = (clips * (2 * gap - _mean_of_folded_normal(gap, deviation))).sum(axis=-1) / clips.sum(axis=-1)
+    return np.maximum(error, 0)
+
+
+def reliability(probabilities: np.ndarray, truth: np.ndarray) -> list[dict]:
+    """The reliability diagram: one dict a bin of `bin_of`, from the least to the most confident.
+
+    Returns:
+        `confidence` (mean), `accuracy`, `accuracy_interval` (95 %, Wilson), `n`, `lowest` and `highest` confidence.
+    """
+    confidence, right = confidence_of(probabilities, truth)
+    bins = bin_of(confidence)
+    return [_one_bin(confidence[bins == b], right[bins == b]) for b in range(bins.max() + 1)]
+
+
+def risk_coverage(probabilities: np.ndarray, truth: np.ndarray, points: int = 101) -> dict:
+    """The abstain curve: accuracy over the clips that are answered when the least confident are left to a person.
+
+    Clips of one confidence are answered or left together. Geifman and El-Yaniv, "Selective Classification for Deep
+    Neural Networks", NeurIPS 2017.
+
+    Args:
+        probabilities: `[N, C]`.
+        truth: `[N]`.
+        points: Most points to return, evenly over the coverage.
+
+    Returns:
+        Lists from small to full coverage: `threshold` (answer at this confidence or above), `coverage` in (0, 1],
+        `accuracy`, and `n` answered.
+    """
+    confidence, right = confidence_of(probabilities, truth)
+    order = np.argsort(-confidence, kind="stable")
+    confidence, right = confidence[order], right[order]
+    last_of_its_kind = np.flatnonzero(np.append(np.diff(confidence) != 0, True))
+    chosen = np.unique(np.linspace(0, len(last_of_its_kind) - 1, points).round().astype(int))
+    cut = last_of_its_kind[chosen]
+    answered = cut + 1
+    return {
+        "threshold": confidence[cut].tolist(),
+        "coverage": (answered / len(right)).tolist(),
+        "accuracy": (np.cumsum(right)[cut] / answered).tolist(),
+        "n": answered.tolist(),
+    }
+
+
+def threshold_for_precision(
+    probabilities: np.ndarray, truth: np.ndarray, precision: float = 0.9, min_clips: int = 20
+) -> float | None:
+    """The lowest confidence at which the clips that are answered are right this often; choose it on dev, not on test.
+
+    Args:
+        probabilities: `[N, C]`.
+        truth: `[N]`.
+        precision: Share of answered clips that must be right, in (0, 1].
+        min_clips: Answered clips below which a share says nothing.
+
+    Returns:
+        A threshold in [0, 1], or `None` when no threshold reaches that precision on `min_clips` clips.
+    """
+    curve = risk_coverage(probabilities, truth, points=len(truth))
+    reached = [
+        threshold
+        for threshold, share, answered in zip(curve["threshold"], curve["accuracy"], curve["n"], strict=True)
+        if share >= precision and answered >= min_clips
+    ]
+    return min(reached, default=None)
+
+
+def precision_at(probabilities: np.ndarray, truth: np.ndarray, threshold: float) -> dict:
+    """What a threshold gives on other clips: `precision` (`None` when nothing is answered), `coverage` and `n`."""
+    confidence, right = confidence_of(probabilities, truth)
+    answered = confidence >= threshold
+    share = float(right[answered].mean()) if answered.any() else None
+    return {"precision": share, "coverage": float(answered.mean()), "n": int(answered.sum())}
+
+
+def wilson_interval(hits: float, clips: float, level: float = 0.95) -> list[float]:
+    """Interval of a share, [low, high] in [0, 1]: Wilson, JASA 22, 1927. It is right for independent clips only."""
+    z = norm.ppf((1 + level) / 2)
+    share, shrink = hits / clips, 1 + z**2 / clips
+    middle = (share + z**2 / (2 * clips)) / shrink
+    half = z / shrink * np.sqrt(share * (1 - share) / clips + z**2 / (4 * clips**2))
+    return [max(0.0, float(middle - half)), min(1.0, float(middle + half))]
+
+
+def _one_bin(confidence: np.ndarray, right: np.ndarray) -> dict:
+    """A bar of the reliability diagram, from the clips in it."""
+    return {
+        "confidence": float(confidence.mean()),
+        "accuracy": float(right.mean()),
+        "accuracy_interval": wilson_interval(right.sum(), len(right)),
+        "n": len(right),
+        "lowest": float(confidence.min()),
+        "highest": float(confidence.max()),
+    }
+
+
+def _mean_of_folded_normal(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """E|X| of X ~ Normal(mean, deviation): s sqrt(2/pi) exp(-m^2 / 2 s^2) + m (1 - 2 Phi(-m / s))."""
+    spread = np.maximum(deviation, np.finfo(np.float64).tiny)
+    ratio = np.minimum(mean / spread, 1e3)
+    return spread * np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + mean * (1 - 2 * norm.cdf(-ratio))
