@@ -1,0 +1,136 @@
+"""Figures in words: the one place where a number of `results.json` becomes text.
+
+The report, the model card and the command line all write their figures through these functions, so that no page can
+show another value, another rounding or another name for the protocol than the next.
+"""
+
+import math
+from collections.abc import Sequence
+
+DIGITS = 3
+MISSING = "n/a"
+_MINUS = "\N{MINUS SIGN}"
+# `{folds}` is the number of folds; the words say how the clips were divided, not how well.
+_PROTOCOLS = {
+    "speaker_kfold": "{folds}-fold",
+    "leave_one_speaker_out": "leave one speaker out",
+    "random_kfold": "random {folds}-fold",
+    "random_holdout": "random 80/20 hold-out",
+    "given": "split given with the corpus",
+    "emobox_fold_1": "EmoBox fold 1",
+    "nkululeko": "nkululeko hold-out",
+}
+
+
+def format_number(value: float | None, digits: int = DIGITS) -> str:
+    """A figure with a fixed number of decimals: `0.623`; `n/a` for None and NaN.
+
+    >>> format_number(0.6226)
+    '0.623'
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    text = f"{value:.{digits}f}"
+    # A value that rounds to zero has no sign: "-0.000" would read as a loss.
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", _MINUS)
+
+
+def format_signed(value: float | None, digits: int = DIGITS) -> str:
+    """A difference, with its sign: `+0.041`.
+
+    >>> format_signed(0.0412)
+    '+0.041'
+    """
+    text = format_number(value, digits)
+    return f"+{text}" if value is not None and value > 0 and text != MISSING and float(text) else text
+
+
+def format_bracket(interval: Sequence[float | None] | None, digits: int = DIGITS, signed: bool = False) -> str:
+    """An interval alone: `[0.581, 0.664]`; nothing when there is none.
+
+    >>> format_bracket([0.5806, 0.6641])
+    '[0.581, 0.664]'
+    """
+    if interval is None:
+        return ""
+    low, high = (format_signed(bound, digits) if signed else format_number(bound, digits) for bound in interval)
+    return f"[{low}, {high}]"
+
+
+def format_interval(value: float | None, interval: Sequence[float | None] | None = None, digits: int = DIGITS) -> str:
+    """A figure and its interval: `0.623 [0.581, 0.664]`; the figure alone when there is no interval.
+
+    >>> format_interval(0.6226, [0.5806, 0.6641])
+    '0.623 [0.581, 0.664]'
+    """
+    return f"{format_number(value, digits)} {format_bracket(interval, digits)}".rstrip()
+
+
+def format_difference(value: float | None, interval: Sequence[float | None] | None = None) -> str:
+    """A difference and its interval, signed: `+0.041 [-0.010, +0.092]`."""
+    return f"{format_signed(value)} {format_bracket(interval, signed=True)}".rstrip()
+
+
+def format_p(p: float | None) -> str:
+    """A p value: `p = 0.032`, or `p < 0.001` below that.
+
+    >>> format_p(0.0002)
+    'p < 0.001'
+    """
+    if p is None or not math.isfinite(p):
+        return f"p {MISSING}"
+    return "p < 0.001" if p < 0.001 else f"p = {format_number(p)}"
+
+
+def format_percent(share: float | None, digits: int = 0) -> str:
+    """A share in [0, 1] as a percentage: `62 %`.
+
+    >>> format_percent(0.62)
+    '62\\xa0%'
+    """
+    return (
+        MISSING
+        if share is None or not math.isfinite(share)
+        else f"{format_number(100 * share, digits)}\N{NO-BREAK SPACE}%"
+    )
+
+
+def format_count(count: int | None) -> str:
+    """A count with its thousands set apart: `3,000`."""
+    return MISSING if count is None else f"{count:,}"
+
+
+def format_seconds(seconds: float | None) -> str:
+    """A span of time in the two units that matter: `1 h 5 min`, `2 min 5 s`, `3.4 s`.
+
+    >>> format_seconds(125)
+    '2 min 5 s'
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return MISSING
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def protocol_words(protocol: dict) -> str:
+    """How the clips were divided: `speaker-independent 5-fold`, `speaker-dependent random 80/20 hold-out (seeds 1, 2)`.
+
+    Args:
+        protocol: The section of that name in `results.json`.
+    """
+    number, folds, seeds = protocol.get("num_folds") or 1, protocol.get("folds") or [], protocol.get("seeds") or []
+    name = str(protocol.get("name", "unknown protocol"))
+    words = _PROTOCOLS.get(name, name).format(folds=number)
+    independent = protocol.get("speaker_independent")
+    if independent is not None:
+        words = f"speaker-{'independent' if independent else 'dependent'} {words}"
+    notes = []
+    if 0 < len(folds) < number:
+        notes.append(f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} only")
+    if len(seeds) > 1:
+        notes.append(f"seeds {', '.join(map(str, seeds))}")
+    return f"{words} ({'; '.join(notes)})" if notes else words

@@ -1,0 +1,332 @@
+"""The plots of a run: each takes plain numbers and returns a figure, for a PNG file or for the inside of a page.
+
+No value is computed here. Where a plot shows an interval, its caller has taken it from `results.json`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+
+from ser.evaluation.theme import ACCENT, HEAT, INK, MUTED, ON_HEAT, PAPER, RULE, SECOND, canvas, styled
+
+DASHED = (0, (3, 2))
+GENDER_MARKS = {"female": ("o", ACCENT), "male": ("D", SECOND)}
+
+
+@styled
+def score_scale(
+    value: float, interval: Sequence[float] | None, marks: Mapping[str, float], name: str = "UAR"
+) -> Figure:
+    """The headline on a line from 0 to 1, with other scores to compare it with.
+
+    Args:
+        value: The score, in [0, 1].
+        interval: Its interval, or None.
+        marks: Other scores on the same line by name, such as chance and a baseline.
+        name: Name of the score.
+    """
+    figure, axes = canvas(0.95)
+    axes.set(xlim=(min(0, value), 1), ylim=(-1, 1.15), yticks=[])
+    axes.spines["left"].set_visible(False)
+    axes.spines["bottom"].set_position(("data", -0.45))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    for rank, (label, mark) in enumerate(sorted(marks.items(), key=lambda item: item[1])):
+        height = 0.78 if rank % 2 else 0.4
+        axes.vlines(mark, -0.45, height, color=MUTED, linewidth=1, linestyle=DASHED)
+        side = "right" if mark > 0.75 else "left"
+        axes.annotate(
+            f"{label} {mark:.3f}",
+            (mark, height),
+            (-3 if side == "right" else 3, 0),
+            color=MUTED,
+            ha=side,
+            textcoords="offset points",
+            fontsize=9,
+            va="center",
+        )
+    if interval is not None:
+        axes.hlines(0, *interval, color=ACCENT, linewidth=6, alpha=0.35)
+    axes.plot(value, 0, "o", color=ACCENT, markersize=9, markeredgecolor=PAPER, label=name)
+    return figure
+
+
+@styled
+def training_curves(log_history: Sequence[Mapping]) -> Figure:
+    """Loss in training and on dev, and dev UAR (or CCC), over epochs.
+
+    Args:
+        log_history: What `Trainer` logs: mappings with `epoch` and some of `loss`, `eval_loss`, `eval_uar`, `eval_ccc`.
+
+    Raises:
+        ValueError: No entry holds a loss or a dev score.
+    """
+    curves = {key: _curve(log_history, key) for key in ("loss", "eval_loss", "eval_uar", "eval_ccc")}
+    score = next((key for key in ("eval_uar", "eval_ccc") if len(curves[key])), None)
+    if not any(len(curve) for curve in curves.values()):
+        raise ValueError(
+            "the log of training holds no loss and no dev score; expected `loss`, `eval_loss` or `eval_uar`"
+        )
+    figure, rows = canvas(3.8 if score else 2.4, nrows=2 if score else 1, sharex=True, squeeze=False)
+    losses = rows[0, 0]
+    for key, colour, style, name in (("loss", ACCENT, "-", "training"), ("eval_loss", SECOND, "--", "dev")):
+        if len(curves[key]):
+            losses.plot(*curves[key].T, style, color=colour, label=name)
+    losses.set_title("Loss")
+    losses.legend(ncols=2, loc="upper right", borderaxespad=0)
+    if score:
+        _mark_best(rows[1, 0], curves[score])
+        rows[1, 0].set_title("Dev UAR" if score == "eval_uar" else "Dev CCC")
+    for axes in rows[:, 0]:
+        axes.grid(True)
+    rows[-1, 0].set_xlabel("epoch")
+    return figure
+
+
+@styled
+def confusion_matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> Figure:
+    """Rows are the true class, columns the predicted one; each cell holds its share of the row and its clips.
+
+    Args:
+        counts: Clips, `[C, C]`.
+        labels: Names of the classes in that order.
+    """
+    counts = np.asarray(counts)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = canvas(0.62 * len(labels) + 1.2)
+    small = 9 if len(labels) <= 7 else 7
+    for (row, column), share in np.ndenumerate(shares):
+        axes.add_patch(_cell(row, column, share))
+        colour = ON_HEAT if share > 0.7 else INK if counts[row, column] else MUTED
+        axes.text(column, row - 0.05, f"{100 * share:.0f} %", color=colour, ha="center", va="bottom", fontsize=small)
+        axes.text(
+            column, row + 0.08, f"{counts[row, column]:,}", color=colour, ha="center", va="top", fontsize=small - 2
+        )
+    size, names = len(labels) - 0.5, [_short(label) for label in labels]
+    axes.set(xlim=(-0.5, size), ylim=(size, -0.5), xlabel="predicted", ylabel="true", xticks=range(len(labels)))
+    axes.set_xticks(
+        range(len(labels)), names, rotation=35 if len(labels) > 5 else 0, ha="right" if len(labels) > 5 else "center"
+    )
+    axes.set_yticks(range(len(labels)), names)
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+@styled
+def reliability(curves: Mapping[str, Sequence[Mapping]]) -> Figure:
+    """Share of clips that are right against the model's confidence; on the diagonal a confidence is what it says.
+
+    Args:
+        curves: Bins by name ("before", "after"), as `calibration.reliability` gives them. The last curve is drawn as
+            the model's own, with its intervals.
+    """
+    figure, axes = canvas(3.9)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=DASHED)
+    looks = [(MUTED, "s", "--"), (ACCENT, "o", "-")][-len(curves) :]
+    for (name, bins), (colour, marker, style) in zip(curves.items(), looks, strict=True):
+        x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
+        axes.plot(x, y, style, marker=marker, color=colour, markersize=6, markeredgecolor=PAPER, label=name)
+    low, high = zip(*(b["accuracy_interval"] for b in bins), strict=True)
+    axes.vlines(x, low, high, color=ACCENT, alpha=0.35, linewidth=2)
+    axes.set(xlabel="confidence", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.grid(True)
+    axes.legend(loc="upper left")
+    _percent(axes.xaxis, axes.yaxis)
+    return figure
+
+
+@styled
+def risk_coverage(curve: Mapping[str, Sequence[float]], chosen: Mapping[str, float] | None = None) -> Figure:
+    """Accuracy among the clips that a model still answers when it abstains on the least certain ones.
+
+    Args:
+        curve: Lists `coverage` and `accuracy`, as `calibration.risk_coverage` gives them.
+        chosen: `coverage` and `precision` of a threshold to mark.
+    """
+    figure, axes = canvas(2.7)
+    axes.plot(curve["coverage"], curve["accuracy"], color=ACCENT)
+    if chosen and chosen.get("precision") is not None:
+        x, y = chosen["coverage"], chosen["precision"]
+        axes.plot(x, y, "D", color=SECOND, markersize=7, markeredgecolor=PAPER)
+    lowest = min(curve["accuracy"])
+    axes.set(xlabel="share of clips answered", ylabel="accuracy", xlim=(0, 1.02), ylim=(max(0, lowest - 0.08), 1.02))
+    axes.grid(True)
+    _percent(axes.xaxis, axes.yaxis)
+    return figure
+
+
+@styled
+def speakers(rows: Sequence[Mapping], overall: float | None = None, score: str = "accuracy") -> Figure:
+    """One mark and interval a speaker, worst to best.
+
+    Args:
+        rows: `speaker`, `gender` (may be None), `value` in [0, 1] and `interval` (may be None) of each.
+        overall: The score over all clips, drawn as a line.
+        score: Name of the score.
+    """
+    figure, axes = canvas(3.2)
+    rows = sorted(rows, key=lambda row: (row["value"], str(row["speaker"])))
+    for gender, (marker, colour) in {**GENDER_MARKS, None: ("s", MUTED)}.items():
+        chosen = [(x, row) for x, row in enumerate(rows, 1) if _gender(row) == gender]
+        for x, row in chosen:
+            if row.get("interval"):
+                axes.vlines(x, *row["interval"], color=colour, alpha=0.35, linewidth=min(3.0, 90 / len(rows)))
+        if chosen:
+            x, values = [x for x, _ in chosen], [row["value"] for _, row in chosen]
+            axes.plot(
+                x,
+                values,
+                marker,
+                color=colour,
+                markersize=5,
+                markeredgecolor=PAPER,
+                markeredgewidth=0.6,
+                label=gender or "not known",
+            )
+    if overall is not None:
+        axes.axhline(overall, color=MUTED, linewidth=1, linestyle=DASHED)
+    axes.set(xlim=(0.3, len(rows) + 0.7), ylim=(-0.02, 1.02), ylabel=score, xlabel="speakers, worst to best")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.grid(True)
+    axes.legend(ncols=3, loc="lower right")
+    return figure
+
+
+@styled
+def robustness_bars(rows: Sequence[Mapping], clean: float, score: str = "UAR") -> Figure:
+    """One bar with interval per condition, and the score on the clips as they are as a line.
+
+    Args:
+        rows: `name`, `value` and `interval` (may be None) of each condition, from the top down.
+        clean: The score without any change.
+        score: Name of the score.
+    """
+    figure, axes = canvas(0.27 * len(rows) + 0.7)
+    values, heights = [row["value"] for row in rows], np.arange(len(rows))
+    axes.barh(heights, values, color=ACCENT, height=0.62, alpha=0.55)
+    for y, row in enumerate(rows):
+        if row.get("interval"):
+            axes.hlines(y, *row["interval"], color=INK, linewidth=1.2)
+    axes.axvline(clean, color=SECOND, linewidth=1.2, linestyle=DASHED)
+    axes.set_yticks(heights, [_short(row["name"], 24) for row in rows])
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6), xlabel=score)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.grid(True, axis="x")
+    return figure
+
+
+@styled
+def class_distribution(counts: Mapping[str, int]) -> Figure:
+    """Clips per class, as bars.
+
+    Args:
+        counts: Clips by label.
+    """
+    figure, axes = canvas(0.32 * len(counts) + 0.6)
+    total, heights = max(1, sum(counts.values())), np.arange(len(counts))
+    axes.barh(heights, list(counts.values()), color=ACCENT, height=0.62, alpha=0.55)
+    for y, number in enumerate(counts.values()):
+        axes.annotate(
+            f"{number:,}  ({100 * number / total:.0f} %)",
+            (number, y),
+            (4, 0),
+            va="center",
+            fontsize=9,
+            textcoords="offset points",
+            color=MUTED,
+        )
+    axes.set_yticks(heights, [_short(label, 18) for label in counts])
+    axes.set(xlabel="clips", ylim=(len(counts) - 0.4, -0.6), xlim=(0, 1.25 * max([1, *counts.values()])))
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return figure
+
+
+@styled
+def duration_distribution(seconds: Sequence[float]) -> Figure:
+    """Histogram of the lengths of clips, on a logarithmic axis, with the median.
+
+    Args:
+        seconds: Length of every clip, above 0.
+    """
+    figure, axes = canvas(2.3)
+    seconds = np.asarray(seconds, float)
+    low, high = 0.95 * seconds.min(), 1.05 * seconds.max()
+    axes.hist(seconds, bins=np.geomspace(low, high, 31), color=ACCENT, alpha=0.55)
+    axes.axvline(np.median(seconds), color=SECOND, linewidth=1.2, linestyle=DASHED)
+    axes.annotate(
+        f"median {np.median(seconds):.1f} s",
+        (np.median(seconds), 1),
+        (4, -2),
+        color=SECOND,
+        va="top",
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        fontsize=9,
+    )
+    axes.set(xscale="log", xlabel="length in seconds", ylabel="clips", xlim=(low, high))
+    ticks = [tick for decade in (0.01, 0.1, 1, 10, 100, 1000) for tick in (decade, 2 * decade, 5 * decade)]
+    axes.set_xticks([tick for tick in ticks if low <= tick <= high])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
+    axes.grid(True)
+    return figure
+
+
+@styled
+def regression_scatter(truth: Sequence[float], predicted: Sequence[float], name: str) -> Figure:
+    """Predicted against annotated values of one dimension, with the line on which they are equal."""
+    figure, axes = canvas(4.2)
+    bounds = min(*truth, *predicted), max(*truth, *predicted)
+    axes.plot(bounds, bounds, color=MUTED, linewidth=1, linestyle=DASHED)
+    axes.plot(truth, predicted, "o", color=ACCENT, markersize=3.5, alpha=0.4, markeredgewidth=0)
+    axes.set(xlabel=f"annotated {_short(name, 24)}", ylabel=f"predicted {_short(name, 24)}", box_aspect=1)
+    axes.grid(True, axis="both")
+    return figure
+
+
+def _curve(log_history: Sequence[Mapping], key: str) -> np.ndarray:
+    """`(epoch, value)` of every entry that holds `key`, `[N, 2]`."""
+    points = [(entry["epoch"], entry[key]) for entry in log_history if key in entry and "epoch" in entry]
+    return np.array(points, dtype=float).reshape(-1, 2)
+
+
+def _mark_best(axes, curve: np.ndarray) -> None:
+    epoch, value = curve[int(np.nanargmax(curve[:, 1]))]
+    axes.plot(*curve.T, color=SECOND, linestyle="--")
+    axes.plot(epoch, value, "o", color=SECOND, markersize=7, markeredgecolor=PAPER)
+    axes.annotate(
+        f"best {value:.3f}",
+        (epoch, value),
+        (0, -9),
+        color=MUTED,
+        fontsize=9,
+        ha="center",
+        va="top",
+        textcoords="offset points",
+    )
+
+
+def _cell(row: int, column: int, share: float):
+    edge = INK if row == column else RULE
+    return Rectangle(
+        (column - 0.46, row - 0.46), 0.92, 0.92, facecolor=(HEAT, 0.04 + 0.96 * share), edgecolor=edge, linewidth=0.8
+    )
+
+
+def _gender(row: Mapping) -> str | None:
+    return row["gender"] if row.get("gender") in GENDER_MARKS else None
+
+
+def _short(text: str, limit: int = 12) -> str:
+    """A name that fits beside an axis."""
+    text = str(text)
+    return text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _percent(*axes) -> None:
+    for axis in axes:
+        axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

@@ -1,0 +1,136 @@
+"""How every plot looks, and its way into a file: PNG on white, or SVG that takes the colours of the page around it."""
+
+import functools
+import io
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.figure import Figure
+
+# Blue and vermilion stay apart for every common kind of colour blindness, and in grey (Okabe and Ito, 2008).
+INK, MUTED, RULE = "#1b1f24", "#5b6571", "#d8dce1"
+ACCENT, SECOND, PAPER = "#1d5fa6", "#c2500f", "#ffffff"
+# A cell filled with HEAT and the text on it: apart from the rest, since a dark page needs a deeper blue there.
+HEAT, ON_HEAT = "#1d5fa5", "#fffffe"
+_VARIABLES = {
+    INK: "ink",
+    MUTED: "muted",
+    RULE: "rule",
+    ACCENT: "accent",
+    SECOND: "second",
+    PAPER: "paper",
+    HEAT: "heat",
+    ON_HEAT: "on-heat",
+}
+WIDTH_INCHES = 5.0
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "http://www.w3.org/1999/xlink"
+_STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": RULE,
+    "axes.grid.axis": "y",
+    "axes.labelcolor": MUTED,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.06,
+    "font.size": 9.5,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    # Text of the corpus is text: a label named "$x" is neither a formula nor an error.
+    "text.parse_math": False,
+    "text.color": INK,
+    "xtick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.color": RULE,
+    "ytick.labelcolor": MUTED,
+    "ytick.major.size": 0,
+    # Letters stay letters, so that the page's own font, a screen reader and the browser's search get at them.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ser",
+}
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draws with the project's style and leaves matplotlib's global settings as they were."""
+
+    @functools.wraps(draw)
+    def wrapper(*args, **kwargs) -> Figure:
+        with matplotlib.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def canvas(height_inches: float, **grid):
+    """A figure of the common width and its axes, as `Figure.subplots` gives them."""
+    # Not through pyplot: its figures stay open, and its backend may ask for a display.
+    figure = Figure(figsize=(WIDTH_INCHES, height_inches))
+    return figure, figure.subplots(**grid)
+
+
+def write_png(figure: Figure, path: Path) -> Path:
+    """Writes the figure on white, 1,000 pixels wide; a half-written file never stands under `path`."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(unfinished, format="png", dpi=200, facecolor=PAPER, metadata={"Software": None})
+    os.replace(unfinished, path)
+    return path
+
+
+def to_svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as one `<svg>` element for the inside of a page.
+
+    Colours become CSS variables of the page (`--ink`, `--accent`, ...) with the printed colour as fallback, fonts are
+    the page's, and ids carry `name`, so that many figures live in one page.
+
+    Args:
+        figure: A figure drawn by this package's plots.
+        name: Unique in the page.
+        description: What a screen reader says in the place of the picture.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", _XLINK)
+    root = ElementTree.fromstring(buffer.getvalue())
+    root.remove(root.find(f"{{{_SVG}}}defs"))  # a style sheet for `*`, which would reach the whole page
+    for element in root.iter():
+        _adapt(element, name)
+    for size in ("width", "height"):
+        del root.attrib[size]
+    root.attrib.update({"role": "img", "aria-label": description, "stroke-linejoin": "round"})
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _adapt(element: ElementTree.Element, name: str) -> None:
+    """Gives one element the page's colours and fonts and an id of its own."""
+    for key, value in element.attrib.items():
+        if key == "id":
+            value = f"{name}-{value}"
+        elif key == f"{{{_XLINK}}}href":
+            value = value.replace("#", f"#{name}-", 1)
+        elif key == "clip-path":
+            value = value.replace("url(#", f"url(#{name}-")
+        elif key == "style":
+            value = re.sub(r"font-family:[^;]*;?", "", value)
+            value = re.sub(r"#[0-9a-f]{6}", lambda match: _variable(match[0]), value)
+        element.attrib[key] = value
+
+
+def _variable(colour: str) -> str:
+    return f"var(--{_VARIABLES[colour]}, {colour})" if colour in _VARIABLES else colour
