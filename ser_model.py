@@ -13,6 +13,12 @@ from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.configuration_utils import SubConfigSpec
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 SAMPLING_RATE_HZ = 16_000
 # Two MP3 frames. A decoder may drop that much at the edges of an MP3; whatever is missing beyond it was cut off.
@@ -159,7 +165,19 @@ def _ffmpeg_blocks(source: str | PathLike | bytes, name: str, block_seconds: flo
             copy.flush()
         # file: keeps a name such as "http://x" or "concat:..." from being taken for a protocol.
         path = copy.name if isinstance(source, bytes) else fspath(source)
-        command = [program, "-v", "error", "-nostdin", "-i", f"file:{path}", "-vn", "-ac", "1", "-ar", str(rate_hz)]
+        command = [
+            program,
+            "-v",
+            "error",
+            "-nostdin",
+            "-i",
+            f"file:{path}",
+            "-vn",
+            "-ac",
+            "1",
+            "-ar",
+            str(rate_hz),
+        ]
         with subprocess.Popen([*command, "-f", "f32le", "-"], stdout=subprocess.PIPE, stderr=errors) as process:
             while data := process.stdout.read(4 * max(1, int(block_seconds * rate_hz))):
                 yield np.frombuffer(data[: len(data) // 4 * 4], np.float32), rate_hz
@@ -167,3 +185,455 @@ def _ffmpeg_blocks(source: str | PathLike | bytes, name: str, block_seconds: flo
             errors.seek(0)
             reason = errors.read().decode(errors="replace").strip().splitlines()[-1:]
             raise ValueError(f"{name}: ffmpeg cannot read it ({' '.join(reason)})")
+
+
+# ----------------------------------------------------------------------------------------------------- configuration
+# Speech encoders that take raw waves through a stack of convolutions, and share the names of their parts.
+WAVE_BACKBONES = ("hubert", "wav2vec2", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat")
+POOLINGS = ("mean", "mean_std", "attentive_stats")
+
+
+class SERConfig(PreTrainedConfig):
+    """Configuration of [`SERForAudioClassification`].
+
+    Args:
+        backbone_config: The speech encoder's own configuration, an object or a dict with its `model_type`.
+        pooling: How frames become one vector: `mean`, `mean_std` or `attentive_stats`, always over valid frames.
+        layer_mix: Which hidden states are pooled: `last`, `weighted` (a learned weighted sum of all), or the number
+            of one layer (0 is what enters the first layer).
+        classifier_proj_size: Width of the layer between pooling and classes.
+        final_dropout: Dropout before each of the two linear layers.
+        attention_heads: Heads of `attentive_stats`.
+        temperature: What the logits were divided by to calibrate them; already in the classifier's weights.
+
+    Raises:
+        ValueError: A value is outside what the backbone offers.
+    """
+
+    model_type = "ser"
+    sub_configs_defaults = {"backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="hubert")}  # noqa: RUF012
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    pooling: str = "mean"
+    layer_mix: str | int = "last"
+    classifier_proj_size: int = 256
+    final_dropout: float = 0.1
+    attention_heads: int = 4
+    temperature: float = 1.0
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        self._check()
+
+    def _check(self) -> None:
+        family = self.backbone_config.model_type
+        if family not in WAVE_BACKBONES:
+            raise ValueError(f"backbone_config: model_type {family!r} is not one of {', '.join(WAVE_BACKBONES)}.")
+        if getattr(self.backbone_config, "add_adapter", False):
+            raise ValueError("backbone_config: add_adapter shortens the frames after the encoder; set it to false.")
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling: {self.pooling!r} is not one of {', '.join(POOLINGS)}.")
+        if str(self.layer_mix).isdigit():
+            self.layer_mix = int(self.layer_mix)
+        layers = self.backbone_config.num_hidden_layers
+        if isinstance(self.layer_mix, int) and not 0 <= self.layer_mix <= layers:
+            raise ValueError(f"layer_mix: layer {self.layer_mix} of a backbone of {layers}; expected 0 to {layers}.")
+        if not isinstance(self.layer_mix, int) and self.layer_mix not in ("last", "weighted"):
+            raise ValueError(f"layer_mix: {self.layer_mix!r} is not last, weighted or a layer's number.")
+
+
+# ---------------------------------------------------------------------------------------- exactness: masks and norms
+def num_frames(num_samples: Any, config: PreTrainedConfig) -> Any:
+    """Number of frames that the backbone's convolutions make of `num_samples` samples, both ints or int tensors.
+
+    Each convolution, without padding, turns `n` into `floor((n - kernel) / stride) + 1`.
+    """
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        num_samples = (num_samples - kernel) // stride + 1
+    return num_samples
+
+
+def min_samples(config: PreTrainedConfig) -> int:
+    """The least number of samples that make one frame: 400 (25 ms) for HuBERT's convolutions."""
+    samples = 1
+    for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+        samples = (samples - 1) * stride + kernel
+    return samples
+
+
+def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
+    """Boolean mask `[B, size]`, true in the first `lengths[b]` places of row `b`."""
+    return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def masked_group_norm(hidden: torch.Tensor, frames: torch.Tensor, norm: nn.GroupNorm) -> torch.Tensor:
+    """GroupNorm of one channel a group, with each clip's statistics taken over its own frames alone.
+
+    HuBERT-base and its kin normalise their first convolution over time, padding included, so that a clip's features
+    depend on the batch it is in. Here they do not, and without padding the result is `norm`'s own.
+
+    Args:
+        hidden: `[B, D, F]`.
+        frames: `[B]`, number of valid frames.
+        norm: The backbone's layer, whose weights are used.
+    """
+    if not torch.compiler.is_compiling() and bool((frames == hidden.shape[-1]).all()):
+        return norm(hidden)
+    mask = length_mask(frames, hidden.shape[-1])[:, None]
+    count = frames[:, None, None]
+    # In float32 whatever autocast says: sums over thousands of frames overflow float16 and lose bfloat16's 8 bits.
+    values = hidden.float().masked_fill(~mask, 0.0)
+    centred = (values - values.sum(-1, keepdim=True) / count).masked_fill(~mask, 0.0)
+    variance = centred.square().sum(-1, keepdim=True) / count
+    scale = norm.weight[None, :, None] * torch.rsqrt(variance + norm.eps)
+    return torch.addcmul(norm.bias[None, :, None].float(), centred, scale).to(hidden.dtype)
+
+
+def wave_features(encoder: nn.Module, waves: torch.Tensor, samples: torch.Tensor, config: Any) -> torch.Tensor:
+    """The backbone's convolutions over waves `[B, T]` of `samples[b]` valid samples each: features `[B, F, D]`."""
+    hidden = waves[:, None]
+    for index, layer in enumerate(encoder.conv_layers):
+        if isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
+            kernel, stride = config.conv_kernel[index], config.conv_stride[index]
+            frames = (samples - kernel) // stride + 1  # the group norm is on the first convolution only
+            hidden = layer.activation(masked_group_norm(layer.conv(hidden), frames, layer.layer_norm))
+        else:
+            hidden = layer(hidden)
+    return hidden.transpose(1, 2)
+
+
+def position_features(embedding: nn.Module, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The backbone's convolutional position embedding of `hidden` `[B, F, D]`, blind to frames outside `mask`.
+
+    One convolution sees zeros beyond the clip, in a batch as alone. Where there are several (data2vec-audio), or a
+    norm before it (mHuBERT), what they write beyond the clip must be put back to zero each time.
+    """
+    hidden, mask = hidden.transpose(1, 2), mask[:, None]
+    if hasattr(embedding, "layers"):
+        for layer in embedding.layers:
+            hidden = layer(hidden).masked_fill(~mask, 0.0)
+        return hidden.transpose(1, 2)
+    if getattr(embedding, "batch_norm", None) is not None:
+        hidden = embedding.batch_norm(hidden).masked_fill(~mask, 0.0)
+    return embedding.activation(embedding.padding(embedding.conv(hidden))).transpose(1, 2)
+
+
+def span_mask(frames: torch.Tensor, size: int, probability: float, length: int, min_spans: int) -> torch.Tensor:
+    """SpecAugment's time mask (arXiv 1904.08779): spans that start and end inside each clip's own frames.
+
+    As many spans are drawn as make `probability` of the clip's frames when none overlap, rounded at random.
+
+    Returns:
+        Boolean `[B, size]`, true where a frame is masked.
+    """
+    wanted = probability * frames / length + torch.rand(frames.shape, device=frames.device)
+    spans = wanted.floor().clamp(min=min_spans)
+    most = max(1, int(spans.max().item()))
+    room = (frames - length + 1).clamp(min=0)[:, None]  # a clip shorter than one span stays whole
+    starts = (torch.rand(len(frames), most, device=frames.device) * room).floor()
+    used = (torch.arange(most, device=frames.device)[None] < spans[:, None]) & (room > 0)
+    frame = torch.arange(size, device=frames.device)
+    inside = (frame >= starts[..., None]) & (frame < starts[..., None] + length) & used[..., None]
+    return inside.any(dim=1)
+
+
+def spec_augment(hidden: torch.Tensor, frames: torch.Tensor, backbone: nn.Module) -> torch.Tensor:
+    """Masks spans of frames and of features of `hidden` `[B, F, D]`, as the backbone's configuration asks."""
+    config = backbone.config
+    if not getattr(config, "apply_spec_augment", True):
+        return hidden
+    if config.mask_time_prob > 0:
+        spans = (config.mask_time_prob, config.mask_time_length, config.mask_time_min_masks)
+        mask = span_mask(frames, hidden.shape[1], *spans)[..., None]
+        hidden = torch.where(mask, backbone.masked_spec_embed.to(hidden.dtype), hidden)
+    if config.mask_feature_prob > 0:
+        spans = (config.mask_feature_prob, config.mask_feature_length, config.mask_feature_min_masks)
+        size = hidden.shape[2]
+        mask = span_mask(torch.full_like(frames, size), size, *spans)[:, None]
+        hidden = hidden.masked_fill(mask, 0.0)
+    return hidden
+
+
+def wave_states(
+    backbone: nn.Module, waves: torch.Tensor, samples: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Runs the backbone over `waves` `[B, T]` and yields `(hidden states [B, F, D], frame mask [B, F])` of each layer.
+
+    The backbone's own modules in the backbone's own order, with the mask handed to every one of them. The first
+    yield is what enters the first layer, the last one is the stock model's `last_hidden_state`. Layers not asked for
+    are not run. LayerDrop is left out: a layer that is skipped has no gradient, which DDP takes for an error.
+
+    Args:
+        samples: `[B]`, number of valid samples of each row.
+    """
+    config, encoder = backbone.config, backbone.encoder
+    stable = getattr(config, "do_stable_layer_norm", False)  # the norm comes after the layers, not before
+    hidden = wave_features(backbone.feature_extractor, waves, samples, config)
+    hidden = backbone.feature_projection(hidden)
+    hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+    frames = num_frames(samples, config)
+    mask = length_mask(frames, hidden.shape[1])
+    if backbone.training:
+        hidden = spec_augment(hidden, frames, backbone)
+    hidden = hidden.masked_fill(~mask[..., None], 0.0)
+    hidden = hidden + position_features(encoder.pos_conv_embed, hidden, mask)
+    hidden = encoder.dropout(hidden if stable else encoder.layer_norm(hidden))
+    yield hidden, mask
+    is_wavlm, bias = config.model_type == "wavlm", None
+    if not is_wavlm:
+        bias = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=mask)
+    for index, layer in enumerate(encoder.layers, start=1):
+        if is_wavlm:
+            hidden, bias = layer(hidden, attention_mask=mask, position_bias=bias)
+        else:
+            hidden = layer(hidden, attention_mask=bias)
+        is_last = index == len(encoder.layers)
+        yield (encoder.layer_norm(hidden) if stable and is_last else hidden), mask
+
+
+# ---------------------------------------------------------------------------------------------------------- pooling
+def masked_mean_std(hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of `hidden` `[B, F, D]` over the frames of `mask` `[B, F]`, each `[B, D]`, float32.
+
+    The deviation is the population's, `sqrt(mean((h - mean)^2) + 1e-8)`: 1e-8 keeps its slope finite for one frame.
+    """
+    weight = mask[..., None].float()
+    count = weight.sum(1)
+    mean = (hidden.float() * weight).sum(1) / count
+    variance = ((hidden.float() - mean[:, None]).square() * weight).sum(1) / count
+    return mean, (variance + 1e-8).sqrt()
+
+
+class AttentiveStatistics(nn.Module):
+    """Attentive statistics pooling with several heads (arXiv 1803.10963, eq. 3 to 6; heads as in ECAPA-TDNN's kin).
+
+    Each head scores every frame from the frame and the clip's own mean and deviation, and weighs its share of the
+    channels: `[B, F, D]` becomes the weighted mean and deviation, `[B, 2 D]`.
+    """
+
+    def __init__(self, size: int, heads: int, width: int = 128):
+        super().__init__()
+        if size % heads:
+            raise ValueError(f"attention_heads: {heads} does not divide the backbone's hidden size {size}.")
+        self.heads = heads
+        self.score = nn.Sequential(nn.Linear(3 * size, width), nn.Tanh(), nn.Linear(width, heads))
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        hidden = hidden.float()
+        context = torch.cat(masked_mean_std(hidden, mask), dim=-1)[:, None].expand(-1, hidden.shape[1], -1)
+        scores = self.score(torch.cat([hidden, context.to(hidden.dtype)], dim=-1)).float()
+        weights = scores.masked_fill(~mask[..., None], float("-inf")).softmax(dim=1)[..., None]  # [B, F, heads, 1]
+        channels = hidden.unflatten(-1, (self.heads, -1))  # [B, F, heads, D / heads]
+        mean = (weights * channels).sum(1)
+        variance = (weights * (channels - mean[:, None]).square()).sum(1)
+        return torch.cat([mean.flatten(1), (variance + 1e-8).sqrt().flatten(1)], dim=-1)
+
+
+# ------------------------------------------------------------------------------------------------------------ model
+class SERForAudioClassification(PreTrainedModel):
+    """A speech backbone, pooling over the valid frames, and two linear layers with tanh between.
+
+    The scores of a clip do not depend on the batch it is in. Weights of the backbone keep the names they have in
+    their own checkpoint, under `backbone.`.
+    """
+
+    config_class = SERConfig
+    base_model_prefix = "backbone"
+    main_input_name = "input_values"
+    input_modalities = "audio"
+    supports_gradient_checkpointing = True
+    # What the backbone supports is the backbone's to say: it checks the choice again when it is made.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+
+    def __init__(self, config: SERConfig, backbone: PreTrainedModel | None = None):
+        super().__init__(config)
+        self.backbone = AutoModel.from_config(config.backbone_config) if backbone is None else backbone
+        size = config.backbone_config.hidden_size
+        if config.layer_mix == "weighted":
+            self.layer_weights = nn.Parameter(torch.zeros(config.backbone_config.num_hidden_layers + 1))
+        if config.pooling == "attentive_stats":
+            self.attention = AttentiveStatistics(size, config.attention_heads)
+        self.dropout = nn.Dropout(config.final_dropout)
+        self.projector = nn.Linear(size if config.pooling == "mean" else 2 * size, config.classifier_proj_size)
+        self.classifier = nn.Linear(config.classifier_proj_size, config.num_labels)
+        self._freeze_unused()
+        self.post_init()
+
+    @classmethod
+    def from_backbone(cls, name_or_path: str, attn_implementation: str | None = None, **config: Any):
+        """A new head on a pretrained backbone, given by its name on the Hub or its folder.
+
+        Args:
+            config: What [`SERConfig`] takes, and what is to differ in `backbone_config`, as a dict.
+
+        Raises:
+            ValueError: A weight of the backbone is missing in the checkpoint, or one of the checkpoint finds no place.
+        """
+        overrides = config.pop("backbone_config", None) or {}
+        kwargs = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+        backbone, report = AutoModel.from_pretrained(name_or_path, output_loading_info=True, **overrides, **kwargs)
+        parts = tuple(name for name, _ in backbone.named_children())
+        # Weights outside the backbone's parts are a head that the checkpoint was pretrained with, for which there is
+        # no use. SpecAugment's vector is missing in some official checkpoints, and is learned when it is used.
+        left_over = [key for key in report["unexpected_keys"] if any(f".{part}." in f".{key}" for part in parts)]
+        missing = [key for key in report["missing_keys"] if not key.endswith("masked_spec_embed")]
+        if missing or left_over:
+            raise ValueError(
+                f"model_name_or_path: {name_or_path} does not fit {type(backbone).__name__}: "
+                f"{len(missing)} weights missing {sorted(missing)[:3]}, {len(left_over)} left over "
+                f"{sorted(left_over)[:3]}. Is it a checkpoint of another architecture, or a damaged one?"
+            )
+        return cls(SERConfig(backbone_config=backbone.config, **config), backbone=backbone)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # The backbone initialises its own weights, by its own rules; here are the head's.
+        if isinstance(module, nn.Linear) and module in set(self._head_linears()):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif module is self and hasattr(self, "layer_weights"):
+            nn.init.zeros_(self.layer_weights)
+
+    def _head_linears(self) -> list[nn.Linear]:
+        pooling = getattr(self, "attention", None)
+        scores = [layer for layer in pooling.score if isinstance(layer, nn.Linear)] if pooling else []
+        return [*scores, self.projector, self.classifier]
+
+    def _freeze_unused(self) -> None:
+        """Layers above `layer_mix` are not run, so not trained: DDP refuses parameters without gradient."""
+        if isinstance(self.config.layer_mix, int):
+            unused = list(self.backbone.encoder.layers[self.config.layer_mix :])
+            stable = getattr(self.backbone.config, "do_stable_layer_norm", False)
+            if stable and unused:
+                unused.append(self.backbone.encoder.layer_norm)
+            for module in unused:
+                module.requires_grad_(False)
+
+    def freeze_feature_encoder(self) -> None:
+        """Keeps the weights of the convolutions that turn samples into frames."""
+        self.backbone.feature_extractor.requires_grad_(False)
+
+    def freeze_base_model(self) -> None:
+        """Keeps the weights of the whole backbone; only the head is trained."""
+        self.backbone.requires_grad_(False)
+
+    def freeze_layers(self, count: int) -> None:
+        """Keeps the weights of the convolutions, what follows them, and the first `count` layers.
+
+        Raises:
+            ValueError: The backbone has fewer layers.
+        """
+        layers = self.backbone.encoder.layers
+        if not 0 <= count <= len(layers):
+            raise ValueError(f"freeze_layers: {count} of a backbone of {len(layers)}; expected 0 to {len(layers)}.")
+        self.backbone.requires_grad_(False)
+        for layer in layers[count:]:
+            layer.requires_grad_(True)
+        if count < len(layers):
+            self.backbone.encoder.layer_norm.requires_grad_(
+                getattr(self.config.backbone_config, "do_stable_layer_norm", False)
+            )
+        self._freeze_unused()
+
+    @torch.no_grad()
+    def fold_temperature(self, temperature: float) -> None:
+        """Divides every logit by `temperature` from now on, in the last layer's weights, so that nobody else need know.
+
+        Temperature scaling (arXiv 1706.04599, eq. 9). The order of the classes does not change.
+        """
+        if not temperature > 0:
+            raise ValueError(f"temperature: {temperature} is not above 0.")
+        self.classifier.weight /= temperature
+        self.classifier.bias /= temperature
+        self.config.temperature *= temperature
+
+    def layer_statistics(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Mean and deviation over the valid frames of every layer: `[B, L + 1, 2 D]`, float32, as `pool` mixes them."""
+        states = self._states(input_values, attention_mask)
+        return torch.stack([torch.cat(masked_mean_std(hidden, mask), dim=-1) for hidden, mask in states], dim=1)
+
+    def classify(self, statistics: torch.Tensor) -> torch.Tensor:
+        """Logits `[B, C]` from `layer_statistics` `[B, L + 1, 2 D]`; what `forward` gives for the same clips.
+
+        Raises:
+            ValueError: `attentive_stats` weighs frames, and statistics hold none.
+        """
+        if self.config.pooling == "attentive_stats":
+            raise ValueError("pooling: attentive_stats weighs single frames, which cached statistics do not hold.")
+        if self.config.pooling == "mean":
+            statistics = statistics[..., : statistics.shape[-1] // 2]
+        return self._head((statistics * self._mix_weights(statistics)[:, None]).sum(1))
+
+    def _states(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None):
+        if input_values.shape[1] < min_samples(self.config.backbone_config):
+            needed = min_samples(self.config.backbone_config)
+            raise ValueError(f"input_values: {input_values.shape[1]} samples make no frame; expected {needed} or more.")
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_values, dtype=torch.long)
+        return wave_states(self.backbone, input_values, attention_mask.sum(-1))
+
+    def _mix_weights(self, like: torch.Tensor) -> torch.Tensor:
+        """Weight of each layer, `[L + 1]`, summing to one."""
+        count, mix = self.config.backbone_config.num_hidden_layers + 1, self.config.layer_mix
+        if mix == "weighted":
+            return self.layer_weights.softmax(0)
+        chosen = count - 1 if mix == "last" else mix
+        return nn.functional.one_hot(torch.tensor(chosen, device=like.device), count).float()
+
+    def _pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if self.config.pooling == "attentive_stats":
+            return self.attention(hidden, mask)
+        mean, deviation = masked_mean_std(hidden, mask)
+        return mean if self.config.pooling == "mean" else torch.cat([mean, deviation], dim=-1)
+
+    def _embedding(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """One vector a clip. The layers are summed as they come, so that one is held at a time.
+
+        A deviation of a sum is not the sum of deviations: each layer is pooled, then mixed, so that statistics cached
+        per layer give the same. Attention needs single frames, so there the layers are mixed, then pooled.
+        """
+        states, mix = self._states(input_values, attention_mask), self.config.layer_mix
+        if mix != "weighted":
+            last = self.config.backbone_config.num_hidden_layers if mix == "last" else mix
+            return self._pooled(*next(state for index, state in enumerate(states) if index == last))
+        weights, total = self.layer_weights.softmax(0), 0.0
+        frames_needed = self.config.pooling == "attentive_stats"
+        for weight, (hidden, mask) in zip(weights, states, strict=True):
+            total = total + weight * (hidden if frames_needed else self._pooled(hidden, mask))
+        return self._pooled(total, mask) if frames_needed else total
+
+    def _head(self, embedding: torch.Tensor) -> torch.Tensor:
+        embedding = self.dropout(embedding.to(self.projector.weight.dtype))
+        return self.classifier(self.dropout(torch.tanh(self.projector(embedding))))
+
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """Scores a batch of waves.
+
+        No `**kwargs`: `Trainer` takes them for the promise to divide the loss by `num_items_in_batch`.
+
+        Args:
+            input_values: Waves `[B, T]`, as the feature extractor returns them.
+            attention_mask: `[B, T]`, 1 on samples of the clip and 0 on padding behind it; all ones by default.
+            labels: `[B]` class numbers, or `[B, C]` values where `problem_type` is `regression`.
+
+        Returns:
+            `logits` `[B, C]`, and with `labels` the mean cross-entropy or squared error; training has its own.
+        """
+        logits = self._head(self._embedding(input_values, attention_mask))
+        loss = None
+        if labels is not None and self.config.problem_type == "regression":
+            loss = nn.functional.mse_loss(logits.float(), labels.float())
+        elif labels is not None:
+            loss = nn.functional.cross_entropy(logits.float(), labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+SERConfig.register_for_auto_class()
+SERForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
