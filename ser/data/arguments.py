@@ -1,0 +1,110 @@
+"""What a user may say about the data: one dataclass, read from a flat YAML file and from flags."""
+
+import difflib
+import json
+from dataclasses import dataclass, field
+
+CORPORA = ("shemo", "emodb", "ravdess", "manifest", "folder", "synthetic")
+LABEL_SOURCES = ("filename", "modified")
+PROTOCOLS = (
+    "speaker_kfold",
+    "leave_one_speaker_out",
+    "random_kfold",
+    "random_holdout",
+    "given",
+    "emobox_fold_1",
+    "nkululeko",
+)
+MAX_SYNTHETIC_VOICES = 12
+
+
+def _argument(default, text: str, **metadata):
+    return field(default=default, metadata={"help": text, **metadata})
+
+
+@dataclass
+class DataArguments:
+    """Which clips, under which labels, split how; the help of each flag stands beside it.
+
+    Raises:
+        ValueError: A value is outside its range, or two values exclude each other. The message names the flag.
+    """
+
+    corpus: str = _argument("shemo", "Which corpus to prepare.", choices=CORPORA)
+    data_dir: str | None = _argument(
+        None, "Folder that holds the recordings (ShEMO: folders or the two zips; without it, they are downloaded)."
+    )
+    manifest: str | None = _argument(
+        None, "CSV or JSONL with the columns path and label and, if known, id, speaker, gender, split, transcript."
+    )
+    label_source: str = _argument(
+        "filename", "ShEMO's labels: the letter in the file name, or modified_shemo.json.", choices=LABEL_SOURCES
+    )
+    modified_labels: str | None = _argument(None, "Path of modified_shemo.json; looked for in data_dir by default.")
+    label_map: str | None = _argument(
+        None, 'JSON object that merges or drops classes: {"joy": "happiness", "other": null}.'
+    )
+    target_columns: str | None = _argument(
+        None, "Columns of numbers in the manifest to predict instead of a class: valence,arousal,dominance."
+    )
+    protocol: str = _argument("speaker_kfold", "How clips are split into train, dev and test.", choices=PROTOCOLS)
+    splits_file: str | None = _argument(None, "File that holds the split, for --protocol given and published ones.")
+    num_folds: int = _argument(5, "Number of folds of the k-fold protocols.")
+    fold: str = _argument("0", "The fold to test on, counted from 0, or all.")
+    split_seed: int = _argument(42, "Seed of the split.")
+    accept_speaker_leakage: bool = _argument(
+        False, "Train although speakers are unknown or shared between splits; results are then speaker-dependent."
+    )
+    skip_unreadable: bool = _argument(False, "Leave out files that cannot be used, and say so in the results.")
+    augmentations: str | None = _argument(
+        None, 'JSON list of audiomentations transforms: [{"name": "AddGaussianNoise", "p": 0.5}]. Train only.'
+    )
+    max_train_seconds: float | None = _argument(None, "Longest random crop of a clip in training.")
+    num_proc: int | None = _argument(None, "Processes that decode and resample; all cores by default.")
+    cache_dir: str | None = _argument(None, "Where prepared corpora are kept; the cache of datasets by default.")
+    max_clips: int | None = _argument(None, "Use this many clips, evenly spaced over the corpus, to try things out.")
+    synthetic_clips: int = _argument(720, "Number of clips of --corpus synthetic.")
+    synthetic_voices: int = _argument(12, f"Number of voices of --corpus synthetic, 2 to {MAX_SYNTHETIC_VOICES}.")
+    synthetic_seed: int = _argument(0, "Seed of --corpus synthetic.")
+
+    def __post_init__(self):
+        for flag, allowed in (("corpus", CORPORA), ("label_source", LABEL_SOURCES), ("protocol", PROTOCOLS)):
+            _check_choice(flag, getattr(self, flag), allowed)
+        for flag, low in (("num_proc", 1), ("max_clips", 1), ("num_folds", 2), ("synthetic_clips", 1)):
+            value = getattr(self, flag)
+            if value is not None and value < low:
+                raise ValueError(f"--{flag}: {value} is too small; it must be {low} or more.")
+        if not 2 <= self.synthetic_voices <= MAX_SYNTHETIC_VOICES:
+            raise ValueError(f"--synthetic_voices: {self.synthetic_voices} is outside 2 to {MAX_SYNTHETIC_VOICES}.")
+        if self.max_train_seconds is not None and self.max_train_seconds <= 0:
+            raise ValueError(f"--max_train_seconds: {self.max_train_seconds} must be more than 0.")
+        self.parsed_label_map()
+
+    def parsed_label_map(self) -> dict[str, str | None]:
+        """The label map as a dictionary; empty when none is given."""
+        if self.label_map is None:
+            return {}
+        try:
+            mapping = json.loads(self.label_map)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"--label_map: {self.label_map!r} is not JSON ({error}).") from None
+        if not isinstance(mapping, dict) or not all(v is None or isinstance(v, str) for v in mapping.values()):
+            raise ValueError(
+                f"--label_map: {self.label_map!r} must be an object from label to label, or to null to drop it."
+            )
+        return mapping
+
+    def parsed_target_columns(self) -> list[str]:
+        """The names of the columns to regress on; empty for classification."""
+        return [name.strip() for name in (self.target_columns or "").split(",") if name.strip()]
+
+
+def closest(word: str, allowed, cutoff: float = 0.6) -> str:
+    """Returns ` Did you mean X?` for the allowed word nearest to `word`, or nothing."""
+    found = difflib.get_close_matches(word, list(allowed), n=1, cutoff=cutoff)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def _check_choice(flag: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"--{flag}: {value!r} is not one of {', '.join(allowed)}.{closest(str(value), allowed)}")

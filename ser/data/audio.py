@@ -1,0 +1,92 @@
+"""The stored form of a clip, 16 kHz mono PCM_16 WAV inside a `datasets` column, and the one way to read it."""
+
+import io
+import json
+import wave as wave_format
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import datasets
+
+SAMPLING_RATE_HZ = 16_000
+# One frame of the speech encoders: a window of 25 ms.
+MIN_SAMPLES = 400
+
+
+def encode_wav(wave: np.ndarray) -> bytes:
+    """Writes a wave as a WAV file of 16 kHz mono PCM_16.
+
+    Args:
+        wave: Shape `(T,)`, float32 in [-1, 1]; values that 16 bits can hold come back bit for bit.
+    """
+    samples = np.clip(np.rint(np.asarray(wave, np.float64) * 32768), -32768, 32767).astype("<i2")
+    buffer = io.BytesIO()
+    with wave_format.open(buffer, "wb") as file:
+        file.setparams((1, 2, SAMPLING_RATE_HZ, len(samples), "NONE", ""))
+        file.writeframes(samples.tobytes())
+    return buffer.getvalue()
+
+
+def decode_wav(data: bytes) -> np.ndarray:
+    """Reads back what [`encode_wav`] wrote.
+
+    Returns:
+        Shape `(T,)`, float32 in [-1, 1].
+
+    Raises:
+        ValueError: The bytes are not a mono WAV file at 16 kHz.
+    """
+    import soundfile
+
+    try:
+        wave, sampling_rate_hz = soundfile.read(io.BytesIO(data), dtype="float32")
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"A stored clip is not audio ({error.error_string}); prepare the corpus again.") from None
+    if sampling_rate_hz != SAMPLING_RATE_HZ or wave.ndim != 1:
+        channels = 1 if wave.ndim == 1 else wave.shape[1]
+        raise ValueError(
+            f"A stored clip has {sampling_rate_hz} Hz and {channels} channels, expected {SAMPLING_RATE_HZ} Hz and 1; "
+            "prepare the corpus with data_prep.py."
+        )
+    return wave
+
+
+def undecoded(dataset: "datasets.Dataset") -> "datasets.Dataset":
+    """Returns the dataset with clips as bytes, so that rows are read without torchcodec."""
+    import datasets
+
+    return dataset.cast_column("audio", datasets.Audio(sampling_rate=SAMPLING_RATE_HZ, decode=False))
+
+
+def clip_wave(row: dict[str, Any]) -> np.ndarray:
+    """Returns the wave `(T,)`, float32, of one row of an [`undecoded`] dataset."""
+    return decode_wav(row["audio"]["bytes"])
+
+
+def corpus_facts(dataset: "datasets.Dataset") -> dict[str, Any]:
+    """Returns what is known of the corpus: name, label_source, licence, language, citation, homepage, skipped, ...
+
+    Raises:
+        ValueError: The dataset was not made by `data_prep.py`.
+    """
+    try:
+        return json.loads(dataset.info.description)
+    except (TypeError, json.JSONDecodeError):
+        raise ValueError("The dataset carries no facts about its corpus; prepare it with data_prep.py.") from None
+
+
+def checked_wave(wave: np.ndarray) -> np.ndarray:
+    """Returns the wave as it came.
+
+    Raises:
+        ValueError: It is shorter than one frame or all zeros.
+    """
+    if len(wave) < MIN_SAMPLES:
+        raise ValueError(
+            f"is too short: {len(wave)} samples at 16 kHz, one frame needs {MIN_SAMPLES} ({MIN_SAMPLES / 16:.0f} ms)."
+        )
+    if not wave.any():
+        raise ValueError("is silent: every sample is zero; record or export it again.")
+    return wave

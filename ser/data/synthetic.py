@@ -1,0 +1,205 @@
+"""Persian sentences spoken by espeak-ng in six acted manners: a corpus to try the whole chain on, and nothing more.
+
+espeak-ng is GPL-3.0 and speaks in a process of its own (`python -m ser.data.synthetic`); nothing else imports it. That
+process also starts from a fresh library: what espeak-ng says depends on all that it said before.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import random
+import subprocess
+import sys
+import wave as wave_format
+from dataclasses import replace
+from pathlib import Path
+
+from ser.data.arguments import DataArguments
+from ser.data.corpora import Clip, Corpus
+
+VOICES = tuple(f"m{n}" for n in range(1, 8)) + tuple(f"f{n}" for n in range(1, 6))
+# Lowest and highest value of espeak-ng's rate (words a minute), volume, pitch and pitch range (0 to 100 each). The
+# ranges of two emotions overlap in at least one of the four, as acted emotions do.
+MANNERS = {
+    "anger": ((190, 245), (82, 100), (42, 68), (58, 90)),
+    "fear": ((205, 265), (40, 70), (62, 92), (15, 45)),
+    "happiness": ((180, 230), (68, 92), (58, 84), (52, 82)),
+    "neutral": ((155, 195), (58, 80), (34, 56), (28, 52)),
+    "sadness": ((112, 158), (34, 62), (20, 44), (8, 34)),
+    "surprise": ((150, 200), (62, 88), (64, 94), (70, 99)),
+}
+LETTERS = {"anger": "A", "fear": "F", "happiness": "H", "neutral": "N", "sadness": "S", "surprise": "W"}
+# ShEMO's own counts by the letter in the file name.
+SHARES = {"anger": 1059, "neutral": 1028, "sadness": 449, "surprise": 225, "happiness": 201, "fear": 38}
+# Every voice has at least this many of each, so that every speaker-disjoint fold tests every class.
+MIN_CLIPS_PER_VOICE = 3
+SENTENCES = (
+    "کتاب روی میز است.",
+    "فردا به مدرسه می‌روم.",
+    "پنجره رو به باغ باز می‌شود.",
+    "قطار ساعت پنج می‌رسد.",
+    "نان تازه خریدم.",
+    "او در بانک کار می‌کند.",
+    "هوا امروز ابری است.",
+    "کلید در جیب من است.",
+    "خانه‌ی ما نزدیک رودخانه است.",
+    "چای روی اجاق است.",
+    "برادرم نامه نوشت.",
+    "این راه به شهر می‌رسد.",
+    "درس ساعت هشت شروع می‌شود.",
+    "صندلی کنار دیوار است.",
+    "مادرم به بازار رفت.",
+    "ماشین جلوی در ایستاده است.",
+    "باران از صبح می‌بارد.",
+    "دفتر سبز مال من است.",
+    "فروشگاه تا شب باز است.",
+    "او هر روز روزنامه می‌خواند.",
+    "لیوان آب را آوردم.",
+    "پرنده روی درخت نشست.",
+    "جلسه به فردا افتاد.",
+    "چراغ اتاق روشن است.",
+    "دوستم از سفر برگشت.",
+    "غذا روی میز آماده است.",
+    "کفش‌هایم پشت در است.",
+    "شماره‌ی تلفن را نوشتم.",
+    "اتوبوس کنار پل می‌ایستد.",
+    "آن‌ها در طبقه‌ی سوم‌اند.",
+)
+
+
+def synthetic(args: DataArguments) -> Corpus:
+    """Plans `--synthetic_clips` clips of `--synthetic_voices` voices, named as ShEMO names its files.
+
+    Raises:
+        ImportError: The extra `demo` is not installed.
+    """
+    if importlib.util.find_spec("espeakng_loader") is None:
+        raise ImportError("--corpus synthetic speaks with espeakng-loader, which is missing: pip install 'ser[demo]'")
+    plan = planned(args.synthetic_clips, args.synthetic_voices, args.synthetic_seed)
+    clips = tuple(
+        Clip(
+            id=spoken["id"],
+            path=f"{spoken['id']}.wav",
+            emotion=spoken["emotion"],
+            speaker=spoken["id"][:3],
+            gender="female" if spoken["id"][0] == "F" else "male",
+            transcript=spoken["text"],
+        )
+        for spoken in plan
+    )
+    facts = {
+        "name": "synthetic",
+        "licence": "none: made on this machine by espeak-ng",
+        "language": "fa",
+        "homepage": "https://github.com/espeak-ng/espeak-ng",
+        "citation": "Made by espeak-ng; not recordings of people.",
+        "notes": ["Synthetic speech: scores on it say nothing about emotion in people's voices."],
+    }
+    state = (importlib.metadata.version("espeakng-loader"), plan)
+
+    def fetch(folder: Path) -> Corpus:
+        # The whole plan is spoken even when --max_clips keeps a few: a clip depends on those before it.
+        speak_elsewhere(plan, folder)
+        return replace(corpus, root=folder)
+
+    corpus = Corpus(clips, tuple(sorted(MANNERS)), Path(), facts, fetch=fetch, state=state)
+    return corpus
+
+
+def planned(num_clips: int, num_voices: int, seed: int) -> list[dict]:
+    """Decides who says what and how; the same arguments give the same plan.
+
+    Returns:
+        One dictionary a clip, sorted by id: id, emotion, text, voice, rate, volume, pitch, range.
+    """
+    rng = random.Random(f"{num_clips} {num_voices} {seed}")
+    # Women and men in turn, as long as both last.
+    voices = sorted(VOICES, key=lambda voice: (int(voice[1:]), voice))[:num_voices]
+    counts, plan = counts_per_class(num_clips, num_voices), []
+    for emotion, count in counts.items():
+        order = rng.sample(voices, num_voices)
+        for index in range(count):
+            voice, number = order[index % num_voices], index // num_voices + 1
+            values = [rng.randint(low, high) for low, high in MANNERS[emotion]]
+            speaker = f"{voice[0].upper()}{int(voice[1:]):02d}"
+            plan.append(
+                {
+                    "id": f"{speaker}{LETTERS[emotion]}{number:02d}",
+                    "emotion": emotion,
+                    "text": rng.choice(SENTENCES),
+                    "voice": f"fa+{voice}",
+                    **dict(zip(("rate", "volume", "pitch", "range"), values, strict=True)),
+                }
+            )
+    return sorted(plan, key=lambda spoken: spoken["id"])
+
+
+def counts_per_class(num_clips: int, num_voices: int) -> dict[str, int]:
+    """Divides clips among the six classes as ShEMO does, with a floor for the rare ones where there are enough."""
+    floor = min(MIN_CLIPS_PER_VOICE * num_voices, num_clips // len(SHARES))
+    total = sum(SHARES.values())
+    counts = {emotion: max(floor, round(num_clips * share / total)) for emotion, share in SHARES.items()}
+    counts["anger"] += num_clips - sum(counts.values())
+    return counts
+
+
+def speak_elsewhere(plan: list[dict], folder: Path) -> None:
+    """Writes one 22.05 kHz WAV file a clip into `folder`, in a process of its own.
+
+    Raises:
+        RuntimeError: espeak-ng failed.
+    """
+    project = Path(__file__).resolve().parents[2]
+    paths = os.pathsep.join(filter(None, (str(project), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-m", "ser.data.synthetic", str(folder)],
+        input=json.dumps(plan),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    if done.returncode:
+        raise RuntimeError(f"espeak-ng failed: {done.stderr.strip()}")
+
+
+def speak(plan: list[dict], folder: Path) -> None:
+    """Speaks a plan, clip after clip, into WAV files of 22.05 kHz mono PCM_16. Once in a process: see above.
+
+    The constants are those of espeak-ng's `speak_lib.h`.
+    """
+    import ctypes
+
+    import espeakng_loader
+
+    callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+    chunks: list[bytes] = []
+
+    @callback_type
+    def collect(samples, count, _events):
+        if samples and count > 0:
+            chunks.append(ctypes.string_at(samples, 2 * count))
+        return 0
+
+    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    synchronous, utf8, by_character = 2, 1, 1
+    rate_hz = library.espeak_Initialize(synchronous, 0, os.fsencode(espeakng_loader.get_data_path()), 0)
+    if rate_hz <= 0:
+        raise RuntimeError(f"espeak_Initialize returned {rate_hz}.")
+    library.espeak_SetSynthCallback(collect)
+    for number, spoken in enumerate(plan):
+        if library.espeak_SetVoiceByName(spoken["voice"].encode()):
+            raise RuntimeError(f"espeak-ng has no voice {spoken['voice']}.")
+        for parameter, name in enumerate(("rate", "volume", "pitch", "range"), start=1):
+            library.espeak_SetParameter(parameter, spoken[name], 0)
+        library.espeak_ng_SetRandSeed(number + 1)
+        chunks.clear()
+        text = spoken["text"].encode()
+        library.espeak_Synth(text, len(text) + 1, 0, by_character, 0, utf8, None, None)
+        with wave_format.open(str(folder / f"{spoken['id']}.wav"), "wb") as file:
+            file.setparams((1, 2, rate_hz, 0, "NONE", ""))
+            file.writeframes(b"".join(chunks))
+
+
+if __name__ == "__main__":
+    speak(json.load(sys.stdin), Path(sys.argv[1]))
