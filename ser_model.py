@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from os import PathLike, fspath
+from os.path import abspath, basename, isdir
 from typing import Any
 
 import numpy as np
@@ -485,7 +486,12 @@ class SERForAudioClassification(PreTrainedModel):
                 f"{len(missing)} weights missing {sorted(missing)[:3]}, {len(left_over)} left over "
                 f"{sorted(left_over)[:3]}. Is it a checkpoint of another architecture, or a damaged one?"
             )
-        return cls(SERConfig(backbone_config=backbone.config, **config), backbone=backbone)
+        implementation = backbone.config._attn_implementation
+        config = SERConfig(backbone_config=backbone.config, **config)
+        backbone.config._attn_implementation = implementation  # which a new outer configuration resets
+        if isdir(name_or_path):
+            backbone.config.name_or_path = basename(abspath(name_or_path))  # what is shared names no folder of ours
+        return cls(config, backbone=backbone)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
