@@ -12,25 +12,9 @@ from typing import Any
 from ser.data.arguments import DataArguments, closest
 
 AUDIO_SUFFIXES = frozenset(
-    [
-        ".wav",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".aif",
-        ".aiff",
-        ".au",
-        ".m4a",
-        ".mp4",
-        ".aac",
-        ".webm",
-        ".mkv",
-        ".mov",
-        ".wma",
-        ".amr",
-    ]
+    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
+    # Through the ffmpeg program.
+    + (".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".amr")
 )
 
 

@@ -22,12 +22,12 @@ VOICES = tuple(f"m{n}" for n in range(1, 8)) + tuple(f"f{n}" for n in range(1, 6
 # Lowest and highest value of espeak-ng's rate (words a minute), volume, pitch and pitch range (0 to 100 each). The
 # ranges of two emotions overlap in at least one of the four, as acted emotions do.
 MANNERS = {
-    "anger": ((190, 245), (82, 100), (42, 68), (58, 90)),
-    "fear": ((205, 265), (40, 70), (62, 92), (15, 45)),
-    "happiness": ((180, 230), (68, 92), (58, 84), (52, 82)),
-    "neutral": ((155, 195), (58, 80), (34, 56), (28, 52)),
-    "sadness": ((112, 158), (34, 62), (20, 44), (8, 34)),
-    "surprise": ((150, 200), (62, 88), (64, 94), (70, 99)),
+    "anger": ((205, 255), (86, 100), (38, 60), (60, 90)),
+    "fear": ((215, 270), (38, 66), (64, 92), (12, 40)),
+    "happiness": ((170, 216), (70, 92), (60, 84), (54, 82)),
+    "neutral": ((152, 188), (54, 76), (34, 54), (24, 46)),
+    "sadness": ((110, 148), (34, 60), (18, 42), (6, 30)),
+    "surprise": ((132, 176), (64, 90), (70, 96), (74, 99)),
 }
 LETTERS = {"anger": "A", "fear": "F", "happiness": "H", "neutral": "N", "sadness": "S", "surprise": "W"}
 # ShEMO's own counts by the letter in the file name.
