@@ -1,0 +1,231 @@
+"""Trains, calibrates, evaluates and reports one run, or one for each fold and seed.
+
+accelerate launch run_ser.py configs/demo.yaml                              # two minutes on a laptop
+accelerate launch run_ser.py configs/shemo_hubert_base.yaml --data_dir ShEMO --fold all --seeds 13,21,42
+python run_ser.py configs/emodb_tiny.yaml --data_dir emodb --learning_rate 1e-3
+"""
+
+import copy
+import json
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import transformers
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
+
+from data_prep import load_corpus
+from ser.data.arguments import DataArguments
+from ser.data.audio import SAMPLING_RATE_HZ, corpus_facts
+from ser.data.augment import build_augmentation
+from ser.data.batching import Clips
+from ser.data.splits import Split, check_split, load_split, make_split, num_folds_of, save_split
+from ser.evaluation.results import build_results
+from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments, parse_arguments
+from ser.training.calibrate import calibrate
+from ser.training.context import corpus_section, model_section, protocol_section, versions
+from ser.training.freezing import freeze
+from ser.training.predictions import prediction_table, write_predictions
+from ser.training.runs import CHECKPOINTS, claim_folder, is_finished, last_checkpoint, write_json
+from ser.training.trainer import SERTrainer
+from ser_model import SERConfig, SERForAudioClassification
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs what the command line asks for; the exit code is 2 when that cannot be done."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        run_jobs(*parse_arguments(argv))
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        if any(flag.startswith("--debug_errors") for flag in argv):
+            raise
+        print(f"run_ser.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its arguments, its folder, its seed and its fold."""
+
+    model: ModelArguments
+    data: DataArguments
+    training: SERTrainingArguments
+    folder: Path
+    seed: int
+    fold: int
+
+    def arguments(self) -> dict[str, Any]:
+        """The merged arguments, as `run_config.yaml` holds them."""
+        merged = merged_arguments(self.model, self.data, self.training) | {"seed": self.seed, "fold": str(self.fold)}
+        return {key: value for key, value in merged.items() if key != "seeds"}
+
+    def training_arguments(self) -> SERTrainingArguments:
+        """The trainer's arguments: its checkpoints lie in a folder of their own."""
+        args = copy.deepcopy(self.training)
+        args.seed, args.output_dir = self.seed, str(self.folder / CHECKPOINTS)
+        if self.data.target_columns and args.metric_for_best_model == "uar":
+            args.metric_for_best_model = "ccc"
+        return args
+
+    def labels(self, dataset: Any) -> list[str]:
+        """Names of the classes, or of the dimensions of a regression."""
+        return self.data.parsed_target_columns() or dataset.features["emotion"].names
+
+
+def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args: SERTrainingArguments) -> None:
+    """Prepares the corpus once and makes every run that was asked for."""
+    with training_args.main_process_first(desc="preparation of the corpus"):
+        dataset = load_corpus(data_args)
+    folder = Path(training_args.output_dir)
+    run_job(Job(model_args, data_args, training_args, folder, training_args.seed, int(data_args.fold)), dataset)
+
+
+def run_job(job: Job, dataset: Any) -> None:
+    """Trains, calibrates and scores one model, and writes its folder; `results.json` comes last."""
+    args, labels = job.training_arguments(), job.labels(dataset)
+    split = split_of(job, dataset)
+    transformers.set_seed(job.seed)
+    model, feature_extractor = build_model(job, labels) if args.do_train else load_trained(job, split)
+    trainable = freeze(model, job.model) if args.do_train else 0
+    parts = {name: clips_of(job, dataset, split, name) for name in ("train", "dev", "test")}
+    with args.main_process_first(desc="claim of the output folder"):
+        claim_folder(job.folder, job.arguments(), job.training.overwrite and args.should_save)
+    datasets = {"train_dataset": parts["train"], "eval_dataset": parts["dev"]}
+    trainer = SERTrainer(model, args, job.model, labels, feature_extractor, **datasets)
+    started = time.monotonic()
+    if args.do_train:
+        trainer.train(resume_from_checkpoint=last_checkpoint(job.folder))
+    trained = time.monotonic()
+    tables, calibration = predict(job, trainer, parts)
+    context = {
+        "protocol": protocol_section(split, job.data.num_folds, [job.seed], [job.fold]),
+        "corpus": corpus_section(dataset, labels),
+        "label_source": corpus_facts(dataset).get("label_source"),
+        "model": model_section(model, job.model.model_name_or_path, trainable),
+        "calibration": calibration,
+        "seconds": {"train": trained - started, "predict": time.monotonic() - trained},
+        "versions": versions(),
+        "config": job.arguments(),
+    }
+    if args.should_save:
+        save_split(split, job.folder / "splits.json", dataset)
+        write_json(job.folder / "training_log.json", trainer.state.log_history)
+        if args.do_train:
+            save_model(model, feature_extractor, job.folder)
+        finish(job.folder, write_predictions(tables, job.folder / "predictions.parquet"), labels, context)
+        shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
+
+
+def split_of(job: Job, dataset: Any) -> Split:
+    """The split that the arguments ask for, checked against leaks."""
+    data = job.data
+    split = make_split(dataset, data.protocol, job.fold, data.num_folds, data.split_seed, data.splits_file)
+    check_split(split, dataset, data.accept_speaker_leakage)
+    return split
+
+
+def build_model(job: Job, labels: list[str]) -> tuple[Any, Any]:
+    """A model to train and the feature extractor that goes with it."""
+    arguments, backbone = job.model, job.model.parsed_backbone_config()
+    config: dict[str, Any] = {"id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}}
+    if job.data.target_columns:
+        config["problem_type"] = "regression"
+    name = arguments.model_name_or_path
+    if name is None and not backbone:
+        raise ValueError("--model_name_or_path: no backbone is given; name one, or make one with backbone_config.")
+    if name is None:
+        extractor = Wav2Vec2FeatureExtractor(
+            sampling_rate=SAMPLING_RATE_HZ, do_normalize=True, return_attention_mask=True
+        )
+    else:
+        extractor = AutoFeatureExtractor.from_pretrained(name)
+        extractor.return_attention_mask = True  # without a mask, padding is taken for speech
+    if arguments.head == "stock":
+        return stock_model(arguments, config), extractor
+    config |= {
+        key: getattr(arguments, key) for key in ("pooling", "layer_mix", "classifier_proj_size", "final_dropout")
+    }
+    attention = arguments.attn_implementation
+    if name is None:
+        return SERForAudioClassification(
+            SERConfig(backbone_config=backbone, attn_implementation=attention, **config)
+        ), extractor
+    return SERForAudioClassification.from_backbone(name, attention, backbone_config=backbone, **config), extractor
+
+
+def stock_model(arguments: ModelArguments, config: dict[str, Any]) -> Any:
+    """transformers' own `...ForSequenceClassification`, which loads without `trust_remote_code`."""
+    overrides = {**arguments.parsed_backbone_config(), **config, "classifier_proj_size": arguments.classifier_proj_size}
+    if arguments.model_name_or_path is None:
+        return AutoModelForAudioClassification.from_config(AutoConfig.for_model(**overrides))
+    return AutoModelForAudioClassification.from_pretrained(arguments.model_name_or_path, **overrides)
+
+
+def load_trained(job: Job, split: Split) -> tuple[Any, Any]:
+    """A trained model, on the split that it was trained with."""
+    name = job.model.model_name_or_path
+    if name is None:
+        raise ValueError("--model_name_or_path: with --do_train false, it names the trained model to score.")
+    own_split = Path(name) / "splits.json"
+    if own_split.is_file() and load_split(own_split).sha256 != split.sha256:
+        raise ValueError(
+            f"{own_split}: {name} was trained on another split (protocol {load_split(own_split).protocol}, fold "
+            f"{load_split(own_split).fold}); part of this test set may have been in its training. Ask for the same one."
+        )
+    is_ours = AutoConfig.from_pretrained(name, trust_remote_code=False).model_type == SERConfig.model_type
+    kind = SERForAudioClassification if is_ours else AutoModelForAudioClassification
+    return kind.from_pretrained(name), AutoFeatureExtractor.from_pretrained(name)
+
+
+def clips_of(job: Job, dataset: Any, split: Split, part: str) -> Clips:
+    """The clips of one part of the split; those of dev and test with the longest first, which pads least."""
+    place = {clip: row for row, clip in enumerate(dataset["id"])}
+    rows, durations = [place[clip] for clip in getattr(split, part)], dataset["duration"]
+    if part != "train":
+        rows.sort(key=lambda row: -durations[row])
+    rows = dataset.select(rows)
+    columns = job.data.parsed_target_columns()
+    targets = rows["emotion"]
+    if columns:
+        targets = np.stack([np.asarray(rows[name], np.float32) for name in columns], axis=1)
+    if part != "train":
+        return Clips(rows, targets)
+    return Clips(rows, targets, build_augmentation(job.data.augmentations), job.seed, job.data.max_train_seconds)
+
+
+def predict(job: Job, trainer: SERTrainer, parts: dict[str, Clips]) -> tuple[list[pd.DataFrame], dict[str, Any]]:
+    """Scores dev, calibrates on it when the model was trained here, then scores test, once."""
+    tables, calibration, args = [], {}, trainer.args
+    wanted = [name for name, asked in (("dev", args.do_eval), ("test", args.do_predict)) if asked]
+    for name in wanted:
+        output = trainer.predict(parts[name], metric_key_prefix=name)
+        logits = output.predictions
+        if name == "dev" and args.do_train and job.model.calibrate and not trainer.is_regression:
+            temperature = calibrate(trainer.model, logits, output.label_ids)
+            logits, calibration = logits / temperature, {"temperature": temperature}
+        run = {"split": name, "seed": job.seed, "fold": job.fold}
+        tables.append(prediction_table(parts[name].rows, logits, output.label_ids, trainer.labels, **run))
+    return tables, calibration
+
+
+def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
+    """Writes what `pipeline("audio-classification")` loads."""
+    model.save_pretrained(folder)
+    feature_extractor.save_pretrained(folder)
+
+
+def finish(folder: Path, table: pd.DataFrame, labels: list[str], context: dict[str, Any]) -> None:
+    """Computes the results from the predictions and writes the pages."""
+    results = build_results(table, labels, context)
+    write_json(folder / "results.json", results)
+    print(json.dumps({key: results["test"][key] for key in ("uar", "accuracy", "macro_f1", "n")}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""From a prepared corpus to batches: which clips together, in which order, and how they are padded."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from ser.data.audio import SAMPLING_RATE_HZ, clip_wave, undecoded
+from ser.data.augment import Augment, hash_of
+
+# A clip as a training batch asks for it: its row, the epoch, and how often the epoch has drawn it before.
+Draw = tuple[int, int, int]
+# Clips are sorted by length within shuffled chunks of this many: long enough to pad little, short enough to mix.
+_CHUNK = 1000
+
+
+class Clips(Dataset):
+    """The clips of a corpus as waves and labels, read from its stored WAV bytes, augmented where asked.
+
+    Args:
+        dataset: Prepared corpus.
+        targets: One class number, or one list of values, for each row.
+        augment: From `build_augmentation`; used only on rows asked for as [`Draw`].
+        seed: Part of the key that augmentation is drawn from.
+        max_seconds: Longer clips are cropped to this, at a place drawn from the same key; only for a [`Draw`].
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        targets: Sequence[Any],
+        augment: Augment | None = None,
+        seed: int = 0,
+        max_seconds: float | None = None,
+    ):
+        self.rows, self.targets = undecoded(dataset), targets
+        self.ids, self.durations = list(dataset["id"]), list(dataset["duration"])
+        self.augment, self.seed, self.max_seconds = augment, seed, max_seconds
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, draw: int | Draw) -> dict[str, Any]:
+        if not isinstance(draw, tuple):
+            return {"wave": clip_wave(self.rows[int(draw)]), "label": self.targets[int(draw)]}
+        row, epoch, repeat = draw
+        wave, key = clip_wave(self.rows[row]), (self.seed, epoch, self.ids[row], repeat)
+        if self.max_seconds is not None:
+            wave = _crop(wave, int(self.max_seconds * SAMPLING_RATE_HZ), key)
+        if self.augment is not None:
+            wave = self.augment(wave, key)
+        return {"wave": wave, "label": self.targets[row], "key": key}
+
+    def lengths_seconds(self) -> np.ndarray:
+        """Length of every clip as training sees it, in seconds."""
+        durations = np.asarray(self.durations, dtype=np.float64)
+        return durations if self.max_seconds is None else np.minimum(durations, self.max_seconds)
+
+
+def _crop(wave: np.ndarray, length: int, key: tuple) -> np.ndarray:
+    if len(wave) <= length:
+        return wave
+    generator = np.random.default_rng(hash_of(key))
+    start = int(generator.integers(0, len(wave) - length + 1))
+    return wave[start : start + length]
+
+
+class Collator:
+    """Pads waves to the longest of the batch, as prediction does, and stacks the labels.
+
+    Args:
+        feature_extractor: The model's own; it normalises, pads and masks.
+    """
+
+    def __init__(self, feature_extractor: Any):
+        self.feature_extractor = feature_extractor
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = self.feature_extractor(
+            [example["wave"] for example in examples],
+            sampling_rate=SAMPLING_RATE_HZ,
+            padding=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        labels = torch.as_tensor(np.asarray([example["label"] for example in examples]))
+        return {**batch, "labels": labels.float() if labels.is_floating_point() else labels.long()}
+
+
+class EpochBatches(Sampler[list[Draw]]):
+    """The batches of each epoch, for one process: the same for the same seed and epoch, however training got there.
+
+    Every process gets as many batches as every other, and the same number in every epoch. Nothing is left out and,
+    without `weights`, nothing comes twice.
+
+    Args:
+        lengths_seconds: Length of each clip.
+        batch_size: Clips in a batch, when `batch_seconds` is 0.
+        batch_seconds: Seconds in a batch, padding counted; batches are then filled with clips of like length.
+        seed: Of the order.
+        by_length: Whether batches of `batch_size` are filled with clips of like length.
+        weights: Chance of each clip to be drawn, with replacement; None: each clip once an epoch.
+    """
+
+    def __init__(
+        self,
+        lengths_seconds: np.ndarray,
+        batch_size: int,
+        batch_seconds: float = 0.0,
+        seed: int = 0,
+        by_length: bool = False,
+        weights: np.ndarray | None = None,
+    ):
+        self.lengths, self.batch_size, self.batch_seconds = np.asarray(lengths_seconds), batch_size, batch_seconds
+        self.seed, self.by_length, self.weights = seed, by_length or batch_seconds > 0, weights
+        self.epoch, self.process, self.num_processes = 0, 0, 1
+        self._count: int | None = None
+
+    def on_process(self, process: int, num_processes: int) -> "EpochBatches":
+        """Restricts this sampler to the batches of one of `num_processes`."""
+        self.process, self.num_processes, self._count = process, num_processes, None
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch whose batches are iterated over."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        if self._count is None:  # epoch 0 sets the number for all
+            batches = len(self._batches(0))
+            self._count = max(1, -(-batches // self.num_processes))
+        return self._count
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        batches = fit_number(self._batches(self.epoch), len(self) * self.num_processes, self.lengths)
+        seen: dict[int, int] = {}
+        for place, batch in enumerate(batches):
+            draws = []
+            for row in batch:
+                draws.append((int(row), self.epoch, seen.get(row, 0)))
+                seen[row] = seen.get(row, 0) + 1
+            if place % self.num_processes == self.process:
+                yield draws
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        generator = np.random.default_rng((self.seed, epoch))
+        count = len(self.lengths)
+        if self.weights is None:
+            order = generator.permutation(count)
+        else:
+            order = generator.choice(count, count, p=np.asarray(self.weights) / np.sum(self.weights))
+        if not self.by_length:
+            return [list(order[i : i + self.batch_size]) for i in range(0, count, self.batch_size)]
+        chunks = [order[i : i + _CHUNK] for i in range(0, count, _CHUNK)]
+        batches = [batch for chunk in chunks for batch in self._filled(chunk)]
+        return [batches[place] for place in generator.permutation(len(batches))]
+
+    def _filled(self, chunk: np.ndarray) -> list[list[int]]:
+        order = chunk[np.argsort(self.lengths[chunk], kind="stable")]
+        if self.batch_seconds <= 0:
+            return [list(order[i : i + self.batch_size]) for i in range(0, len(order), self.batch_size)]
+        return fill_by_duration(order, self.lengths, self.batch_seconds)
+
+
+def fill_by_duration(order: np.ndarray, lengths_seconds: np.ndarray, batch_seconds: float) -> list[list[int]]:
+    """Cuts rows sorted by length into batches of at most `batch_seconds`, padding counted; one clip at the least."""
+    batches: list[list[int]] = []
+    longest = 0.0
+    for row in order:
+        longest = max(longest, lengths_seconds[row])
+        if batches and (len(batches[-1]) + 1) * longest <= batch_seconds:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+            longest = lengths_seconds[row]
+    return batches
+
+
+def fit_number(batches: list[list[int]], count: int, lengths_seconds: np.ndarray) -> list[list[int]]:
+    """Splits the largest batches, or joins the two cheapest, until there are `count`: DDP waits for equal numbers.
+
+    Raises:
+        ValueError: There are fewer rows than `count`.
+    """
+    rows = sum(len(batch) for batch in batches)
+    if rows < count:
+        raise ValueError(f"train: {rows} clips cannot be shared by {count} processes; start at most {rows}.")
+    batches = [list(batch) for batch in batches]
+    while len(batches) < count:
+        place = max(range(len(batches)), key=lambda i: len(batches[i]))
+        half = len(batches[place]) // 2
+        batches[place : place + 1] = [batches[place][:half], batches[place][half:]]
+    while len(batches) > count:
+        costs = [len(batch) * max(lengths_seconds[row] for row in batch) for batch in batches]
+        first, second = sorted(np.argsort(costs, kind="stable")[:2])
+        batches[first] += batches.pop(second)
+    return batches

@@ -1,0 +1,229 @@
+"""Everything a run may be told: a flat YAML turned into flags, then the command line, parsed together once."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from ser.data.arguments import DataArguments, closest
+
+LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
+# What may differ between a run and its continuation.
+NOT_PART_OF_A_RUN = ("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors")
+
+
+def _argument(default, text: str, **metadata):
+    return field(default=default, metadata={"help": text, **metadata})
+
+
+@dataclass
+class ModelArguments:
+    """The backbone, the head and how they are trained; the help of each flag stands beside it.
+
+    Raises:
+        ValueError: A value is outside its range, or two exclude each other. The message names the flag.
+    """
+
+    model_name_or_path: str | None = _argument(
+        None, "Backbone on the Hub or in a folder; with --do_train false, a trained model of this project."
+    )
+    backbone_config: str | None = _argument(
+        None, "JSON object: the configuration of a backbone made from scratch, or what differs in a pretrained one's."
+    )
+    head: str = _argument("ser", "ser, or stock: transformers' own head.", choices=("ser", "stock"))
+    pooling: str = _argument("mean", "How frames become one vector.", choices=("mean", "mean_std", "attentive_stats"))
+    layer_mix: str = _argument("last", "Hidden states that are pooled: last, weighted, or a layer's number.")
+    classifier_proj_size: int = _argument(256, "Width of the layer between pooling and classes.")
+    final_dropout: float = _argument(0.1, "Dropout before each linear layer of the head.")
+    attn_implementation: str | None = _argument(None, "eager, sdpa or flash_attention_2; chosen by default.")
+    freeze_feature_encoder: bool | None = _argument(None, "Keep the convolutions; by default if pretrained.")
+    freeze_base_model: bool = _argument(False, "Keep the whole backbone as it is; only the head is trained.")
+    freeze_layers: int = _argument(0, "Keep the convolutions and the first so many layers as they are.")
+    layer_lr_decay: float = _argument(1.0, "Each layer learns at this times the rate of the layer above (0 to 1].")
+    head_learning_rate: float | None = _argument(None, "Learning rate of the head; --learning_rate by default.")
+    lora_rank: int = _argument(0, "Rank of LoRA on the attention projections; 0: none. Needs the extra [lora].")
+    lora_alpha: float = _argument(16.0, "Scale of LoRA: the update is multiplied by alpha / rank.")
+    loss: str = _argument("cross_entropy", "Loss of the classes.", choices=LOSSES)
+    focal_gamma: float = _argument(2.0, "Gamma of the focal loss.")
+    logit_adjustment_tau: float = _argument(1.0, "Weight of the log prior in the logit-adjusted loss.")
+    mixup_alpha: float = _argument(0.0, "Beta(alpha, alpha) of mixup on waves, partners balanced by class; 0: none.")
+    balanced_sampler: bool = _argument(False, "Draw training clips so that every class comes equally often.")
+    train_mode: str = _argument(
+        "finetune", "finetune, or probe: the backbone frozen, run once.", choices=("finetune", "probe")
+    )
+    probe_augmented_copies: int = _argument(0, "Augmented copies of each training clip that the probe caches too.")
+    calibrate: bool = _argument(True, "Fit a temperature on dev and fold it into the last layer.")
+
+    def __post_init__(self):
+        for flag in ("head", "pooling", "loss", "train_mode"):
+            allowed = {f.name: f.metadata.get("choices") for f in fields(self)}[flag]
+            if getattr(self, flag) not in allowed:
+                raise ValueError(f"--{flag}: {getattr(self, flag)!r} is not one of {', '.join(allowed)}.")
+        ranges = {
+            "final_dropout": (0, 1),
+            "layer_lr_decay": (1e-6, 1),
+            "mixup_alpha": (0, 100),
+            "focal_gamma": (0, 100),
+        }
+        for flag, (low, high) in ranges.items():
+            if not low <= getattr(self, flag) <= high:
+                raise ValueError(f"--{flag}: {getattr(self, flag)} is outside {low} to {high}.")
+        for flag in ("freeze_layers", "lora_rank", "probe_augmented_copies"):
+            if getattr(self, flag) < 0:
+                raise ValueError(f"--{flag}: {getattr(self, flag)} is negative; expected 0 or more.")
+        self._check_probe()
+        self.parsed_backbone_config()
+
+    def _check_probe(self) -> None:
+        if self.train_mode != "probe":
+            return
+        if self.pooling == "attentive_stats":
+            raise ValueError(
+                "--pooling: attentive_stats weighs single frames, and --train_mode probe keeps only each layer's mean "
+                "and deviation over frames. Use mean or mean_std, or --train_mode finetune --freeze_base_model true."
+            )
+        for flag, off in (("head", "ser"), ("lora_rank", 0), ("mixup_alpha", 0.0), ("freeze_layers", 0)):
+            if getattr(self, flag) != off:
+                raise ValueError(f"--{flag}: {getattr(self, flag)} has no effect on a frozen backbone; leave it {off}.")
+
+    def parsed_backbone_config(self) -> dict[str, Any]:
+        """The backbone's configuration as a dict; empty when none is given."""
+        if self.backbone_config is None:
+            return {}
+        try:
+            config = json.loads(self.backbone_config)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"--backbone_config: {self.backbone_config!r} is not JSON ({error}).") from None
+        if not isinstance(config, dict):
+            raise ValueError(f"--backbone_config: {config!r} is not an object.")
+        return config
+
+
+@dataclass
+class SERTrainingArguments(TrainingArguments):
+    """transformers' own arguments, with the defaults of this project and a few flags more."""
+
+    output_dir: str | None = _argument(None, "Where the run is written.")
+    do_train: bool = _argument(True, "Train, calibrate and save.")
+    do_eval: bool = _argument(True, "Score the dev set.")
+    do_predict: bool = _argument(True, "Score the test set, once, after training.")
+    eval_strategy: str = _argument("epoch", "When dev is scored.")
+    save_strategy: str = _argument("epoch", "When a checkpoint is written.")
+    save_total_limit: int | None = _argument(1, "Checkpoints to keep, the best one apart.")
+    load_best_model_at_end: bool = _argument(True, "End with the checkpoint that is best on dev.")
+    metric_for_best_model: str | None = _argument(None, "Metric of dev that names the best checkpoint: uar (or ccc).")
+    greater_is_better: bool | None = _argument(True, "Whether more of that metric is better.")
+    remove_unused_columns: bool = _argument(False, "Left false: clips are decoded by the collator.")
+    report_to: str = _argument("none", "tensorboard, wandb, ... or none.")
+    logging_strategy: str = _argument("epoch", "When the training loss is noted.")
+    early_stopping_patience: int = _argument(0, "Stop after so many evaluations without a better dev score; 0: never.")
+    batch_seconds: float = _argument(
+        0.0, "Fill batches by seconds, padding counted; 0: by --per_device_train_batch_size."
+    )
+    seeds: str | None = _argument(None, "Seeds of several runs, 13,21,42; --seed by default.")
+    overwrite: bool = _argument(False, "Replace a run that --output_dir already holds.")
+    debug_errors: bool = _argument(False, "Show where in the code an error came from.")
+
+    def __post_init__(self):
+        if not (self.do_train or self.do_eval or self.do_predict):
+            raise ValueError("--do_train, --do_eval and --do_predict are all false: there is nothing to do.")
+        if self.batch_seconds < 0:
+            raise ValueError(f"--batch_seconds: {self.batch_seconds} is negative.")
+        if self.seeds is not None and not all(seed.strip().isdigit() for seed in self.seeds.split(",")):
+            raise ValueError(f"--seeds: {self.seeds!r} is not a list of numbers such as 13,21,42.")
+        if str(self.eval_strategy) == "no" or not self.do_eval:
+            self.eval_strategy, self.load_best_model_at_end = "no", False
+        self.metric_for_best_model = self.metric_for_best_model or "uar"
+        super().__post_init__()
+
+    def seed_list(self) -> list[int]:
+        """Seeds of the runs to make."""
+        return [self.seed] if self.seeds is None else [int(seed) for seed in self.seeds.split(",")]
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> None:
+        raise ValueError(message)
+
+
+ARGUMENTS = (ModelArguments, DataArguments, SERTrainingArguments)
+
+
+def parse_arguments(argv: Sequence[str]) -> tuple[ModelArguments, DataArguments, SERTrainingArguments]:
+    """Parses `[CONFIG.yaml] [--flag value ...]`; a later flag wins over an earlier one, and flags over the file.
+
+    Raises:
+        ValueError: A key is unknown, or a value is not what its key takes. The message names the file and the key.
+        FileNotFoundError: There is no such file.
+    """
+    argv = list(argv)
+    config = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else None
+    parser = _Parser(ARGUMENTS, allow_abbrev=False, description=__doc__)
+    known = {f.name for kind in ARGUMENTS for f in fields(kind)}
+    values = read_config(config) if config else {}
+    for key in values:
+        if key not in known:
+            raise ValueError(f"{config}: unknown key {key!r}.{closest(key, known)}")
+    flags = [token for key, value in values.items() for token in _as_flag(key, value)]
+    typed = {token[2:].split("=")[0].replace("-", "_") for token in argv if token.startswith("--")}
+    try:
+        *parsed, rest = parser.parse_args_into_dataclasses([*flags, *argv], return_remaining_strings=True)
+    except ValueError as error:
+        named = next((key for key in values if f"--{key}" in str(error) and key not in typed), None)
+        origin = f"{config}: {named}: " if named else ""
+        raise ValueError(f"{origin}{error}") from None
+    if rest:
+        name = rest[0].lstrip("-").split("=")[0].replace("-", "_")
+        raise ValueError(f"unknown flag {rest[0]!r}.{closest(name, known)}")
+    if parsed[2].output_dir is None:
+        raise ValueError(f"--output_dir is not given{f', nor output_dir in {config}' if config else ''}.")
+    return tuple(parsed)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Reads a flat YAML file.
+
+    Raises:
+        ValueError: It is not YAML, or not one mapping of keys to values, or names a key twice.
+        FileNotFoundError: There is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such configuration file.")
+    text = path.read_text(encoding="utf-8")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected lines of the form `key: value`, found {type(values).__name__}.")
+    keys = [str(node[0].value) for node in yaml.compose(text).value]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ValueError(f"{path}: key {twice[0]!r} is given twice.")
+    return values
+
+
+def _as_flag(key: str, value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, (dict, list)):
+        return [f"--{key}={json.dumps(value, ensure_ascii=False)}"]
+    return [f"--{key}={str(value).lower() if isinstance(value, bool) else value}"]
+
+
+def merged_arguments(*arguments: Any) -> dict[str, Any]:
+    """All arguments that differ from their defaults, as one flat dict that a YAML file can hold."""
+    merged: dict[str, Any] = {}
+    for kind in arguments:
+        defaults = type(kind)(output_dir=".") if isinstance(kind, TrainingArguments) else type(kind)()
+        given = kind.to_dict() if isinstance(kind, TrainingArguments) else asdict(kind)
+        usual = defaults.to_dict() if isinstance(kind, TrainingArguments) else asdict(defaults)
+        merged |= {key: value for key, value in given.items() if value != usual.get(key)}
+    for key in ("label_map", "augmentations", "backbone_config"):
+        if isinstance(merged.get(key), str):
+            merged[key] = json.loads(merged[key])
+    return json.loads(json.dumps(merged, default=str))

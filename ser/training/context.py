@@ -1,0 +1,59 @@
+"""What results.json says beside the scores: corpus, protocol, model, versions, configuration."""
+
+import importlib.metadata
+import platform
+from collections import Counter
+from typing import Any
+
+from ser.data.audio import corpus_facts
+from ser.data.splits import Split
+
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "audiomentations", "soundfile", "soxr", "scikit-learn")
+
+
+def corpus_section(dataset: Any, labels: list[str]) -> dict[str, Any]:
+    """Facts about the corpus, and what is in it."""
+    facts = corpus_facts(dataset)
+    speakers = {speaker for speaker in dataset["speaker"] if speaker is not None}
+    section = {
+        **{key: facts.get(key) for key in ("name", "licence", "language", "citation", "homepage", "notes", "skipped")},
+        "clips": len(dataset),
+        "speakers": len(speakers) or None,
+        "hours": sum(dataset["duration"]) / 3600,
+    }
+    if "emotion" in dataset.features and not facts.get("target_columns"):
+        counts = Counter(dataset["emotion"])
+        section["clips_per_class"] = {name: counts[index] for index, name in enumerate(labels)}
+    return section
+
+
+def protocol_section(split: Split, num_folds: int, seeds: list[int], folds: list[int]) -> dict[str, Any]:
+    """How clips were split."""
+    return {
+        "name": split.protocol,
+        "speaker_independent": split.speaker_independent,
+        "num_folds": num_folds,
+        "folds": folds,
+        "seeds": seeds,
+        "split_seed": split.seed,
+        "split_sha256": split.sha256,
+        "clips": {"train": len(split.train), "dev": len(split.dev), "test": len(split.test)},
+    }
+
+
+def model_section(model: Any, backbone: str | None, trainable: int) -> dict[str, Any]:
+    """What was trained."""
+    config = model.config
+    return {
+        "backbone": backbone or f"{getattr(config, 'backbone_config', config).model_type}, from scratch",
+        "architecture": type(model).__name__,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "trained_parameters": trainable,
+        "pooling": getattr(config, "pooling", "mean"),
+        "layer_mix": getattr(config, "layer_mix", "last"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a score may depend on."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}

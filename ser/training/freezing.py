@@ -1,0 +1,33 @@
+"""Which weights are trained."""
+
+from typing import Any
+
+from ser.training.arguments import ModelArguments
+
+
+def freeze(model: Any, arguments: ModelArguments) -> int:
+    """Freezes what `arguments` ask for.
+
+    Returns:
+        Number of weights that are left to train.
+
+    Raises:
+        ValueError: Nothing is left, or the backbone has fewer layers than `freeze_layers`.
+    """
+    if freezes_feature_encoder(arguments):
+        model.freeze_feature_encoder()
+    if arguments.freeze_layers:
+        model.freeze_layers(arguments.freeze_layers)
+    if arguments.freeze_base_model or arguments.train_mode == "probe":
+        model.freeze_base_model()
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    if trainable == 0:
+        raise ValueError("--freeze_base_model: no weight is left to train.")
+    return trainable
+
+
+def freezes_feature_encoder(arguments: ModelArguments) -> bool:
+    """Whether the convolutions stay as they are: as the flag says, else when they come from a checkpoint."""
+    if arguments.freeze_feature_encoder is not None:
+        return arguments.freeze_feature_encoder
+    return arguments.model_name_or_path is not None

@@ -1,0 +1,48 @@
+"""Mixup of waves within a batch, with partners drawn so that classes come equally often."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ser.data.augment import hash_of
+
+
+class BalancedMixup:
+    """`x = l x_i + (1 - l) x_j`, targets alike, `l ~ Beta(alpha, alpha)` (arXiv 1710.09412, eq. 1; 2302.08650).
+
+    The partner `j` is drawn from the batch with a chance inverse to its class's share in train, so that rare classes
+    are mixed into others as often as common ones. A mixture is as long as the longer of the two, and `l` is made at
+    least one half: the clip itself stays the louder.
+
+    Args:
+        alpha: Above 0.
+        class_counts: Clips of each class in train.
+    """
+
+    def __init__(self, alpha: float, class_counts: np.ndarray):
+        self.alpha = alpha
+        self.chances = 1 / np.maximum(np.asarray(class_counts, dtype=np.float64), 1)
+
+    def __call__(
+        self, inputs: dict[str, Any], targets: torch.Tensor, key: tuple
+    ) -> tuple[dict[str, Any], torch.Tensor]:
+        """Mixes a batch.
+
+        Args:
+            inputs: `input_values` `[B, T]`, zero on padding, and `attention_mask` `[B, T]`.
+            targets: One-hot `[B, C]`.
+            key: What the draw depends on, and nothing else: a resumed run draws what an unbroken one does.
+        """
+        generator = np.random.default_rng(hash_of(key))
+        chances = self.chances[targets.argmax(-1).cpu().numpy()]
+        partner = torch.as_tensor(generator.choice(len(chances), len(chances), p=chances / chances.sum()))
+        share = generator.beta(self.alpha, self.alpha, len(chances))
+        share = torch.as_tensor(np.maximum(share, 1 - share), dtype=torch.float32).to(targets.device)[:, None]
+        partner = partner.to(targets.device)
+        waves, mask = inputs["input_values"], inputs["attention_mask"]
+        mixed = share.to(waves.dtype) * waves + (1 - share).to(waves.dtype) * waves[partner]
+        return (
+            {**inputs, "input_values": mixed, "attention_mask": torch.maximum(mask, mask[partner])},
+            share * targets + (1 - share) * targets[partner],
+        )

@@ -1,0 +1,166 @@
+"""transformers' Trainer with this project's batches, losses and learning rates."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.data_loader import prepare_data_loader
+from torch.utils.data import DataLoader
+from transformers import EarlyStoppingCallback, Trainer
+
+from ser.data.batching import Clips, Collator, EpochBatches
+from ser.evaluation.metrics import score, score_regression
+from ser.training.arguments import ModelArguments, SERTrainingArguments
+from ser.training.losses import build_loss, concordance_loss
+from ser.training.mixup import BalancedMixup
+
+
+class SERTrainer(Trainer):
+    """Trains and scores a model on [`Clips`].
+
+    Args:
+        labels: Names of the classes, or of the dimensions of a regression.
+        model_arguments: Loss, mixup, sampler and learning rates.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: SERTrainingArguments,
+        model_arguments: ModelArguments,
+        labels: list[str],
+        feature_extractor: Any,
+        **datasets: Clips | None,
+    ):
+        self.model_arguments, self.labels = model_arguments, labels
+        self.is_regression = model.config.problem_type == "regression"
+        train = datasets.get("train_dataset")
+        self.class_counts = None if train is None or self.is_regression else count_classes(train.targets, len(labels))
+        self.class_loss = None
+        if self.class_counts is not None:
+            self.class_loss = build_loss(model_arguments, self.class_counts, args.label_smoothing_factor)
+        patience = args.early_stopping_patience
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=Collator(feature_extractor),
+            compute_metrics=self.metrics_of,
+            # Its presence makes Trainer count the clips of all accumulated batches and processes; `compute_loss` below
+            # does the work.
+            compute_loss_func=lambda *_, **__: None,
+            callbacks=[EarlyStoppingCallback(patience)] if patience else None,
+            **datasets,
+        )
+        self.loss_is_scaled_for_ga = True
+
+    def metrics_of(self, prediction: Any) -> dict[str, float]:
+        """Dev's headline metrics, for the log and for choosing the best checkpoint."""
+        if self.is_regression:
+            return {"ccc": score_regression(prediction.label_ids, prediction.predictions, self.labels)["ccc"]}
+        names = [self.labels[index] for index in prediction.label_ids]
+        scores = score(names, softmax(prediction.predictions), self.labels)
+        return {key: scores[key] for key in ("uar", "accuracy", "macro_f1")}
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Sum of the clips' losses over the clips of the whole step, on all processes and accumulated batches.
+
+        One batch of 8, two accumulated batches of 4 and two processes of 4 then have the same gradient.
+        """
+        labels = inputs.pop("labels")
+        targets = labels
+        if not self.is_regression:
+            targets = torch.nn.functional.one_hot(labels, len(self.labels)).float()
+            if model.training and self.model_arguments.mixup_alpha > 0:
+                inputs, targets = self._mixup(inputs, targets)
+        outputs = model(**inputs)
+        losses = self._losses(outputs.logits, targets)
+        if model.training and num_items_in_batch is not None:
+            # DDP takes the mean of the processes' gradients; the sum is wanted.
+            loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
+        else:
+            loss = losses.mean()
+        return (loss, outputs) if return_outputs else loss
+
+    def _losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if self.is_regression:
+            return concordance_loss(logits, targets).expand(len(targets))
+        if self.class_loss is None:
+            return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        return self.class_loss(logits, targets)
+
+    def _mixup(self, inputs: dict[str, Any], targets: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor]:
+        mixup = BalancedMixup(self.model_arguments.mixup_alpha, self.class_counts)
+        return mixup(inputs, targets, (self.args.seed, self.state.global_step, self.args.process_index))
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of [`EpochBatches`], already this process's own."""
+        train, args = self.train_dataset, self.args
+        weights = None
+        if self.model_arguments.balanced_sampler:
+            if self.is_regression:
+                raise ValueError("--balanced_sampler: there are no classes to balance in a regression.")
+            weights = (1 / np.maximum(self.class_counts, 1))[np.asarray(train.targets)]
+        batches = EpochBatches(
+            train.lengths_seconds(),
+            args.per_device_train_batch_size,
+            args.batch_seconds,
+            args.seed if args.data_seed is None else args.data_seed,
+            args.train_sampling_strategy == "group_by_length",
+            weights,
+        ).on_process(args.process_index, args.world_size)
+        workers = args.dataloader_num_workers
+        loader = DataLoader(
+            train,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
+            persistent_workers=args.dataloader_persistent_workers and workers > 0,
+            prefetch_factor=args.dataloader_prefetch_factor if workers else None,
+        )
+        # One process as far as accelerate goes: it is to move tensors and mark the end, not to share batches again.
+        return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """As Trainer's, with the rate of every parameter group set by its layer and by `head_learning_rate`."""
+        model = self.model if model is None else model
+        arguments = self.model_arguments
+        if self.optimizer is None and (arguments.layer_lr_decay < 1 or arguments.head_learning_rate is not None):
+            decayed = set(self.get_decay_parameter_names(model))
+            groups: dict[tuple[float, float], list] = {}
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad:
+                    rate = self._learning_rate_of(name, model)
+                    key = (rate, self.args.weight_decay if name in decayed else 0.0)
+                    groups.setdefault(key, []).append(parameter)
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+            parameters = [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()]
+            self.optimizer = kind(parameters, **options)
+        return super().create_optimizer(model)
+
+    def _learning_rate_of(self, name: str, model: Any) -> float:
+        """Layer `l` of `L` learns at `rate * decay^(L - l)`, what stands before the layers as layer 0 (ULMFiT, 4.2)."""
+        rate, decay = self.args.learning_rate, self.model_arguments.layer_lr_decay
+        if "backbone." not in name and not name.startswith(f"{model.base_model_prefix}."):
+            return rate if self.model_arguments.head_learning_rate is None else self.model_arguments.head_learning_rate
+        layers = backbone_depth(model)
+        depth = name.split("encoder.layers.")[1].split(".")[0] if "encoder.layers." in name else "-1"
+        return rate * decay ** (layers - 1 - int(depth))
+
+
+def backbone_depth(model: Any) -> int:
+    """Number of transformer layers of the backbone in `model`."""
+    config = getattr(model.config, "backbone_config", model.config)
+    return config.num_hidden_layers
+
+
+def count_classes(targets: Any, num_classes: int) -> np.ndarray:
+    """Clips of each class, `[C]`."""
+    return np.bincount(np.asarray(targets, dtype=np.int64), minlength=num_classes)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities `[B, C]` in float64 from logits `[B, C]`."""
+    logits = np.asarray(logits, dtype=np.float64)
+    exponential = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponential / exponential.sum(axis=-1, keepdims=True)
