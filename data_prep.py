@@ -1,30 +1,36 @@
 """Files to one checked Dataset: 16 kHz mono clips with id, speaker, gender, emotion and duration.
 
-python data_prep.py configs/emodb_tiny.yaml --data_dir emodb/wav
-python data_prep.py configs/demo.yaml
+    python data_prep.py configs/demo.yaml
+    python data_prep.py configs/emodb_tiny.yaml --data_dir path/to/emodb/wav
+
+Prepares the corpus of a configuration, prints what it holds, and draws its classes and lengths into `output_dir`.
 """
 
 import io
 import json
 import logging
 import os
+import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 
-from ser.data.arguments import DataArguments
-from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, encode_wav
-from ser.data.corpora import Clip, Corpus, list_corpus
+from ser.data.arguments import DataArguments, read_data_arguments
+from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, corpus_facts, encode_wav
+from ser.data.corpora import list_corpus
+from ser.data.sources import Corpus, Recording
 
 logger = logging.getLogger(__name__)
 # Part of the cache's key: raise it when the same files would give another Dataset.
-VERSION = datasets.Version("1.0.0")
-# Small enough for a progress bar that moves and for the memory of a laptop.
+_VERSION = datasets.Version("1.0.0")
+# Few enough for a progress bar that moves and for a laptop's memory.
 _CLIPS_PER_TABLE = 16
 
 
@@ -33,90 +39,145 @@ def load_corpus(args: DataArguments) -> datasets.Dataset:
 
     Returns:
         One row a clip, sorted by id: id, speaker, gender, emotion, transcript, ipa, duration (s),
-        source_sampling_rate (Hz), audio (16 kHz mono PCM_16 WAV); split and target columns where the source has them.
-        `ser.data.audio.corpus_facts` tells the rest.
+        source_sampling_rate (Hz), audio (16 kHz mono PCM_16 WAV); split and target columns where the source has them;
+        no emotion where it has numbers only. `ser.data.audio.corpus_facts` tells the rest.
 
     Raises:
         ValueError, FileNotFoundError: A flag does not fit, or files cannot be used; all of them are listed at once.
     """
-    builder = SpeechCorpus(list_corpus(args), args.skip_unreadable, cache_dir=args.cache_dir)
-    builder.download_and_prepare(num_proc=args.num_proc or os.cpu_count())
-    return builder.as_dataset(split="train")
+    if args.corpus == "shemo":
+        options = asdict(args)
+        del options["corpus"]
+        builder = ShEMO(options.pop("label_source"), **options)
+    else:
+        builder = SpeechCorpus(args)
+    builder.download_and_prepare(num_proc=args.num_proc or num_cores())
+    dataset = builder.as_dataset(split="train")
+    facts = corpus_facts(dataset)
+    for difference in facts.get("differences", ()):
+        logger.warning("%s differs from what is published: %s", facts["name"], difference)
+    if facts["skipped"]:
+        logger.warning("%s: %d files were left out (skip_unreadable)", facts["name"], len(facts["skipped"]))
+    return dataset
 
 
 class SpeechCorpus(datasets.ArrowBasedBuilder):
     """Decodes, resamples and stores the clips of a corpus, in parallel, once.
 
-    An Arrow based builder writes finished tables; the example-wise kind imports torchcodec to encode audio.
+    It writes finished Arrow tables: to encode audio example by example, `datasets` needs torchcodec.
+
+    Args:
+        args: What to prepare, and where the cache is.
     """
 
+    VERSION = _VERSION
     DEFAULT_WRITER_BATCH_SIZE = 100
 
-    def __init__(self, corpus: Corpus, skip_unreadable: bool = False, cache_dir: str | None = None):
-        self.corpus, self.skip_unreadable = corpus, skip_unreadable
-        key = f"{corpus.key()}{'-skip' if skip_unreadable else ''}"
-        name = f"ser_{corpus.facts['name'].lower().replace('-', '')}"
-        super().__init__(cache_dir=cache_dir, dataset_name=name, hash=key, version=VERSION)
+    def __init__(self, args: DataArguments):
+        self.corpus, self.skip_unreadable = list_corpus(args), args.skip_unreadable
+        super().__init__(
+            cache_dir=args.cache_dir,
+            dataset_name=f"ser_{args.corpus}",
+            config_name=args.label_source if args.corpus == "shemo" else "default",
+            hash=f"{self.corpus.key()}{'-skip' * args.skip_unreadable}",
+        )
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(features=features_of(self.corpus))
+        facts = self.corpus.facts
+        return datasets.DatasetInfo(
+            features=features_of(self.corpus),
+            citation=facts.get("citation", ""),
+            homepage=facts.get("homepage", ""),
+            license=facts.get("licence", ""),
+        )
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
-        # What a killed run left behind.
+        # A run that was killed leaves its unfinished files here; they would become part of the cache.
         for path in Path(self._output_dir).iterdir():
             path.unlink()
         return [datasets.SplitGenerator(name=datasets.Split.TRAIN, gen_kwargs={})]
 
     def _prepare_split(self, split_generator: datasets.SplitGenerator, **kwargs) -> None:
-        with tempfile.TemporaryDirectory() as scratch:
-            corpus, failures = self.corpus, Path(scratch) / "failures"
-            failures.mkdir()
-            if corpus.fetch:
-                corpus = corpus.fetch(Path(scratch))
-            split_generator.gen_kwargs = {
-                "clips": list(corpus.clips),
-                "root": str(corpus.root.resolve()),
-                "failures": str(failures),
-            }
-            # The workers read; let them be forked with the reader's 5 seconds of imports behind them.
-            import ser_model  # noqa: F401
+        # The workers are forked with the imports of the reader, some seconds, behind them.
+        import ser_model  # noqa: F401
 
+        with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as failures:
+            corpus = self.corpus.fetch(Path(scratch)) if self.corpus.fetch else self.corpus
+            total = len(corpus.recordings)
+            split_generator.gen_kwargs = {
+                "recordings": list(corpus.recordings),
+                "root": str(corpus.root.resolve()),
+                "failures": failures,
+            }
+            split_generator.split_info.num_examples = total  # the progress bar's end
+            kwargs["num_proc"] = min(kwargs.get("num_proc") or 1, -(-total // _CLIPS_PER_TABLE))
             super()._prepare_split(split_generator, **kwargs)
-            skipped = [json.loads(path.read_text()) for path in sorted(failures.iterdir())]
+            skipped = [json.loads(path.read_text(encoding="utf-8")) for path in Path(failures).iterdir()]
+        skipped.sort(key=lambda clip: clip["path"])
         if skipped and not self.skip_unreadable:
-            raise ValueError(unusable(skipped, len(corpus.clips)))
-        if len(skipped) == len(corpus.clips):
-            raise ValueError(f"No clip is left: {unusable(skipped, len(corpus.clips))}")
+            raise ValueError(
+                f"{unusable(skipped, total)}\nRepair or remove them, or leave them out with --skip_unreadable true."
+            )
+        if len(skipped) == total:
+            raise ValueError(f"No clip is left. {unusable(skipped, total)}")
         self.info.description = json.dumps({**corpus.facts, "skipped": skipped}, ensure_ascii=False)
 
-    def _generate_tables(self, clips: list[Clip], root: str, failures: str) -> Iterator[tuple[int, pa.Table]]:
-        schema = self.info.features.arrow_schema
-        for start in range(0, len(clips), _CLIPS_PER_TABLE):
+    def _generate_tables(self, recordings: list[Recording], root: str, failures: str) -> Iterator[tuple[int, pa.Table]]:
+        for start in range(0, len(recordings), _CLIPS_PER_TABLE):
             rows = []
-            for clip in clips[start : start + _CLIPS_PER_TABLE]:
+            for recording in recordings[start : start + _CLIPS_PER_TABLE]:
                 try:
-                    rows.append(row_of(clip, self.corpus, Path(root)))
+                    rows.append(row_of(recording, self.corpus, Path(root)))
                 except (ValueError, OSError) as error:
-                    _note(clip, error, failures)
+                    _note(recording, error, failures)
             if rows:
-                yield start, pa.Table.from_pylist(rows, schema=schema)
+                yield start, pa.Table.from_pylist(rows, schema=self.info.features.arrow_schema)
+
+
+class ShEMO(SpeechCorpus):
+    """Sharif Emotional Speech Database: 3000 clips of Persian radio plays, 87 speakers, six emotions.
+
+    Two configurations: `filename`, the label that the letter in the file's name stands for, and `modified`, the label
+    that `modified_shemo.json` corrects (163 clips differ).
+
+        builder = ShEMO("modified", data_dir="shemo")
+        builder.download_and_prepare(num_proc=8)
+        dataset = builder.as_dataset(split="train")
+
+    Args:
+        config_name: `filename` or `modified`.
+        options: Fields of `DataArguments`: `data_dir` with the folders or the two zips, which are downloaded without
+            it, `modified_labels`, `label_map`, `skip_unreadable`, `max_clips`, `cache_dir`.
+    """
+
+    BUILDER_CONFIGS = (
+        datasets.BuilderConfig("filename", _VERSION, description="label from the letter in the file name"),
+        datasets.BuilderConfig("modified", _VERSION, description="label from modified_shemo.json"),
+    )
+
+    def __init__(self, config_name: str = "filename", **options):
+        super().__init__(DataArguments(corpus="shemo", label_source=config_name, **options))
 
 
 def features_of(corpus: Corpus) -> datasets.Features:
     """The columns of a prepared corpus."""
-    text = datasets.Value("string")
+    text, number = datasets.Value("string"), datasets.Value("float64")
     features = {"id": text, "speaker": text, "gender": text}
     if corpus.labels:
         features["emotion"] = datasets.ClassLabel(names=list(corpus.labels))
-    features |= {"transcript": text, "ipa": text, "duration": datasets.Value("float64")}
-    features |= {"source_sampling_rate": datasets.Value("int32")}
-    features |= {name: datasets.Value("float64") for name in corpus.target_columns}
+    features |= {"transcript": text, "ipa": text, "duration": number, "source_sampling_rate": datasets.Value("int32")}
+    features |= dict.fromkeys(corpus.target_columns, number)
     features |= {"split": text} if corpus.has_split else {}
     return datasets.Features({**features, "audio": datasets.Audio(sampling_rate=SAMPLING_RATE_HZ)})
 
 
-def row_of(clip: Clip, corpus: Corpus, root: Path) -> dict[str, Any]:
-    """Reads one clip from the disk.
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def row_of(recording: Recording, corpus: Corpus, root: Path) -> dict[str, Any]:
+    """Reads one recording from the disk into a row of the Dataset.
 
     Raises:
         ValueError, OSError: It cannot be used; the message says why.
@@ -125,43 +186,102 @@ def row_of(clip: Clip, corpus: Corpus, root: Path) -> dict[str, Any]:
 
     from ser_model import read_wave
 
-    if clip.problem:
-        raise ValueError(clip.problem)
-    path = root / clip.path
-    source = _member(root / clip.archive, clip.path) if clip.archive else path
-    wave = checked_wave(read_wave(source, clip.path))
+    if recording.problem:
+        raise ValueError(recording.problem)
+    source = _member(root, recording) if recording.archive else root / recording.path
+    wave = checked_wave(read_wave(source, recording.path))
     try:
-        source_rate_hz = soundfile.info(io.BytesIO(source) if clip.archive else path).samplerate
-    except soundfile.LibsndfileError:
+        source_rate_hz = soundfile.info(io.BytesIO(source) if recording.archive else source).samplerate
+    except soundfile.LibsndfileError:  # read through ffmpeg, which does not tell
         source_rate_hz = None
-    row = {name: getattr(clip, name) for name in ("id", "speaker", "gender", "transcript", "ipa", "split")}
+    same = ("id", "speaker", "gender", "transcript", "ipa", "split")
     return {
-        **row,
-        "emotion": corpus.labels.index(clip.emotion) if corpus.labels else None,
+        **{name: getattr(recording, name) for name in same},
+        "emotion": corpus.labels.index(recording.emotion) if corpus.labels else None,
         "duration": len(wave) / SAMPLING_RATE_HZ,
         "source_sampling_rate": source_rate_hz,
-        "audio": {"bytes": encode_wav(wave), "path": f"{clip.id}.wav"},
-        **dict(zip(corpus.target_columns, clip.targets, strict=False)),
+        "audio": {"bytes": encode_wav(wave), "path": f"{recording.id}.wav"},
+        **dict(zip(corpus.target_columns, recording.targets, strict=True)),
     }
 
 
 def unusable(skipped: list[dict[str, str]], total: int) -> str:
     """Lists the files that cannot be used, each with its reason."""
     lines = "".join(f"\n  {clip['path']}: {clip['reason']}" for clip in skipped)
-    return (
-        f"{len(skipped)} of {total} files cannot be used:{lines}\n"
-        "Repair or remove them, or leave them out with --skip_unreadable true."
-    )
+    return f"{len(skipped)} of {total} files cannot be used:{lines}"
 
 
-def _member(archive: Path, name: str) -> bytes:
-    with zipfile.ZipFile(archive) as file:
-        return file.read(name)
+def _member(root: Path, recording: Recording) -> bytes:
+    try:
+        with zipfile.ZipFile(root / recording.archive) as archive:
+            return archive.read(recording.path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"cannot be unpacked from {recording.archive} ({error})") from None
 
 
-def _note(clip: Clip, error: Exception, folder: str) -> None:
-    # A path stands first in the reader's messages, and in the list that these end up in.
-    reason = str(error).removeprefix(f"{clip.path}: ")
-    handle, _ = tempfile.mkstemp(prefix=f"{clip.id.replace('/', ' ')} ", dir=folder)
+def _note(recording: Recording, error: Exception, folder: str) -> None:
+    reason = str(error).removeprefix(f"{recording.path}: ")
+    if isinstance(error, FileNotFoundError):
+        reason = "there is no such file"
+    handle, _ = tempfile.mkstemp(dir=folder)
     with open(handle, "w", encoding="utf-8") as file:
-        json.dump({"id": clip.id, "path": clip.path, "reason": reason}, file, ensure_ascii=False)
+        json.dump({"id": recording.id, "path": recording.path, "reason": reason}, file, ensure_ascii=False)
+
+
+# ---------------------------------------------------------------------------------------------- the command line
+def summary(dataset: datasets.Dataset) -> str:
+    """What a prepared corpus holds, as text: clips, hours, speakers, seconds per class."""
+    facts, durations, speakers = corpus_facts(dataset), dataset["duration"], dataset["speaker"]
+    genders = Counter(dict(zip(speakers, dataset["gender"], strict=True)).values())
+    known = ", ".join(f"{genders[name]} {name}" for name in ("female", "male") if genders[name])
+    lines = [
+        f"corpus    {facts['name']}" + (f", labels from {facts['label_source']}" if "label_source" in facts else ""),
+        f"clips     {len(dataset)}",
+        f"hours     {sum(durations) / 3600:.2f}",
+        f"speakers  {len(set(speakers) - {None}) or 'not known'}" + (f" ({known})" if known else ""),
+    ]
+    seconds = defaultdict(list)
+    if "emotion" in dataset.features:
+        names = dataset.features["emotion"].names
+        for label, duration in zip(dataset["emotion"], durations, strict=True):
+            seconds[names[label]].append(duration)
+        lines.append(f"{'class':<14}{'clips':>7}{'seconds':>10}{'mean s':>8}")
+        for name in names:
+            count, total = len(seconds[name]), sum(seconds[name])
+            lines.append(f"{name:<14}{count:>7}{total:>10.1f}{total / max(count, 1):>8.2f}")
+    lines += [f"DIFFERS FROM WHAT IS PUBLISHED: {difference}" for difference in facts.get("differences", ())]
+    lines += [f"note: {note}" for note in facts.get("notes", ())]
+    if facts["skipped"]:
+        lines.append(f"LEFT OUT: {unusable(facts['skipped'], len(dataset) + len(facts['skipped']))}")
+    return "\n".join(lines)
+
+
+def draw(dataset: datasets.Dataset, output_dir: Path) -> list[Path]:
+    """Writes `class_distribution.png` (where there are classes) and `duration_histogram.png`."""
+    from ser.evaluation import plots, theme
+
+    output_dir.mkdir(parents=True, exist_ok=True)
+    figures = {"duration_histogram.png": plots.duration_distribution(dataset["duration"])}
+    if "emotion" in dataset.features:
+        names = dataset.features["emotion"].names
+        counts = Counter(names[label] for label in dataset["emotion"])
+        figures["class_distribution.png"] = plots.class_distribution({name: counts[name] for name in names})
+    return [theme.write_png(figure, output_dir / name) for name, figure in sorted(figures.items())]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prepares the corpus of a configuration, prints what it holds and draws it."""
+    # Warnings of load_corpus stand in the summary.
+    logger.setLevel(logging.ERROR)
+    try:
+        args, output_dir = read_data_arguments(argv)
+        dataset = load_corpus(args)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        sys.exit(f"data_prep.py: {error}")
+    print(summary(dataset))
+    for path in draw(dataset, Path(output_dir or "runs/data")):
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,8 +1,14 @@
 """What a user may say about the data: one dataclass, read from a flat YAML file and from flags."""
 
+import argparse
 import difflib
 import json
-from dataclasses import dataclass, field
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
 
 CORPORA = ("shemo", "emodb", "ravdess", "manifest", "folder", "synthetic")
 LABEL_SOURCES = ("filename", "modified")
@@ -78,6 +84,9 @@ class DataArguments:
             raise ValueError(f"--synthetic_voices: {self.synthetic_voices} is outside 2 to {MAX_SYNTHETIC_VOICES}.")
         if self.max_train_seconds is not None and self.max_train_seconds <= 0:
             raise ValueError(f"--max_train_seconds: {self.max_train_seconds} must be more than 0.")
+        for flag in ("manifest", "target_columns"):
+            if getattr(self, flag) and self.corpus != "manifest":
+                raise ValueError(f"--{flag}: {getattr(self, flag)!r} needs --corpus manifest, not {self.corpus}.")
         self.parsed_label_map()
 
     def parsed_label_map(self) -> dict[str, str | None]:
@@ -95,8 +104,10 @@ class DataArguments:
         return mapping
 
     def parsed_target_columns(self) -> list[str]:
-        """The names of the columns to regress on; empty for classification."""
-        return [name.strip() for name in (self.target_columns or "").split(",") if name.strip()]
+        """The names of the columns to regress on, given as `a,b` or as a JSON list; empty for classification."""
+        text = (self.target_columns or "").strip()
+        names = json.loads(text) if text.startswith("[") else text.split(",")
+        return [name for name in (str(name).strip() for name in names) if name]
 
 
 def closest(word: str, allowed, cutoff: float = 0.6) -> str:
@@ -108,3 +119,97 @@ def closest(word: str, allowed, cutoff: float = 0.6) -> str:
 def _check_choice(flag: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"--{flag}: {value!r} is not one of {', '.join(allowed)}.{closest(str(value), allowed)}")
+
+
+def read_data_arguments(argv: Sequence[str]) -> tuple[DataArguments, str | None]:
+    """Parses `CONFIG.yaml [--flag value ...]` for the data alone and leaves the keys of model and training be.
+
+    Without transformers, whose own parser takes seconds to import.
+
+    Args:
+        argv: The command line behind the name of the program.
+
+    Returns:
+        The arguments and `output_dir`, None where neither names one.
+
+    Raises:
+        ValueError: A key looks like a misspelt one, a flag is unknown or a value is not what its key takes. The
+            message names the file and the key.
+        FileNotFoundError: There is no such file.
+    """
+    parser = _Parser(prog="data_prep.py", allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("config", nargs="?", help="flat YAML file")
+    parser.add_argument("--output_dir", help="Where the plots are written.")
+    known = {"output_dir": str}
+    for entry in fields(DataArguments):
+        optional = {"nargs": "?", "const": "true"} if entry.type is bool else {}
+        parser.add_argument(f"--{entry.name}", help=entry.metadata["help"].replace("%", "%%"), **optional)
+        known[entry.name] = entry.type
+    flags, rest = parser.parse_known_args(argv)
+    if rest:
+        raise ValueError(f"{rest[0]}: no such flag of data_prep.py.{closest(rest[0].lstrip('-').split('=')[0], known)}")
+    flags = vars(flags)
+    config = flags.pop("config", None)
+    values = {}
+    for key, value in (read_config(Path(config)) if config else {}).items():
+        if key in known and value is not None:
+            values[key] = _typed(f"{config}: {key}", _as_text(value), known[key])
+        elif key not in known and (guess := closest(key, known, cutoff=0.8)):
+            raise ValueError(f"{config}: unknown key {key!r}.{guess}")
+    values |= {key: _typed(f"--{key}", text, known[key]) for key, text in flags.items()}
+    output_dir = values.pop("output_dir", None)
+    try:
+        return DataArguments(**values), output_dir
+    except ValueError as error:
+        named = next((key for key in values if f"--{key}:" in str(error) and key not in flags), None)
+        raise ValueError(f"{config}: {named}: {error}" if named else str(error)) from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Reads a flat YAML file.
+
+    Raises:
+        ValueError: It is not YAML, or not one mapping of keys to values, or names a key twice.
+        FileNotFoundError: There is no such file.
+    """
+    import yaml
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such configuration file.")
+    text = path.read_text(encoding="utf-8")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected lines of the form `key: value`, found {type(values).__name__}.")
+    keys = [str(node[0].value) for node in yaml.compose(text).value]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ValueError(f"{path}: key {twice[0]!r} is given twice.")
+    return {str(key): value for key, value in values.items()}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> typing.NoReturn:
+        raise ValueError(message)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, (dict, list, bool)):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _typed(where: str, text: str, kind: Any) -> Any:
+    """Turns text into a bool, int, float or str, whichever the field takes."""
+    kind = next(k for k in typing.get_args(kind) if k is not types.NoneType) if typing.get_args(kind) else kind
+    if kind is bool:
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if text.lower() not in words:
+            raise ValueError(f"{where}: {text!r} is neither true nor false.")
+        return words[text.lower()]
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{where}: {text!r} is not {'a whole number' if kind is int else 'a number'}.") from None

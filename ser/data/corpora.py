@@ -1,98 +1,52 @@
-"""From a folder, a manifest or a plan to a list of labelled clips: one small function a corpus, no audio read yet."""
+"""One small function a corpus: from a folder or a manifest to a list of labelled recordings."""
 
-import hashlib
+import csv
 import json
+import math
 import re
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import astuple, dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ser.data import shemo, synthetic
 from ser.data.arguments import DataArguments, closest
-
-AUDIO_SUFFIXES = frozenset(
-    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
-    # Through the ffmpeg program.
-    + (".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".amr")
+from ser.data.clips import listed, split_word
+from ser.data.sources import (
+    Corpus,
+    Recording,
+    by_id,
+    check_label_map,
+    find_audio,
+    finished,
+    folder_of,
+    named_recordings,
 )
 
 
-@dataclass(frozen=True)
-class Clip:
-    """One recording as its corpus describes it.
-
-    Attributes:
-        id: Name that no other clip of the corpus has.
-        path: The file, or its name inside `archive`; relative to the corpus's root unless absolute.
-        emotion: Label, None where the corpus gives numbers only.
-        targets: Values of the target columns, in their order.
-        archive: The zip that holds the file.
-        problem: Why this clip cannot be used, found before its audio is read.
-    """
-
-    id: str
-    path: str
-    emotion: str | None = None
-    speaker: str | None = None
-    gender: str | None = None
-    transcript: str | None = None
-    ipa: str | None = None
-    split: str | None = None
-    targets: tuple[float, ...] = ()
-    archive: str | None = None
-    problem: str | None = None
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Labelled clips and what is known of them.
-
-    Attributes:
-        labels: Names of the classes in the order of their numbers; empty for regression without a label column.
-        root: What the paths of the clips are relative to.
-        facts: name, label_source, licence, language, citation, homepage, differences (from the published counts),
-            notes.
-        target_columns: Names of the columns of numbers.
-        has_split: Whether the source itself gives a split.
-        fetch: Makes the clips' files in an empty folder when they are first needed, and returns the corpus with them.
-        state: What the clips depend on beyond their own description, for the cache.
-    """
-
-    clips: tuple[Clip, ...]
-    labels: tuple[str, ...]
-    root: Path
-    facts: dict[str, Any]
-    target_columns: tuple[str, ...] = ()
-    has_split: bool = False
-    fetch: Callable[[Path], "Corpus"] | None = None
-    state: tuple = field(default=())
-
-    def key(self) -> str:
-        """Hash of names, sizes and times of the files, labels and all that is known of the clips."""
-        described = [self.labels, self.target_columns, self.has_split, self.state, self.facts]
-        for clip in self.clips:
-            described.append((astuple(clip), None if self.fetch else _stamp(self.root / (clip.archive or clip.path))))
-        return hashlib.sha256(json.dumps(described, ensure_ascii=False).encode()).hexdigest()[:16]
-
-
 def list_corpus(args: DataArguments) -> Corpus:
-    """Lists the clips of the corpus that `args` names, with labels merged and dropped as `args.label_map` says.
+    """Lists the recordings of the corpus that `args` names, with labels merged and dropped as `--label_map` says.
 
     Raises:
-        ValueError, FileNotFoundError: A flag is missing, a folder holds no clip of this corpus, or `label_map` does
-            not fit its labels. Files that cannot be used come back as clips with a `problem`.
+        ValueError, FileNotFoundError: A flag is missing or does not fit, or there is no recording. Files that cannot
+            be used come back as recordings with a `problem`.
     """
-    from ser.data import synthetic
-
-    corpora = {"emodb": emodb, "synthetic": synthetic.synthetic}
-    corpus = thinned(mapped(corpora[args.corpus](args), args), args.max_clips)
-    if not corpus.clips and not corpus.fetch:
-        raise ValueError(f"--label_map: {args.label_map!r} drops every clip of {args.corpus}.")
+    corpora = {
+        "shemo": shemo.shemo,
+        "emodb": emodb,
+        "ravdess": ravdess,
+        "manifest": manifest,
+        "folder": folder,
+        "synthetic": synthetic.synthetic,
+    }
+    corpus = finished(corpora[args.corpus](args), args)
+    if len(corpus.labels) < 2 and not corpus.target_columns:
+        found = f"only the label {corpus.labels[0]!r}" if corpus.labels else "no label"
+        raise ValueError(f"{args.corpus}: there is {found}, and a classifier needs two; look at the data, --label_map.")
     return corpus
 
 
-# ------------------------------------------------------------------------------------------------------- EMO-DB
+# -------------------------------------------------------------------------------------------------------- EMO-DB
 _EMODB_NAME = re.compile(r"(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<letter>[WLEAFTN])(?P<version>[a-z])")
 _EMODB_LETTERS = {
     "W": "anger",
@@ -131,7 +85,8 @@ def emodb(args: DataArguments) -> Corpus:
             "transcript": _EMODB_TEXTS.get(name["text"]),
         }
 
-    clips = named_clips(find_audio(root), described, "two digits, text, one of WLEAFTN, a letter: 03a01Fa.wav")
+    grammar = "03a01Fa.wav: speaker, text, one of WLEAFTN, version"
+    recordings, notes = named_recordings(root, find_audio(root, (".wav",)), described, grammar)
     facts = {
         "name": "EMO-DB",
         "licence": "CC BY 4.0",
@@ -139,96 +94,202 @@ def emodb(args: DataArguments) -> Corpus:
         "homepage": "http://emodb.bilderbar.info",
         "citation": "F. Burkhardt, A. Paeschke, M. Rolfes, W. Sendlmeier, B. Weiss: A Database of German Emotional "
         "Speech. Interspeech 2005.",
+        "notes": notes,
     }
-    return Corpus(clips, tuple(sorted(_EMODB_LETTERS.values())), root, facts)
+    return Corpus(facts, recordings, tuple(sorted(_EMODB_LETTERS.values())), root)
 
 
-# -------------------------------------------------------------------------------------- what the corpora share
-def folder_of(args: DataArguments) -> Path:
-    """Returns `--data_dir`.
+# ------------------------------------------------------------------------------------------------------- RAVDESS
+_RAVDESS_NAME = re.compile(
+    r"03-(?P<channel>0[12])-(?P<emotion>0[1-8])-0[12]-(?P<statement>0[12])-0[12]-(?P<actor>0[1-9]|1\d|2[0-4])"
+)
+_RAVDESS_EMOTIONS = {
+    "01": "neutral",
+    "02": "calm",
+    "03": "happiness",
+    "04": "sadness",
+    "05": "anger",
+    "06": "fear",
+    "07": "disgust",
+    "08": "surprise",
+}
+_RAVDESS_TEXTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
 
-    Raises:
-        ValueError: It is not given.
-        FileNotFoundError: It is not a folder.
+
+def ravdess(args: DataArguments) -> Corpus:
+    """RAVDESS speech: `03-01-06-01-02-01-12.wav` is audio, speech, fear, normal, second sentence, first take, actor 12.
+
+    Actors of an even number are women. The songs of the same actors are left out.
     """
-    if not args.data_dir:
-        raise ValueError(f"--data_dir: --corpus {args.corpus} needs the folder that holds its recordings.")
-    root = Path(args.data_dir).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"--data_dir: {args.data_dir!r} is not a folder. Give the one with the recordings.")
-    return root
+    root = folder_of(args)
+
+    def described(stem: str) -> dict[str, Any] | None:
+        name = _RAVDESS_NAME.fullmatch(stem)
+        return name and {
+            "emotion": _RAVDESS_EMOTIONS[name["emotion"]],
+            "speaker": name["actor"],
+            "gender": "male" if int(name["actor"]) % 2 else "female",
+            "transcript": _RAVDESS_TEXTS[name["statement"]],
+        }
+
+    found = find_audio(root, (".wav",))
+    paths = [path for path in found if not Path(path).name.startswith("03-02-")]
+    if not paths:
+        raise FileNotFoundError(f"--data_dir: {str(root)!r} holds songs only (03-02-...); give RAVDESS's speech.")
+    grammar = "03-01-06-01-02-01-12.wav: seven numbers, audio only"
+    recordings, notes = named_recordings(root, paths, described, grammar)
+    facts = {
+        "name": "RAVDESS",
+        "licence": "CC BY-NC-SA 4.0",
+        "language": "en",
+        "homepage": "https://zenodo.org/record/1188976",
+        "citation": "S. R. Livingstone, F. A. Russo: The Ryerson Audio-Visual Database of Emotional Speech and Song "
+        "(RAVDESS). PLoS ONE 13(5), 2018.",
+        "notes": notes + [f"{len(found) - len(paths)} songs are left out."] * (len(paths) < len(found)),
+    }
+    return Corpus(facts, recordings, tuple(sorted(_RAVDESS_EMOTIONS.values())), root)
 
 
-def find_audio(root: Path, suffixes: frozenset[str] = frozenset((".wav",))) -> list[str]:
-    """Returns the paths, relative and sorted by name, of the audio files anywhere below a folder.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
-    found = [
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*")
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    ]
-    if not found:
-        raise FileNotFoundError(f"--data_dir: {str(root)!r} holds no {' or '.join(sorted(suffixes))} file.")
-    return sorted(found, key=lambda path: (Path(path).stem, path))
+# -------------------------------------------------------------------------------------------- the user's own clips
+_COLUMNS = ("id", "path", "label", "speaker", "gender", "split", "transcript", "ipa")
+_MADE_COLUMNS = ("emotion", "duration", "source_sampling_rate", "audio")
+# Any other word counts as not known.
+_GENDERS = {"f": "female", "female": "female", "woman": "female", "m": "male", "male": "male", "man": "male"}
 
 
-def named_clips(paths: list[str], described: Callable[[str], dict[str, Any] | None], grammar: str) -> tuple[Clip, ...]:
-    """Makes clips of files whose names say all; `described` returns None for a name outside the grammar."""
-    clips, first = [], {}
-    for path in paths:
-        stem = Path(path).stem
-        fields = described(stem)
-        if fields is None:
-            clips.append(Clip(stem, path, problem=f"the name is outside the grammar ({grammar})"))
-        elif stem in first:
-            clips.append(Clip(stem, path, problem=f"has the same name as {first[stem]}"))
+def folder(args: DataArguments) -> Corpus:
+    """One folder a label below `--data_dir`, with audio at any depth; who speaks is not known."""
+    root, recordings = folder_of(args), []
+    for path in find_audio(root):
+        label = Path(path).parts[0]
+        if label == path:
+            recordings.append(Recording(path, path, problem="lies beside the folders of the labels, in none of them"))
         else:
-            first[stem] = path
-            clips.append(Clip(stem, path, **fields))
-    return tuple(clips)
+            recordings.append(Recording(_id_of(path), path, emotion=label))
+    return _own_corpus(args, root, recordings)
 
 
-def mapped(corpus: Corpus, args: DataArguments) -> Corpus:
-    """Merges and drops classes as `--label_map` says; classes it does not name stay.
+def manifest(args: DataArguments) -> Corpus:
+    """Clips of a CSV or JSONL file: `path`, `label`, and `id`, `speaker`, `gender`, `split`, `transcript` if known.
+
+    Paths are relative to `--data_dir`, or else to the manifest. `--target_columns` adds columns of numbers; the label
+    may then be absent.
 
     Raises:
-        ValueError: It names a label that the corpus does not have.
+        ValueError: The manifest is not UTF-8, lacks a column or holds no clip, or a target column has a taken name.
     """
-    mapping = args.parsed_label_map()
-    for label in mapping:
-        if label not in corpus.labels:
-            raise ValueError(
-                f"--label_map: {args.corpus} has no label {label!r}, only {', '.join(corpus.labels)}."
-                + closest(label, corpus.labels)
-            )
-    new = {label: mapping.get(label, label) for label in corpus.labels}
-    clips = tuple(
-        clip if clip.problem or clip.emotion is None else replace(clip, emotion=new[clip.emotion])
-        for clip in corpus.clips
-        if clip.problem or clip.emotion is None or new[clip.emotion] is not None
-    )
-    return replace(corpus, clips=clips, labels=tuple(sorted({label for label in new.values() if label is not None})))
-
-
-def thinned(corpus: Corpus, max_clips: int | None) -> Corpus:
-    """Keeps `max_clips` clips, evenly spaced over the list, which is sorted by speaker in most corpora."""
-    total = len(corpus.clips)
-    if max_clips is None or total <= max_clips:
-        return corpus
-    return replace(corpus, clips=tuple(corpus.clips[i * total // max_clips] for i in range(max_clips)))
-
-
-def clips_per_class(clips: tuple[Clip, ...]) -> dict[str, int]:
-    """Counts usable clips per label, most frequent first."""
-    return dict(Counter(clip.emotion for clip in clips if not clip.problem).most_common())
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
+    if not args.manifest:
+        raise ValueError("--manifest: --corpus manifest needs a CSV or JSONL file with the columns path and label.")
+    source = Path(args.manifest).expanduser()
+    if not source.is_file():
+        raise FileNotFoundError(f"--manifest: {args.manifest!r} is not a file.")
+    root = folder_of(args) if args.data_dir else source.parent
+    targets = args.parsed_target_columns()
+    if taken := set(targets) & {*_COLUMNS, *_MADE_COLUMNS}:
+        raise ValueError(f"--target_columns: {', '.join(sorted(taken))} has a meaning of its own; rename the column.")
     try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
+        rows = _rows(source)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{source}: is not UTF-8 text ({error}); save it as UTF-8.") from None
+    columns = {name for _, row in rows for name in row}
+    needed = ["path", *targets] if targets else ["path", "label"]
+    for name in needed:
+        if name not in columns:
+            raise ValueError(
+                f"{source}: has no column {name!r}, only {listed(sorted(columns))}; rename it." + closest(name, columns)
+            )
+    recordings = [_row_recording(row, where, targets, "label" in columns) for where, row in rows]
+    corpus = _own_corpus(args, root, recordings)
+    return replace(corpus, target_columns=tuple(targets), has_split="split" in columns)
+
+
+def _rows(source: Path) -> list[tuple[str, dict[str, str]]]:
+    """Reads a manifest into `(line number in words, cells as text)`; empty cells are left out."""
+    with open(source, encoding="utf-8-sig", newline="") as file:
+        if source.suffix.lower() in (".jsonl", ".json", ".ndjson"):
+            lines = [(number, line) for number, line in enumerate(file, start=1) if line.strip()]
+            rows = [(f"line {number}", _json_row(source, number, line)) for number, line in lines]
+        else:
+            reader = csv.DictReader(file)
+            rows = [(f"line {reader.line_num}", row) for row in reader]
+    if not rows:
+        raise ValueError(f"{source}: holds no clip.")
+    for where, row in rows:
+        if None in row:
+            raise ValueError(f"{source}: {where} has more cells than the header; put a cell with a comma in quotes.")
+    return [(where, dict(_cells(row))) for where, row in rows]
+
+
+def _json_row(source: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{source}: line {number} is not JSON ({error}).") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"{source}: line {number} is not a JSON object with the keys path and label.")
+    return row
+
+
+def _cells(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in row.items():
+        text = "" if value is None else str(value).strip()
+        if text:
+            yield name.strip(), text
+
+
+def _row_recording(row: dict[str, str], where: str, targets: list[str], has_labels: bool) -> Recording:
+    path = row.get("path", "")
+    values, split, problem = [], None, None
+    try:
+        if not path:
+            raise ValueError("has no path")
+        if has_labels and "label" not in row:
+            raise ValueError("has no label")
+        split = split_word(row.get("split"))
+        values = [_number(row, name) for name in targets]
+    except ValueError as error:
+        problem = f"{where} {error}"
+    return Recording(
+        id=row.get("id") or (_id_of(path) if path else where),
+        path=path or where,
+        emotion=row.get("label"),
+        speaker=row.get("speaker"),
+        gender=_GENDERS.get(row.get("gender", "").lower()),
+        transcript=row.get("transcript"),
+        ipa=row.get("ipa"),
+        split=split,
+        targets=tuple(values),
+        problem=problem,
+    )
+
+
+def _id_of(path: str) -> str:
+    # An absolute path would carry the name of the user's machine into every table of predictions.
+    return Path(path).stem if Path(path).is_absolute() else Path(path).with_suffix("").as_posix()
+
+
+def _number(row: dict[str, str], name: str) -> float:
+    try:
+        value = float(row.get(name, ""))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"has {row.get(name, 'nothing')!r} in the column {name!r}, not a number")
+    return value
+
+
+def _own_corpus(args: DataArguments, root: Path, recordings: Iterable[Recording]) -> Corpus:
+    """Gives the user's clips unique ids and their own labels."""
+    taken: dict[str, str] = {}
+    unique = []
+    for recording in recordings:
+        if recording.id in taken:
+            same = "twice" if recording.path == taken[recording.id] else f"like {taken[recording.id]}"
+            problem = recording.problem or f"is named {same}; name each file once, or give a column id"
+            recording = replace(recording, problem=problem)
+        taken.setdefault(recording.id, recording.path)
+        unique.append(recording)
+    found = [r.emotion for r in unique if r.emotion is not None and not r.problem]
+    check_label_map(found, args)
+    facts = {"name": Path(args.manifest).stem if args.corpus == "manifest" else root.resolve().name}
+    return Corpus(facts, by_id(unique), tuple(sorted(set(found))), root)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ser.data.arguments import DataArguments
-from ser.data.corpora import Clip, Corpus
+from ser.data.sources import Corpus, Recording
 
 VOICES = tuple(f"m{n}" for n in range(1, 8)) + tuple(f"f{n}" for n in range(1, 6))
 # Lowest and highest value of espeak-ng's rate (words a minute), volume, pitch and pitch range (0 to 100 each). The
@@ -77,8 +77,8 @@ def synthetic(args: DataArguments) -> Corpus:
     if importlib.util.find_spec("espeakng_loader") is None:
         raise ImportError("--corpus synthetic speaks with espeakng-loader, which is missing: pip install 'ser[demo]'")
     plan = planned(args.synthetic_clips, args.synthetic_voices, args.synthetic_seed)
-    clips = tuple(
-        Clip(
+    recordings = tuple(
+        Recording(
             id=spoken["id"],
             path=f"{spoken['id']}.wav",
             emotion=spoken["emotion"],
@@ -101,9 +101,9 @@ def synthetic(args: DataArguments) -> Corpus:
     def fetch(folder: Path) -> Corpus:
         # The whole plan is spoken even when --max_clips keeps a few: a clip depends on those before it.
         speak_elsewhere(plan, folder)
-        return replace(corpus, root=folder)
+        return replace(corpus, root=folder, fetch=None)
 
-    corpus = Corpus(clips, tuple(sorted(MANNERS)), Path(), facts, fetch=fetch, state=state)
+    corpus = Corpus(facts, recordings, tuple(sorted(MANNERS)), fetch=fetch, state=state)
     return corpus
 
 

@@ -1,0 +1,204 @@
+"""ShEMO: what its names and labels mean, where it lies and what it should hold."""
+
+import json
+import re
+import zipfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ser.data.arguments import DataArguments
+from ser.data.clips import listed
+from ser.data.download import Published, check_published, download
+from ser.data.sources import Corpus, Recording, find_audio, folder_of, is_hidden, named_recordings
+
+_GITHUB = "https://github.com/pariajm/sharif-emotional-speech-database/blob/master"
+# Users report that GitHub hands out what "is not extractable"; the authors' own page names the Dropbox copies.
+ARCHIVES = {
+    "female.zip": Published(
+        (f"{_GITHUB}/female.zip?raw=true", "https://www.dropbox.com/s/4t6mep8mo4yf81f/female.zip?dl=1"),
+        374_368_830,
+        "663d8d7dceb44adbbf87d84be3a080fb691d169fbd972f6941e6302bc39f71e6",
+    ),
+    "male.zip": Published(
+        (f"{_GITHUB}/male.zip?raw=true", "https://www.dropbox.com/s/xfi3hi927yxixa9/male.zip?dl=1"),
+        496_606_401,
+        "747670d0d918e59d5e5020cf66610242890b093d42968c467c4f02eb5e6a6b1a",
+    ),
+}
+MODIFIED_LABELS = "modified_shemo.json"
+MODIFIED_LABELS_URL = "https://raw.githubusercontent.com/aliyzd95/modified_shemo/main/modified_shemo.json"
+MODIFIED_FILE = Published(
+    (MODIFIED_LABELS_URL,),
+    1_873_499,
+    "b988d2ce7bdea1f63962cc8f6f15210894ba436f2baf167499e335bf65969bff",
+    is_zip=False,
+)
+# F is a woman in the first place and fear in the fourth.
+_NAME = re.compile(r"(?P<speaker>(?P<gender>[FM])\d\d)(?P<letter>[AFHNSW])\d\d\d?")
+LETTERS = {"A": "anger", "F": "fear", "H": "happiness", "N": "neutral", "S": "sadness", "W": "surprise"}
+LABELS = tuple(sorted(LETTERS.values()))
+NUM_SPEAKERS = 87
+CLIPS_PER_CLASS = {
+    "filename": {"anger": 1059, "fear": 38, "happiness": 201, "neutral": 1028, "sadness": 449, "surprise": 225},
+    "modified": {"anger": 1042, "fear": 32, "happiness": 203, "neutral": 1160, "sadness": 361, "surprise": 202},
+}
+_FACTS = {
+    "name": "ShEMO",
+    "licence": "free of charge for academic purposes",
+    "language": "fa",
+    "homepage": "https://github.com/pariajm/sharif-emotional-speech-dataset",
+    "citation": "O. Mohamad Nezami, P. Jamshid Lou, M. Karami: ShEMO: a large-scale validated database for Persian "
+    "speech emotion detection. Language Resources and Evaluation 53, 1-16, 2019.",
+}
+_MODIFIED_CITATION = (
+    " Corrected labels and transcripts: A. Yazdani, Y. Shekofteh: arXiv 2211.09956 "
+    "(github.com/aliyzd95/modified_shemo)."
+)
+
+
+def shemo(args: DataArguments) -> Corpus:
+    """Lists ShEMO from folders or from the two zips in `--data_dir`; without it, plans the official download.
+
+    Raises:
+        ValueError, FileNotFoundError: The folder, a zip or the corrected labels are not what they should be.
+    """
+    if args.data_dir:
+        return _listed(folder_of(args), args)
+    wanted = dict(ARCHIVES)
+    if args.label_source == "modified" and not args.modified_labels:
+        wanted[MODIFIED_LABELS] = MODIFIED_FILE
+
+    def fetch(_scratch: Path) -> Corpus:
+        folder = _download_folder(args)
+        try:
+            for name, file in wanted.items():
+                if not (folder / name).exists():
+                    download(file, folder / name)
+        except ConnectionError as error:
+            raise ValueError(
+                f"{error}\nGet {', '.join(wanted)} by hand, unpack the zips if their hash differs, and give the folder "
+                "with --data_dir."
+            ) from None
+        corpus = _listed(folder, args)
+        return corpus.fetch(_scratch) if corpus.fetch else corpus
+
+    table = _corrected(args, None) if args.modified_labels else {}
+    state = (args.label_source, table, *(file.sha256 for file in wanted.values()))
+    return Corpus({**_FACTS, "label_source": args.label_source}, labels=LABELS, fetch=fetch, state=state)
+
+
+def _download_folder(args: DataArguments) -> Path:
+    import datasets
+
+    return Path(args.cache_dir or datasets.config.HF_DATASETS_CACHE).expanduser() / "downloads" / "shemo"
+
+
+def _listed(root: Path, args: DataArguments) -> Corpus:
+    """Lists what lies in a folder: recordings, or else the zips with them."""
+    zips = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.zip") if path.name in ARCHIVES)
+    try:
+        paths = find_audio(root, (".wav",))
+    except FileNotFoundError:
+        if not zips:
+            raise FileNotFoundError(
+                f"--data_dir: {str(root)!r} holds neither ShEMO's .wav files nor {' and '.join(ARCHIVES)}."
+            ) from None
+        return _from_zips(root, zips, args)
+    table = _corrected(args, root)
+    recordings, notes = named_recordings(
+        root, paths, lambda stem: _described(stem, args, table), "F03S02.wav: F or M, speaker, one of AFHNSW, number"
+    )
+    return _checked(recordings, notes, root, args, table)
+
+
+def _from_zips(root: Path, zips: list[str], args: DataArguments) -> Corpus:
+    table, recordings = _corrected(args, root), []
+    for name in zips:
+        check_published(root / name, ARCHIVES[Path(name).name], with_hash=False)
+        with zipfile.ZipFile(root / name) as archive:
+            members = [Path(member) for member in archive.namelist() if member.lower().endswith(".wav")]
+        for member in (member for member in members if not is_hidden(member)):
+            fields = _described(member.stem, args, table) or {"problem": "the name is outside ShEMO's grammar"}
+            recordings.append(Recording(member.stem, member.as_posix(), archive=name, **fields))
+
+    def fetch(_scratch: Path) -> Corpus:
+        for name in zips:
+            check_published(root / name, ARCHIVES[Path(name).name])
+        return replace(corpus, fetch=None)
+
+    recordings = tuple(sorted(recordings, key=lambda recording: recording.id))
+    corpus = replace(_checked(recordings, [], root, args, table), fetch=fetch)
+    return corpus
+
+
+def _described(stem: str, args: DataArguments, table: dict[str, dict]) -> dict[str, Any] | None:
+    """Attributes of a recording by its name, with the corrected label where that is asked for."""
+    name = _NAME.fullmatch(stem)
+    if not name:
+        return None
+    entry, emotion, problem = table.get(f"{stem}.wav"), LETTERS[name["letter"]], None
+    if args.label_source == "modified":
+        emotion = entry and entry.get("emotion")
+        if entry is None:
+            problem = f"{MODIFIED_LABELS} has no entry {stem}.wav"
+        elif emotion not in LABELS:
+            problem = f"the label {emotion!r} in {MODIFIED_LABELS} is none of {', '.join(LABELS)}"
+    return {
+        "emotion": None if problem else emotion,
+        "speaker": name["speaker"],
+        "gender": "female" if name["gender"] == "F" else "male",
+        "transcript": entry and entry.get("transcript"),
+        "ipa": entry and entry.get("ipa"),
+        "problem": problem,
+    }
+
+
+def _corrected(args: DataArguments, root: Path | None) -> dict[str, dict]:
+    """Reads the corrected labels; empty where nobody asks for them and none lie in the folder.
+
+    Raises:
+        ValueError, FileNotFoundError: They are asked for and not there, or are not that file.
+    """
+    path = Path(args.modified_labels).expanduser() if args.modified_labels else None
+    if path is None and root is not None:
+        path = next(iter(sorted(root.rglob(MODIFIED_LABELS))), None)
+    if path is None:
+        if args.label_source == "filename":
+            return {}
+        raise FileNotFoundError(
+            f"--modified_labels: --label_source modified needs {MODIFIED_LABELS}; get it from {MODIFIED_LABELS_URL}."
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"--modified_labels: {str(path)!r} is not a file; get it from {MODIFIED_LABELS_URL}.")
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: is not JSON ({error}); get it again from {MODIFIED_LABELS_URL}.") from None
+    if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
+        raise ValueError(f"{path}: is not {MODIFIED_LABELS}, an object from file name to label and transcript.")
+    return table
+
+
+def _checked(
+    recordings: tuple[Recording, ...], notes: list[str], root: Path, args: DataArguments, table: dict[str, dict]
+) -> Corpus:
+    """Compares the counts with the published ones and says where they differ."""
+    good = [recording for recording in recordings if not recording.problem]
+    expected, found = CLIPS_PER_CLASS[args.label_source], Counter(recording.emotion for recording in good)
+    pairs = {
+        "clips": (len(good), sum(expected.values())),
+        "speakers": (len({recording.speaker for recording in good}), NUM_SPEAKERS),
+        **{label: (found[label], count) for label, count in expected.items()},
+    }
+    differences = [
+        f"{name}: {here}, published {published}" for name, (here, published) in pairs.items() if here != published
+    ]
+    absent = sorted(set(table) - {f"{recording.id}.wav" for recording in good})
+    if absent:
+        differences.append(f"in {MODIFIED_LABELS} and not here: {listed(absent)}")
+    citation = _FACTS["citation"] + (_MODIFIED_CITATION if args.label_source == "modified" else "")
+    facts = {**_FACTS, "citation": citation, "label_source": args.label_source}
+    facts |= {"differences": differences, "notes": notes}
+    return Corpus(facts, recordings, LABELS, root)

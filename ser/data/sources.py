@@ -1,0 +1,213 @@
+"""Recordings as their corpus describes them, before any audio is read, and what the listing of all corpora shares."""
+
+import filecmp
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ser.data.arguments import DataArguments, closest
+
+AUDIO_SUFFIXES = frozenset(
+    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
+    # Through the ffmpeg program.
+    + (".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".amr")
+)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One file and what its corpus says of it.
+
+    Attributes:
+        id: Name that no other recording of the corpus has.
+        path: The file, or its name inside `archive`; relative to the corpus's root unless absolute.
+        emotion: Label; None where the corpus gives numbers only.
+        targets: Values of the target columns, in their order.
+        archive: The zip that holds the file; relative to the corpus's root.
+        problem: Why it cannot be used, found before its audio is read.
+    """
+
+    id: str
+    path: str
+    emotion: str | None = None
+    speaker: str | None = None
+    gender: str | None = None
+    transcript: str | None = None
+    ipa: str | None = None
+    split: str | None = None
+    targets: tuple[float, ...] = ()
+    archive: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Recordings and what is known of them.
+
+    Attributes:
+        facts: name, licence, language, citation, homepage; label_source where there are several; differences from the
+            published counts; notes.
+        recordings: Sorted by id; empty while they are not there yet, see `fetch`.
+        labels: Names of the classes in the order of their numbers; empty for numbers without labels.
+        root: What paths are relative to; None while the files are not there yet.
+        target_columns: Names of the columns of numbers.
+        has_split: Whether the source itself gives a split.
+        fetch: Brings or checks the files when they are needed, given an empty folder that is removed after use, and
+            returns the corpus that reads them. Not called when the prepared corpus is in the cache.
+        state: What a prepared corpus depends on beyond all this.
+    """
+
+    facts: dict[str, Any]
+    recordings: tuple[Recording, ...] = ()
+    labels: tuple[str, ...] = ()
+    root: Path | None = None
+    target_columns: tuple[str, ...] = ()
+    has_split: bool = False
+    fetch: Callable[[Path], "Corpus"] | None = None
+    state: tuple = ()
+
+    def key(self) -> str:
+        """Hash of the labels and facts, and of the names, sizes and times of the files: the key of the cache."""
+        described = [self.facts, self.labels, self.target_columns, self.has_split, self.state]
+        for recording in self.recordings:
+            path = self.root and self.root / (recording.archive or recording.path)
+            described.append((astuple(recording), path and _stamp(path)))
+        return hashlib.sha256(json.dumps(described, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def folder_of(args: DataArguments) -> Path:
+    """Returns `--data_dir`.
+
+    Raises:
+        ValueError: It is not given.
+        FileNotFoundError: It is not a folder.
+    """
+    if not args.data_dir:
+        raise ValueError(f"--data_dir: --corpus {args.corpus} needs the folder that holds its recordings.")
+    root = Path(args.data_dir).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"--data_dir: {args.data_dir!r} is not a folder. Give the one with the recordings.")
+    return root
+
+
+def find_audio(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[str]:
+    """Returns the paths, relative and sorted, of the audio files anywhere below a folder, hidden ones left out.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    inside = (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in suffixes)
+    found = [path.as_posix() for path in inside if not is_hidden(path)]
+    if not found:
+        raise FileNotFoundError(
+            f"--data_dir: no audio file in {str(root)!r} or below it; looked for {', '.join(sorted(suffixes))}."
+        )
+    return sorted(found)
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file is one of those that systems put beside the user's own, such as macOS's `._x.wav`."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
+def named_recordings(
+    root: Path, paths: list[str], described: Callable[[str], dict[str, Any] | None], grammar: str
+) -> tuple[tuple[Recording, ...], list[str]]:
+    """Makes recordings of files whose names say all.
+
+    A name outside the grammar, or one that two different files have, becomes a `problem`; of two equal files, which
+    some copies of RAVDESS hold, one is taken.
+
+    Args:
+        root: What `paths` are relative to.
+        described: Returns the attributes for the stem of a name, None for a name outside the grammar.
+        grammar: What the name should look like, for the message.
+
+    Returns:
+        The recordings, sorted by id, and notes on what was left out.
+    """
+    taken: dict[str, str] = {}
+    recordings, twice = [], 0
+    for path in paths:
+        stem = Path(path).stem
+        fields = described(stem)
+        if fields is None:
+            recordings.append(Recording(path, path, problem=f"the name is outside the grammar ({grammar})"))
+        elif stem not in taken:
+            taken[stem] = path
+            recordings.append(Recording(stem, path, **fields))
+        elif filecmp.cmp(root / path, root / taken[stem], shallow=False):
+            twice += 1
+        else:
+            recordings.append(Recording(path, path, problem=f"has the name of another file, {taken[stem]}"))
+    notes = [f"{twice} files lie there twice and are taken once."] if twice else []
+    return by_id(recordings), notes
+
+
+def by_id(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
+    """Sorts recordings by id."""
+    return tuple(sorted(recordings, key=lambda recording: recording.id))
+
+
+def finished(corpus: Corpus, args: DataArguments) -> Corpus:
+    """Merges and drops classes as `--label_map` says and keeps `--max_clips`, now and after `fetch`."""
+    if corpus.fetch:
+        fetch = corpus.fetch
+        corpus = replace(corpus, fetch=lambda folder: finished(fetch(folder), args))
+    state = (*corpus.state, args.label_map, args.max_clips)
+    return _thinned(_mapped(replace(corpus, state=state), args), args.max_clips)
+
+
+def _mapped(corpus: Corpus, args: DataArguments) -> Corpus:
+    """Applies the label map. Of a corpus with labels of its own, those not named stay."""
+    mapping = args.parsed_label_map()
+    if not mapping:
+        return corpus
+    for label in mapping:
+        if label not in corpus.labels:
+            raise ValueError(
+                f"--label_map: {args.corpus} has no label {label!r}; it has {', '.join(corpus.labels) or 'none'}."
+                + closest(label, corpus.labels)
+            )
+    new = {label: mapping.get(label, label) for label in corpus.labels}
+    labels = tuple(sorted({label for label in new.values() if label is not None}))
+    # A recording with a problem may have a label that no other has, or none.
+    kept = (r for r in corpus.recordings if new.get(r.emotion, "") is not None)
+    recordings = tuple(replace(r, emotion=new.get(r.emotion, r.emotion)) for r in kept)
+    return replace(corpus, recordings=recordings, labels=labels)
+
+
+def check_label_map(labels: Iterable[str], args: DataArguments) -> None:
+    """Refuses a label map that says nothing of a label, for corpora whose labels are the user's own.
+
+    Raises:
+        ValueError: A label is outside the map; the message says what to add.
+    """
+    mapping, counts = args.parsed_label_map(), Counter(labels)
+    outside = sorted(set(counts) - set(mapping)) if mapping else []
+    if outside:
+        listed = ", ".join(f"{label!r} ({counts[label]} clips)" for label in outside)
+        add = json.dumps({label: label for label in outside}, ensure_ascii=False)[1:-1]
+        raise ValueError(
+            f"--label_map: outside the map: {listed}. Add them to keep them as they are ({add}), or with null to drop."
+        )
+
+
+def _thinned(corpus: Corpus, max_clips: int | None) -> Corpus:
+    """Keeps `max_clips` recordings, evenly spaced, so that speakers and labels stay mixed as they are."""
+    total = len(corpus.recordings)
+    if max_clips is None or total <= max_clips:
+        return corpus
+    return replace(corpus, recordings=tuple(corpus.recordings[i * total // max_clips] for i in range(max_clips)))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
