@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer
 
 from ser.data.batching import Clips, Collator, EpochBatches
@@ -120,6 +120,10 @@ class SERTrainer(Trainer):
         )
         # One process as far as accelerate goes: it is to move tensors and mark the end, not to share batches again.
         return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
+
+    def _get_eval_sampler(self, eval_dataset: Clips) -> SequentialSampler:
+        # Dev and test come sorted by length; Trainer's own grouping wants token ids to measure.
+        return SequentialSampler(eval_dataset)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """As Trainer's, with the rate of every parameter group set by its layer and by `head_learning_rate`."""
