@@ -136,11 +136,19 @@ def planned(num_clips: int, num_voices: int, seed: int) -> list[dict]:
 
 
 def counts_per_class(num_clips: int, num_voices: int) -> dict[str, int]:
-    """Divides clips among the six classes as ShEMO does, with a floor for the rare ones where there are enough."""
+    """Divides clips among the six classes as ShEMO does; those that would get too few share the floor equally."""
     floor = min(MIN_CLIPS_PER_VOICE * num_voices, num_clips // len(SHARES))
-    total = sum(SHARES.values())
-    counts = {emotion: max(floor, round(num_clips * share / total)) for emotion, share in SHARES.items()}
-    counts["anger"] += num_clips - sum(counts.values())
+    rare: set[str] = set()
+    while True:
+        left, total = num_clips - floor * len(rare), sum(SHARES[name] for name in SHARES if name not in rare)
+        counts = {name: floor if name in rare else left * share // total for name, share in SHARES.items()}
+        too_few = {name for name, count in counts.items() if count < floor}
+        if not too_few:
+            break
+        rare |= too_few
+    # The frequent ones stand first; they take what rounding left.
+    for name in [*SHARES][: num_clips - sum(counts.values())]:
+        counts[name] += 1
     return counts
 
 
