@@ -19,8 +19,8 @@ from ser.data.arguments import DataArguments
 from ser.data.sources import Corpus, Recording
 
 VOICES = tuple(f"m{n}" for n in range(1, 8)) + tuple(f"f{n}" for n in range(1, 6))
-# Lowest and highest value of espeak-ng's rate (words a minute), volume, pitch and pitch range (0 to 100 each). The
-# ranges of two emotions overlap in at least one of the four, as acted emotions do.
+# Lowest and highest value of espeak-ng's rate (words a minute), volume, pitch and pitch range (0 to 100 each). Every
+# range overlaps that of another emotion, so that only all four together tell.
 MANNERS = {
     "anger": ((205, 255), (86, 100), (38, 60), (60, 90)),
     "fear": ((215, 270), (38, 66), (64, 92), (12, 40)),
