@@ -160,10 +160,26 @@ def concordance(truth: np.ndarray, predicted: np.ndarray) -> float:
         truth: Annotated values, `[N]`.
         predicted: Predicted values, `[N]`.
     """
+    return float(concordance_of_sums(concordance_terms(truth, predicted).sum(axis=0)))
+
+
+def concordance_terms(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """What each clip adds to the sums of `concordance_of_sums`, `[N, 6]`: 1, x, y, x^2, y^2, xy.
+
+    x and y are taken from the mean truth, which leaves CCC as it is and keeps squares of large values from swallowing
+    their differences.
+    """
     truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
-    covariance = np.mean((truth - truth.mean()) * (predicted - predicted.mean()))
-    spread = truth.var() + predicted.var() + (truth.mean() - predicted.mean()) ** 2
-    return float(_ratio(2 * covariance, spread))
+    x, y = truth - truth.mean(axis=0), predicted - truth.mean(axis=0)
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1)
+
+
+def concordance_of_sums(sums: np.ndarray) -> np.ndarray:
+    """CCC from the sums of 1, x, y, x^2, y^2 and xy, `[..., 6]`, for any number of resamples at once."""
+    clips = np.maximum(sums[..., 0], 1)
+    mean_x, mean_y, square_x, square_y, product = (sums[..., i] / clips for i in range(1, 6))
+    spread = square_x - mean_x**2 + square_y - mean_y**2 + (mean_x - mean_y) ** 2
+    return _ratio(2 * (product - mean_x * mean_y), np.where(spread > 1e-24, spread, 0))
 
 
 def score_regression(truth: np.ndarray, predicted: np.ndarray, dimensions: list[str]) -> dict:

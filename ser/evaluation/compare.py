@@ -1,0 +1,177 @@
+"""Two runs on the same clips: how far apart they are, and whether chance alone does that.
+
+Both answers treat a speaker as one: the interval draws speakers, as in `ser.evaluation.intervals`, and the test swaps
+the two runs' predictions for all clips of a speaker at once.
+"""
+
+import numpy as np
+import pandas as pd
+
+from ser.evaluation import intervals, metrics
+from ser.evaluation.predictions import check_once_per_seed, labels_of, scored
+
+PERMUTATIONS = 9999
+SCORES = {"uar": metrics.uar, "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1}
+
+
+def compare(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> dict:
+    """Scores of run A less those of run B, on the same test clips in the same folds.
+
+    Args:
+        a: Predictions of run A; rows of dev are left out. A run of several seeds counts with its mean over them.
+        b: Predictions of run B. It may have other seeds than A.
+        seed: Seed of the draws and swaps.
+
+    Returns:
+        For `uar`, `accuracy` and `macro_f1`: `a`, `b`, `difference`, its 95 % `interval` (`None` for one speaker) and
+        the two-sided `p_value`. Besides, `clips`, `clusters`, `interval_unit` ("speaker", or "clip" where speakers are
+        unknown), `permutations` and `smallest_p`, below which so few clusters cannot come.
+
+    Raises:
+        ValueError: The runs differ in classes, clips, truth, speakers or folds; the message says in which.
+    """
+    a, b = _test_rows(a, "A"), _test_rows(b, "B")
+    _check_same(a, b, ("truth", "speaker", "fold"))
+    return _paired(a, b, seed)
+
+
+def leak_gap(speaker_run: pd.DataFrame, random_run: pd.DataFrame, seed: int = 0) -> dict:
+    """What a split that leaks speakers adds to the scores of one model: `compare` of the random split to the other.
+
+    Args:
+        speaker_run: Predictions of all folds with disjoint speakers, pooled: every clip is tested.
+        random_run: Predictions of all folds of random clips, pooled: the same clips, other folds.
+        seed: Seed of the draws and swaps.
+
+    Returns:
+        As `compare`, where A is the random split and B the speaker-independent one: a positive `difference` is what
+        the leak is worth.
+
+    Raises:
+        ValueError: The runs differ in classes, clips, truth or speakers.
+    """
+    a, b = _test_rows(random_run, "random"), _test_rows(speaker_run, "speaker-independent")
+    _check_same(a, b, ("truth", "speaker"))
+    return _paired(a, b, seed)
+
+
+def permutation_p_value(confusions: np.ndarray, score, permutations: int = PERMUTATIONS, seed: int = 0) -> float:
+    """Two-sided p of "it does not matter which run a speaker's predictions come from", in (0, 1].
+
+    p = (b + 1) / (n + 1), where b of n random swaps put the runs at least as far apart as they are: Phipson and Smyth,
+    "Permutation P-values Should Never Be Zero", 2010. A run against itself has p = 1.
+
+    Args:
+        confusions: Counts of each cluster in both runs, `[S, 2, seeds, C, C]`.
+        score: One of the scores of `ser.evaluation.metrics`.
+        permutations: Number of random swaps n.
+        seed: Seed of the swaps.
+    """
+    kinds, copies = intervals.kinds_of(confusions)
+    flat = kinds.reshape(len(kinds), -1)
+    swapped_flat = kinds[:, ::-1].reshape(len(kinds), -1)
+    observed = abs(_difference(confusions.sum(axis=0), score))
+    generator, extreme = np.random.default_rng(seed), 0
+    for start in range(0, permutations, 1000):
+        swapped = generator.binomial(copies, 0.5, size=(min(1000, permutations - start), len(copies)))
+        totals = (swapped @ swapped_flat + (copies - swapped) @ flat).reshape(-1, *confusions.shape[1:])
+        extreme += int((np.abs(_difference(totals, score)) >= observed - 1e-12).sum())
+    return (extreme + 1) / (permutations + 1)
+
+
+def _paired(a: pd.DataFrame, b: pd.DataFrame, seed: int) -> dict:
+    """The figures of `compare`, from rows that were found to match."""
+    confusions, unit = _paired_confusions(a, b)
+    support = confusions[:, 0, 0].sum(axis=2)
+    effective = intervals.effective_clusters(support)
+    total, resampled = confusions.sum(axis=0), intervals.resample(confusions, seed=seed)
+    figures = {}
+    for name, score in SCORES.items():
+        spread = intervals.spread_of(_difference(total, score), _difference(resampled, score), effective)
+        figures[name] = {
+            "a": float(score(total[0]).mean()),
+            "b": float(score(total[1]).mean()),
+            "difference": spread.value,
+            "interval": intervals.plain_interval(spread),
+            "p_value": permutation_p_value(confusions, score, seed=seed),
+        }
+    return {
+        **figures,
+        "clips": int(support.sum()),
+        "clusters": len(confusions),
+        "interval_unit": unit,
+        "permutations": PERMUTATIONS,
+        "smallest_p": max(2.0 ** (1 - len(confusions)), 1 / (PERMUTATIONS + 1)),
+    }
+
+
+def _paired_confusions(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, str]:
+    """Counts of each cluster in both runs, `[S, 2, seeds, C, C]`, and the unit of a cluster.
+
+    Seeds are repeated up to their least common multiple, which leaves the mean over them as it is.
+    """
+    labels = labels_of(a)
+    both = pd.concat([a, b], ignore_index=True)
+    both["seed"] = np.repeat([0, 1], [len(a), len(b)]) * (1 << 32) + np.concatenate(
+        [np.unique(run["seed"], return_inverse=True)[1] for run in (a, b)]
+    )
+    table = scored(both, labels)
+    confusions, num_a = table.confusions(), a["seed"].nunique()
+    sides = confusions[:, :num_a], confusions[:, num_a:]
+    repeats = np.lcm(*[side.shape[1] for side in sides])
+    return np.stack([np.repeat(side, repeats // side.shape[1], axis=1) for side in sides], axis=1), table.unit
+
+
+def _difference(totals: np.ndarray, score) -> np.ndarray:
+    """Score of the first run less that of the second, mean over seeds, `[...]` of totals `[..., 2, seeds, C, C]`."""
+    means = score(totals).mean(axis=-1)
+    return means[..., 0] - means[..., 1]
+
+
+def _test_rows(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of test, every clip once per seed and every seed with every clip.
+
+    Raises:
+        ValueError: There is none, a clip occurs twice, a seed lacks clips, or the run is a regression.
+    """
+    if not labels_of(predictions):
+        raise ValueError(f"run {name} holds no class probabilities; only runs of a classification can be compared")
+    rows = predictions[predictions["split"] == "test"]
+    if rows.empty:
+        raise ValueError(f"run {name} has no prediction on test; run it with --do_predict true first")
+    check_once_per_seed(rows)
+    clips = rows.groupby("seed")["id"].nunique()
+    if clips.nunique() > 1:
+        raise ValueError(
+            f"the seeds of run {name} test {clips.to_dict()} clips; expected the same clips under each: finish the run"
+        )
+    return rows
+
+
+def _check_same(a: pd.DataFrame, b: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    """An error that names the first difference which forbids pairing.
+
+    Raises:
+        ValueError: Classes, clips, or one of `columns` differ.
+    """
+    if labels_of(a) != labels_of(b):
+        raise ValueError(
+            f"the runs know other classes: {labels_of(a)} and {labels_of(b)}; train both with one label_map"
+        )
+    first, second = (run.drop_duplicates("id").set_index("id") for run in (a, b))
+    only_a, only_b = first.index.difference(second.index), second.index.difference(first.index)
+    if len(only_a) or len(only_b):
+        example = (list(only_a) + list(only_b))[0]
+        raise ValueError(
+            f"the runs test other clips: {len(only_a)} only in the first, {len(only_b)} only in the second, such as "
+            f"{example!r}; expected the same: pool all folds (--fold all) or use one splits_file for both"
+        )
+    second = second.loc[first.index]
+    for column in columns:
+        left, right = (run[column].astype(object).where(run[column].notna(), None) for run in (first, second))
+        differ = [name for name, x, y in zip(first.index, left, right, strict=True) if x != y]
+        if differ:
+            raise ValueError(
+                f"the runs differ in the {column} of {len(differ)} clips: {differ[0]!r} has {left[differ[0]]!r} in the "
+                f"first and {right[differ[0]]!r} in the second; expected the same labels and splits"
+            )

@@ -1,0 +1,221 @@
+"""Intervals of a score that hold for new speakers: a bootstrap over speakers, whose clips are not independent.
+
+A speaker is drawn with all of their clips, under all seeds; a score over several seeds is its mean over them. The
+spread of the score over the draws is its standard error, and Student's quantile turns that into an interval on the
+logit scale, which keeps it within [0, 1]:
+
+    expit(logit(s) +- t_{G-1} * sqrt(G / (G - 1)) * sd(draws) / (s (1 - s)))
+
+G is the effective number of speakers, 1 / sum_g share_g^2, where share_g is speaker g's part of the clips that the
+score is made of: 87 speakers of whom one has 6 % of the clips tell less than 87 equal ones (Carter, Schnepel and
+Steigerwald, "Asymptotic Behavior of a t-Test Robust to Cluster Heterogeneity", 2017). Quantiles of the draws
+themselves, and BCa, are too narrow for the 10 speakers of EMO-DB (`benchmarks/coverage.py`). The interval says nothing
+of another training run; several seeds narrow that gap.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, logit
+from scipy.stats import t as student
+
+from ser.evaluation import metrics
+
+DRAWS = 4000
+LEVEL = 0.95
+METHOD = "bootstrap over {unit}s, Student's t on the logit scale"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """An estimate and how far it may be off.
+
+    Attributes:
+        value: The estimate, in the unit of the score.
+        deviation: Its standard error; `nan` when one speaker alone decides it.
+        freedom: Degrees of freedom of the standard error, 1 or more.
+    """
+
+    value: float
+    deviation: float
+    freedom: float
+
+    def __sub__(self, other: "Spread") -> "Spread":
+        """The difference of two estimates from different speakers: Welch, Biometrika 34, 1947."""
+        variances = np.array([self.deviation, other.deviation]) ** 2
+        total = variances.sum()
+        freedom = total**2 / (variances**2 / [self.freedom, other.freedom]).sum() if total > 0 else 1.0
+        return Spread(self.value - other.value, float(np.sqrt(total)), float(freedom))
+
+    def half_width(self, level: float = LEVEL) -> float:
+        """Student's quantile times the standard error."""
+        return float(student.ppf((1 + level) / 2, self.freedom) * self.deviation)
+
+
+def spread_of(value: float, draws: np.ndarray, effective: float) -> Spread:
+    """The spread of a score over its draws, for a number of clusters that may be small and uneven.
+
+    Args:
+        value: The score of the clips themselves.
+        draws: The score of each draw, `[R]`; `nan` where it was undefined.
+        effective: Effective number of clusters, from `effective_clusters`.
+    """
+    defined = draws[np.isfinite(draws)]
+    if effective < 1 + 1e-9 or len(defined) < 2:
+        return Spread(float(value), np.nan, 1.0)
+    inflation = np.sqrt(effective / max(effective - 1, 0.5))
+    return Spread(float(value), float(inflation * defined.std(ddof=1)), max(effective - 1, 1.0))
+
+
+def effective_clusters(sizes: np.ndarray) -> float:
+    """1 / sum_g share_g^2, in [1, S]: S for equal clusters.
+
+    Args:
+        sizes: Clips of each cluster, `[S, K]`; with several columns, as the classes under UAR, shares are taken in
+            each column and averaged. Columns without a clip are left out.
+    """
+    sizes = sizes[:, sizes.sum(axis=0) > 0]
+    return float(1 / ((sizes / sizes.sum(axis=0)).mean(axis=1) ** 2).sum()) if sizes.size else 0.0
+
+
+def bounded_interval(spread: Spread, clips: float, bounds: tuple[float, float] = (0.0, 1.0)) -> list[float] | None:
+    """95 % interval [low, high] of a score that cannot leave its bounds, on the logit scale between them.
+
+    A score at a bound has no spread to draw from: it is moved off by half a clip. Half a clip, wrong in one speaker,
+    has a logit standard error of 1.
+
+    Args:
+        spread: From `spread_of`.
+        clips: Clips that the score is made of.
+        bounds: Least and greatest value of the score; (-1, 1), for CCC, makes the scale Fisher's z.
+
+    Returns:
+        `None` when the spread is unknown.
+    """
+    if not np.isfinite([spread.value, spread.deviation]).all():
+        return None
+    low, high = bounds
+    share = (spread.value - low) / (high - low)
+    centre = float(np.clip(share, 0.5 / clips, 1 - 0.5 / clips))
+    at_bound = share in (0.0, 1.0)
+    error = 1.0 if at_bound else spread.deviation / (high - low) / (centre * (1 - centre))
+    ends = expit(logit(centre) + np.array([-1, 1]) * student.ppf((1 + LEVEL) / 2, spread.freedom) * error)
+    ends = [min(ends[0], share), max(ends[1], share)]
+    return [float(low + (high - low) * end) for end in ends]
+
+
+def plain_interval(spread: Spread, bounds: tuple[float, float] = (-1.0, 1.0)) -> list[float] | None:
+    """95 % interval [low, high] of a difference or of an error, symmetric, cut at its bounds; `None` when unknown."""
+    if not np.isfinite([spread.value, spread.deviation]).all():
+        return None
+    return [float(np.clip(spread.value + side * spread.half_width(), *bounds)) for side in (-1, 1)]
+
+
+def cluster_sums(codes: np.ndarray, cells: np.ndarray, num_cells: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """Sum over each cluster's rows into cells, `[S, cells]`.
+
+    Args:
+        codes: Cluster of each row, from 0, `[N]`.
+        cells: Cell of each row, from 0, `[N]`.
+        num_cells: Number of cells.
+        weights: What each row adds, `[N]`; 1 without.
+    """
+    num_clusters = int(codes.max()) + 1
+    flat = np.bincount(codes * num_cells + cells, weights, minlength=num_clusters * num_cells)
+    return flat.reshape(num_clusters, num_cells)
+
+
+def resample(sums: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Totals over clusters drawn with replacement, `[R, ...]`.
+
+    A draw is a vector of how often each cluster occurs, so that one matrix product gives every total. Clusters with
+    equal sums are told apart by nothing and drawn as one kind, which makes thousands of single clips cheap.
+
+    Args:
+        sums: Sums of each cluster, `[S, ...]`.
+        draws: Number of draws R.
+        seed: Seed of the draws; the same clusters with the same seed give the same draws.
+    """
+    kinds, copies = kinds_of(sums)
+    counts = np.random.default_rng(seed).multinomial(len(sums), copies / copies.sum(), size=draws)
+    return (counts @ kinds.reshape(len(kinds), -1)).reshape(draws, *sums.shape[1:])
+
+
+def kinds_of(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different clusters, `[U, ...]`, and how many there are of each, `[U]`."""
+    kinds, copies = np.unique(sums.reshape(len(sums), -1), axis=0, return_counts=True)
+    return kinds.reshape(-1, *sums.shape[1:]).astype(np.float64), copies
+
+
+def score_spreads(confusions: np.ndarray, draws: int = DRAWS, seed: int = 0) -> dict[str, Spread | list[Spread]]:
+    """Spreads of UAR, accuracy, macro-F1 and of every class's recall.
+
+    Args:
+        confusions: Counts of each cluster under each seed, `[S, seeds, C, C]`.
+        draws: Number of bootstrap draws.
+        seed: Seed of the draws.
+
+    Returns:
+        `uar`, `accuracy`, `macro_f1`, and `recall` as a list over classes.
+    """
+    total, resampled = confusions.sum(axis=0), resample(confusions, draws, seed)
+    support = confusions.sum(axis=(1, 3))
+    predicted = confusions.sum(axis=(1, 2))
+    sizes = {"uar": support, "accuracy": support.sum(axis=1, keepdims=True), "macro_f1": support + predicted}
+    spreads: dict[str, Spread | list[Spread]] = {
+        name: spread_of(score(total).mean(), score(resampled).mean(axis=1), effective_clusters(sizes[name]))
+        for name, score in (("uar", metrics.uar), ("accuracy", metrics.accuracy), ("macro_f1", metrics.macro_f1))
+    }
+    recall, recall_draws = metrics.recalls(total).mean(axis=0), metrics.recalls(resampled).mean(axis=1)
+    spreads["recall"] = [
+        spread_of(recall[c], recall_draws[:, c], effective_clusters(support[:, [c]])) for c in range(len(recall))
+    ]
+    return spreads
+
+
+def score_intervals(confusions: np.ndarray, labels: Iterable[str], draws: int = DRAWS, seed: int = 0) -> dict:
+    """95 % intervals of the scores of one set of clips, ready for JSON.
+
+    Args:
+        confusions: Counts of each cluster under each seed, `[S, seeds, C, C]`.
+        labels: Names of the classes.
+        draws: Number of bootstrap draws.
+        seed: Seed of the draws.
+
+    Returns:
+        `uar`, `accuracy`, `macro_f1` as [low, high], and `recall` by label; `None` where a class has no clip, or one
+        speaker alone.
+    """
+    spreads = score_spreads(confusions, draws, seed)
+    support = confusions.sum(axis=(0, 3))[0]
+    clips = {"uar": equivalent_clips(support), "accuracy": support.sum(), "macro_f1": equivalent_clips(support)}
+    return {
+        **{name: bounded_interval(spreads[name], clips[name]) for name in clips},
+        "recall": {
+            label: bounded_interval(spread, max(support[c], 1))
+            for c, (label, spread) in enumerate(zip(labels, spreads["recall"], strict=True))
+        },
+    }
+
+
+def equivalent_clips(support: np.ndarray) -> float:
+    """K^2 / sum_c 1/n_c: independent clips whose share has the variance of the mean of K recalls of n_c clips each."""
+    present = support[support > 0]
+    return float(len(present) ** 2 / (1 / present).sum())
+
+
+def concordance_intervals(moments: np.ndarray, draws: int = DRAWS, seed: int = 0) -> list[list[float] | None]:
+    """95 % intervals of CCC for every dimension, and last of their mean.
+
+    Args:
+        moments: Sums of each cluster under each seed, `[S, seeds, K, 6]`: clips, x, y, x^2, y^2, xy of dimension k.
+        draws: Number of bootstrap draws.
+        seed: Seed of the draws.
+    """
+    value = metrics.concordance_of_sums(moments.sum(axis=0)).mean(axis=0)
+    resampled = metrics.concordance_of_sums(resample(moments, draws, seed)).mean(axis=1)
+    clips = moments[:, 0, 0, 0]
+    columns = [(value[k], resampled[:, k]) for k in range(len(value))] + [(value.mean(), resampled.mean(axis=1))]
+    effective = effective_clusters(clips[:, None])
+    return [bounded_interval(spread_of(*column, effective), clips.sum(), (-1.0, 1.0)) for column in columns]

@@ -1,0 +1,153 @@
+"""`results.json`: every figure of a run, computed once from its predictions; pages and commands read only this."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ser.evaluation import sections, subgroups
+from ser.evaluation.predictions import check_columns, check_once_per_seed, dimensions_of
+
+FORMAT = 1
+HEADLINES = ("uar", "accuracy", "macro_f1", "ccc")
+
+
+def build_results(predictions: pd.DataFrame, labels: list[str], context: Mapping[str, Any]) -> dict:
+    """Everything that the predictions say, beside what only the run itself knows.
+
+    Args:
+        predictions: Rows of dev and test, of one run or pooled over folds and seeds; each test clip once per seed.
+        labels: Class names in the model's order, or the dimensions of a regression.
+        context: The other sections, in the shape of `results.json`: `protocol`, `corpus`, `label_source`, `model`,
+            `seconds`, `versions`, `config`, `audit`, ... They are passed on. Two are also read: `calibration`, with
+            `temperature`, that by which the logits were divided, or of pooled runs `per_run`, a list of `seed`,
+            `fold`, `temperature`; and `protocol`, to which `folds` and `seeds` are added where it lacks them.
+
+    Returns:
+        The content of `results.json`. What cannot be computed is absent: `dev` or `test` without rows, `folds` and
+        `seeds` (mean and deviation over them) of a single one, `gender` and `speakers` where they are unknown.
+
+    Raises:
+        ValueError: A missing column, a clip tested twice under one seed, or values that are no probabilities.
+    """
+    check_columns(predictions)
+    parts = {split: rows for split in ("test", "dev") if len(rows := predictions[predictions["split"] == split])}
+    if not parts:
+        raise ValueError(f"split holds {sorted(set(predictions['split']))}; expected rows of 'test' or of 'dev'")
+    if "test" in parts:
+        check_once_per_seed(parts["test"])
+    regression = bool(dimensions_of(predictions))
+    fill = _regression_sections if regression else _classification_sections
+    results = {
+        "format": FORMAT,
+        "task": "regression" if regression else "classification",
+        "labels": list(labels),
+        **context,
+        **fill(parts, labels, context),
+    }
+    results["protocol"] = {**_folds_and_seeds(predictions), **context.get("protocol", {})}
+    return plain({name: section for name, section in results.items() if section is not None and section != {}})
+
+
+def write_json_atomic(content: Any, path: str | Path) -> None:
+    """Write JSON so that a reader finds the old file or the new one, and a run that is killed leaves nothing between.
+
+    Args:
+        content: Dicts, lists, numbers, texts and `None`; see `plain`.
+        path: Where to; its folder is there.
+
+    Raises:
+        TypeError: Content of another kind.
+    """
+    path = Path(path)
+    text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        # mkstemp gives 0600, under which a web server or a colleague could not read the file.
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def plain(content: Any) -> Any:
+    """The same content in the types of JSON: numpy's become Python's, paths text, and what is not finite `None`."""
+    if isinstance(content, Mapping):
+        return {str(key): plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple | set | frozenset):
+        return [plain(value) for value in content]
+    if isinstance(content, np.ndarray | np.generic):
+        return plain(content.tolist())
+    if isinstance(content, float) and not np.isfinite(content):
+        return None
+    return str(content) if isinstance(content, Path) else content
+
+
+def _classification_sections(parts: Mapping[str, pd.DataFrame], labels: list[str], context: Mapping[str, Any]) -> dict:
+    """The sections that a classification fills."""
+    scores = {
+        split: {**sections.classification_scores(rows, labels), **sections.classification_intervals(rows, labels)}
+        for split, rows in parts.items()
+    }
+    filled = {
+        **scores,
+        "calibration": sections.calibration_section(parts, labels, context.get("calibration", {})),
+    }
+    if "test" not in parts:
+        return filled
+    test = parts["test"]
+    support = [entry["support"] for entry in scores["test"]["per_class"].values()]
+    return {
+        **filled,
+        # Guessing gets 1/C of the UAR whatever the classes' sizes; always the largest class, its share of clips.
+        "chance": {"uar": 1 / np.count_nonzero(support), "accuracy": max(support) / sum(support)},
+        **_over_runs(test, labels, sections.classification_scores),
+        "gender": subgroups.gender_scores(test, labels),
+        "speakers": subgroups.speaker_scores(test, labels),
+        "worst_clips": subgroups.worst_clips(test, labels),
+    }
+
+
+def _regression_sections(parts: Mapping[str, pd.DataFrame], labels: list[str], context: Mapping[str, Any]) -> dict:
+    """The sections that a regression fills."""
+    scores = {
+        split: {**sections.regression_scores(rows, labels), **sections.regression_intervals(rows, labels)}
+        for split, rows in parts.items()
+    }
+    return {**scores, **(_over_runs(parts["test"], labels, sections.regression_scores) if "test" in parts else {})}
+
+
+def _over_runs(test: pd.DataFrame, labels: list[str], score) -> dict:
+    """`per_run`, and mean and deviation (n - 1) of the scores over `folds` and over `seeds`, where there are several.
+
+    A fold's score is its mean over seeds; a seed's score is that of its pooled folds.
+    """
+    found: dict[str, Any] = {
+        "per_run": [
+            {"seed": int(seed), "fold": int(fold), **_headline(score(rows, labels))}
+            for (seed, fold), rows in test.groupby(["seed", "fold"])
+        ]
+    }
+    for name, column in (("folds", "fold"), ("seeds", "seed")):
+        groups = [_headline(score(rows, labels)) for _, rows in test.groupby(column)]
+        if len(groups) > 1:
+            found[name] = pd.DataFrame(groups).drop(columns="n").agg(["mean", "std"]).to_dict()
+    return found
+
+
+def _headline(scores: Mapping[str, Any]) -> dict:
+    """The few scores that stand for a run in a table."""
+    return {name: scores[name] for name in (*HEADLINES, "n") if name in scores}
+
+
+def _folds_and_seeds(predictions: pd.DataFrame) -> dict:
+    """Which folds and seeds the predictions come from."""
+    return {f"{column}s": sorted(map(int, predictions[column].unique())) for column in ("fold", "seed")}

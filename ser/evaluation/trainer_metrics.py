@@ -1,0 +1,101 @@
+"""The scores as `evaluate.Metric`, made directly and offline: `UAR().compute(predictions=..., references=...)`.
+
+`evaluate.load` fetches a script from the Hub; these classes need none. They stand apart from `ser.evaluation.metrics`
+because importing `evaluate` imports torch, which takes seconds and no reader of results needs.
+
+    >>> UAR().compute(predictions=[0, 1, 1, 1], references=[0, 0, 1, 1])
+    {'uar': 0.75}
+"""
+
+from collections.abc import Callable
+
+import datasets
+import evaluate
+import numpy as np
+
+from ser.evaluation import metrics
+
+
+class ConfusionMetric(evaluate.Metric):
+    """A score of class positions, computed from their confusion matrix.
+
+    Undefined values are `nan`: the recall of a class absent from the references, the precision of one never predicted.
+    Means leave them out, as `ser.evaluation.metrics` explains.
+
+    Args:
+        num_classes: Number of classes C; without, one more than the greatest position seen.
+    """
+
+    name_of_score = "confusion"
+    score: Callable[[np.ndarray], np.ndarray] = staticmethod(lambda confusion: confusion)
+
+    def __init__(self, num_classes: int | None = None, **kwargs):
+        self.num_classes = num_classes
+        # In memory: two runs on one machine would otherwise wait for each other's lock on a file in a shared cache.
+        super().__init__(keep_in_memory=True, **kwargs)
+
+    def _info(self) -> evaluate.MetricInfo:
+        position = datasets.Value("int64")
+        return evaluate.MetricInfo(
+            description=type(self).__doc__ or "",
+            citation="",
+            inputs_description="predictions and references: positions of classes, from 0.",
+            features=datasets.Features({"predictions": position, "references": position}),
+        )
+
+    def _compute(self, predictions, references) -> dict:
+        predictions, references = np.asarray(predictions, np.int64), np.asarray(references, np.int64)
+        num_classes = self.num_classes or int(max(predictions.max(), references.max())) + 1
+        for name, positions in (("predictions", predictions), ("references", references)):
+            if positions.min() < 0 or positions.max() >= num_classes:
+                raise ValueError(
+                    f"{name} hold positions {positions.min()} to {positions.max()}; expected 0 to {num_classes - 1} "
+                    f"for num_classes = {num_classes}"
+                )
+        return {self.name_of_score: self.score(metrics.confusion_matrix(references, predictions, num_classes)).tolist()}
+
+
+class ConfusionMatrix(ConfusionMetric):
+    """Counts, rows are references: `{"confusion": [[...], ...]}`."""
+
+
+class UAR(ConfusionMetric):
+    """Mean recall over the classes that occur in the references: `{"uar": float}`."""
+
+    name_of_score = "uar"
+    score = staticmethod(metrics.uar)
+
+
+class Accuracy(ConfusionMetric):
+    """Share of right predictions: `{"accuracy": float}`."""
+
+    name_of_score = "accuracy"
+    score = staticmethod(metrics.accuracy)
+
+
+class MacroF1(ConfusionMetric):
+    """Mean F1 over the classes that occur in references or predictions: `{"macro_f1": float}`."""
+
+    name_of_score = "macro_f1"
+    score = staticmethod(metrics.macro_f1)
+
+
+class WeightedF1(ConfusionMetric):
+    """F1 weighted by the references of each class: `{"weighted_f1": float}`."""
+
+    name_of_score = "weighted_f1"
+    score = staticmethod(metrics.weighted_f1)
+
+
+class Recall(ConfusionMetric):
+    """Recall of every class: `{"recall": [float, ...]}`."""
+
+    name_of_score = "recall"
+    score = staticmethod(metrics.recalls)
+
+
+class Precision(ConfusionMetric):
+    """Precision of every class: `{"precision": [float, ...]}`."""
+
+    name_of_score = "precision"
+    score = staticmethod(metrics.precisions)
