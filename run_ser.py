@@ -6,11 +6,10 @@ python run_ser.py configs/emodb_tiny.yaml --data_dir emodb --learning_rate 1e-3
 """
 
 import copy
-import json
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,15 @@ from ser.data.audio import SAMPLING_RATE_HZ, corpus_facts
 from ser.data.augment import build_augmentation
 from ser.data.batching import Clips
 from ser.data.splits import Split, check_split, load_split, make_split, num_folds_of, save_split
-from ser.evaluation.results import build_results
+from ser.evaluation.format import format_interval
+from ser.evaluation.results import build_results, write_json_atomic
 from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments, parse_arguments
 from ser.training.calibrate import calibrate
 from ser.training.context import corpus_section, model_section, protocol_section, versions
 from ser.training.freezing import freeze
+from ser.training.pooling import pooled_context, pooled_predictions
 from ser.training.predictions import prediction_table, write_predictions
-from ser.training.runs import CHECKPOINTS, claim_folder, is_finished, last_checkpoint, write_json
+from ser.training.runs import CHECKPOINTS, claim_folder, is_finished, last_checkpoint
 from ser.training.trainer import SERTrainer
 from ser_model import SERConfig, SERForAudioClassification
 
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its arguments, its folder, its seed and its fold."""
+    """One run: its arguments, its folder, its seed and its fold; fold -1 stands for several."""
 
     model: ModelArguments
     data: DataArguments
@@ -62,7 +63,10 @@ class Job:
 
     def arguments(self) -> dict[str, Any]:
         """The merged arguments, as `run_config.yaml` holds them."""
-        merged = merged_arguments(self.model, self.data, self.training) | {"seed": self.seed, "fold": str(self.fold)}
+        merged = merged_arguments(self.model, self.data, self.training)
+        if self.fold < 0:
+            return merged
+        merged |= {"seed": self.seed, "fold": str(self.fold)}
         return {key: value for key, value in merged.items() if key != "seeds"}
 
     def training_arguments(self) -> SERTrainingArguments:
@@ -73,6 +77,10 @@ class Job:
             args.metric_for_best_model = "ccc"
         return args
 
+    def at(self, folder: Path, seed: int, fold: int) -> "Job":
+        """The same run in another folder, with another seed and fold."""
+        return replace(self, folder=folder, seed=seed, fold=fold)
+
     def labels(self, dataset: Any) -> list[str]:
         """Names of the classes, or of the dimensions of a regression."""
         return self.data.parsed_target_columns() or dataset.features["emotion"].names
@@ -82,8 +90,35 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
     """Prepares the corpus once and makes every run that was asked for."""
     with training_args.main_process_first(desc="preparation of the corpus"):
         dataset = load_corpus(data_args)
-    folder = Path(training_args.output_dir)
-    run_job(Job(model_args, data_args, training_args, folder, training_args.seed, int(data_args.fold)), dataset)
+    whole = Job(model_args, data_args, training_args, Path(training_args.output_dir), training_args.seed, -1)
+    jobs = jobs_of(whole, dataset)
+    if jobs == [whole.at(whole.folder, whole.seed, jobs[0].fold)]:
+        if is_finished(whole.folder) and not training_args.overwrite:
+            raise ValueError(f"--output_dir: {whole.folder} holds a finished run. --overwrite true replaces it.")
+        return run_job(jobs[0], dataset)
+    with training_args.main_process_first(desc="claim of the output folder"):
+        claim_folder(whole.folder, whole.arguments(), training_args.overwrite and training_args.should_save)
+    for number, job in enumerate(jobs, start=1):
+        print(f"run {number} of {len(jobs)}: seed {job.seed}, fold {job.fold}", flush=True)
+        if is_finished(job.folder):
+            print(f"{job.folder} is finished; it is not trained again.", flush=True)
+        else:
+            run_job(job, dataset)
+    if training_args.should_save:
+        folders = [job.folder for job in jobs]
+        table = write_predictions(pooled_predictions(folders), whole.folder / "predictions.parquet")
+        finish(whole, table, whole.labels(dataset), pooled_context(folders, data_args.num_folds, whole.arguments()))
+
+
+def jobs_of(whole: Job, dataset: Any) -> list[Job]:
+    """The runs that `--fold` and `--seeds` ask for: one in the output folder itself, or several in folders below it."""
+    fold, seeds = whole.data.fold, whole.training.seed_list()
+    if fold != "all" and not fold.isdigit():
+        raise ValueError(f"--fold: {fold!r} is neither a number from 0 nor all.")
+    folds = range(num_folds_of(whole.data.protocol, dataset, whole.data.num_folds)) if fold == "all" else [int(fold)]
+    if fold != "all" and len(seeds) == 1:
+        return [whole.at(whole.folder, seeds[0], int(fold))]
+    return [whole.at(whole.folder / f"seed-{seed}" / f"fold-{k}", seed, k) for seed in seeds for k in folds]
 
 
 def run_job(job: Job, dataset: Any) -> None:
@@ -102,23 +137,23 @@ def run_job(job: Job, dataset: Any) -> None:
     if args.do_train:
         trainer.train(resume_from_checkpoint=last_checkpoint(job.folder))
     trained = time.monotonic()
-    tables, calibration = predict(job, trainer, parts)
+    tables, temperature = predict(job, trainer, parts)
     context = {
         "protocol": protocol_section(split, job.data.num_folds, [job.seed], [job.fold]),
         "corpus": corpus_section(dataset, labels),
         "label_source": corpus_facts(dataset).get("label_source"),
         "model": model_section(model, job.model.model_name_or_path, trainable),
-        "calibration": calibration,
+        "temperature": temperature,
         "seconds": {"train": trained - started, "predict": time.monotonic() - trained},
         "versions": versions(),
         "config": job.arguments(),
     }
     if args.should_save:
         save_split(split, job.folder / "splits.json", dataset)
-        write_json(job.folder / "training_log.json", trainer.state.log_history)
+        write_json_atomic(trainer.state.log_history, job.folder / "training_log.json")
         if args.do_train:
             save_model(model, feature_extractor, job.folder)
-        finish(job.folder, write_predictions(tables, job.folder / "predictions.parquet"), labels, context)
+        finish(job, write_predictions(tables, job.folder / "predictions.parquet"), labels, context)
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
 
 
@@ -199,19 +234,19 @@ def clips_of(job: Job, dataset: Any, split: Split, part: str) -> Clips:
     return Clips(rows, targets, build_augmentation(job.data.augmentations), job.seed, job.data.max_train_seconds)
 
 
-def predict(job: Job, trainer: SERTrainer, parts: dict[str, Clips]) -> tuple[list[pd.DataFrame], dict[str, Any]]:
+def predict(job: Job, trainer: SERTrainer, parts: dict[str, Clips]) -> tuple[list[pd.DataFrame], float | None]:
     """Scores dev, calibrates on it when the model was trained here, then scores test, once."""
-    tables, calibration, args = [], {}, trainer.args
+    tables, temperature, args = [], None, trainer.args
     wanted = [name for name, asked in (("dev", args.do_eval), ("test", args.do_predict)) if asked]
     for name in wanted:
         output = trainer.predict(parts[name], metric_key_prefix=name)
         logits = output.predictions
         if name == "dev" and args.do_train and job.model.calibrate and not trainer.is_regression:
             temperature = calibrate(trainer.model, logits, output.label_ids)
-            logits, calibration = logits / temperature, {"temperature": temperature}
+            logits = logits / temperature
         run = {"split": name, "seed": job.seed, "fold": job.fold}
         tables.append(prediction_table(parts[name].rows, logits, output.label_ids, trainer.labels, **run))
-    return tables, calibration
+    return tables, temperature
 
 
 def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
@@ -220,11 +255,24 @@ def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
     feature_extractor.save_pretrained(folder)
 
 
-def finish(folder: Path, table: pd.DataFrame, labels: list[str], context: dict[str, Any]) -> None:
+def finish(job: Job, table: pd.DataFrame, labels: list[str], context: dict[str, Any]) -> None:
     """Computes the results from the predictions and writes the pages."""
     results = build_results(table, labels, context)
-    write_json(folder / "results.json", results)
-    print(json.dumps({key: results["test"][key] for key in ("uar", "accuracy", "macro_f1", "n")}))
+    write_json_atomic(results, job.folder / "results.json")
+    print_scores(results)
+
+
+def print_scores(results: dict[str, Any]) -> None:
+    """Prints one line a run, and the whole with its intervals."""
+    part = "test" if "test" in results else "dev"
+    names = ("ccc",) if results["task"] == "regression" else ("uar", "accuracy", "macro_f1")
+    for run in results["per_run"] if len(results["per_run"]) > 1 else []:
+        print(f"seed {run['seed']} fold {run['fold']}: " + "  ".join(f"{n} {run[n]:.3f}" for n in names))
+    scores = results[part]
+    print(
+        f"{part}, {scores['n']} clips: "
+        + "  ".join(f"{name} {format_interval(scores[name], scores['intervals'].get(name))}" for name in names)
+    )
 
 
 if __name__ == "__main__":

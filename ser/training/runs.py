@@ -1,6 +1,5 @@
 """Folders of runs: what may be written where, what is finished, and what goes on after a kill."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -64,8 +63,3 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a value as JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

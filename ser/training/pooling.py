@@ -1,0 +1,47 @@
+"""Several runs as one result: every fold's test clips together, each once per seed."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ser.data.splits import load_split
+from ser.training.context import protocol_section
+
+
+def pooled_predictions(folders: list[Path]) -> list[pd.DataFrame]:
+    """The predictions of finished runs."""
+    return [pd.read_parquet(folder / "predictions.parquet") for folder in folders]
+
+
+def pooled_context(folders: list[Path], num_folds: int, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What `results.json` of several runs says beside the scores, from the results of each.
+
+    Args:
+        folders: Finished runs, which differ in seed and fold alone.
+        num_folds: Of the protocol.
+        arguments: Of the whole.
+    """
+    runs = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in folders]
+    splits = {load_split(folder / "splits.json").fold: load_split(folder / "splits.json") for folder in folders}
+    first, *_ = splits.values()
+    seeds = sorted({seed for run in runs for seed in run["protocol"]["seeds"]})
+    protocol = protocol_section(first, num_folds, seeds, sorted(splits))
+    hashes = "".join(splits[fold].sha256 for fold in sorted(splits))
+    protocol["split_sha256"] = first.sha256 if len(splits) == 1 else hashlib.sha256(hashes.encode()).hexdigest()
+    protocol["speaker_independent"] = all(split.speaker_independent for split in splits.values())
+    protocol["clips"] = {"test": len({clip for split in splits.values() for clip in split.test})}
+    temperatures = {
+        (run["protocol"]["seeds"][0], run["protocol"]["folds"][0]): run["calibration"]["temperature"]
+        for run in runs
+        if "temperature" in run.get("calibration", {})
+    }
+    return {
+        **{key: runs[0][key] for key in ("corpus", "label_source", "model", "versions") if key in runs[0]},
+        "protocol": protocol,
+        "temperature": temperatures or None,
+        "seconds": {key: sum(run["seconds"][key] for run in runs) for key in runs[0]["seconds"]},
+        "config": arguments,
+    }
