@@ -731,6 +731,17 @@ def _download_blocks(url: str, sampling_rate_hz: int) -> Iterator[np.ndarray]:
         yield from read_blocks(path, url, sampling_rate_hz)
 
 
+def read_head(blocks: Iterator[np.ndarray], limit: int) -> tuple[np.ndarray, bool]:
+    """Joins blocks until they exceed `limit` samples: the wave so far, and whether that is all of the recording."""
+    head, length = [], 0
+    for block in blocks:
+        head.append(block)
+        length += len(block)
+        if length > limit:
+            return np.concatenate(head), False
+    return np.concatenate(head), True
+
+
 def windows_of(blocks: Iterator[np.ndarray], size: int, hop: int) -> Iterator[tuple[int, np.ndarray, bool]]:
     """Cuts a recording longer than `size` samples into windows `[size]`, `hop` samples from start to start.
 
@@ -927,31 +938,31 @@ class SERPipeline(ChunkPipeline):
         levels: list[float] = []
         name, blocks = open_audio(inputs, self.feature_extractor.sampling_rate)
         blocks = metered(blocks, grid.frame, levels)
-        limit = grid.size if timeline else max(grid.size, self._max_samples(max_seconds))
-        head, length = [], 0
-        for block in blocks:
-            head.append(block)
-            length += len(block)
-            if length > limit:
-                break
-        if length <= limit:
-            wave = np.concatenate(head)
-            self.check_wave(wave, name, silence_allowed=timeline)
-            windows = [(0, wave, True)]
+        head, is_whole = read_head(blocks, grid.size if timeline else max(grid.size, self._max_samples(max_seconds)))
+        if is_whole:
+            self._check(head, name, silence_allowed=timeline)
+            windows = [(0, head, True)]
         else:
-            windows = windows_of(chain(head, blocks), grid.size, grid.hop)
+            windows = windows_of(chain([head], blocks), grid.size, grid.hop)
         for start, window, is_last in windows:
             place = {"start": start}
             if is_last:
                 place |= {"name": name, "total": start + len(window), "levels": np.asarray(levels)}
             yield {**self._features(window), "place": place, "is_last": is_last}
 
-    def check_wave(self, wave: np.ndarray, name: str, silence_allowed: bool = False) -> None:
-        """Refuses a wave `(T,)` that has nothing to classify.
+    def read_short(self, source: Any, max_seconds: float | None = None) -> np.ndarray | None:
+        """The wave `(T,)` of a recording that is classified whole; None where it is longer than `max_seconds`.
 
         Raises:
-            ValueError: It is shorter than one frame, or constant.
+            FileNotFoundError, TypeError, ValueError: As a call.
         """
+        name, blocks = open_audio(source, self.feature_extractor.sampling_rate)
+        wave, is_whole = read_head(blocks, self._max_samples(max_seconds))
+        if is_whole:
+            self._check(wave, name)
+        return wave if is_whole else None
+
+    def _check(self, wave: np.ndarray, name: str, silence_allowed: bool = False) -> None:
         config = getattr(self.model.config, "backbone_config", self.model.config)
         needed, rate_hz = min_samples(config) if hasattr(config, "conv_kernel") else 400, SAMPLING_RATE_HZ
         if len(wave) < needed:
