@@ -274,7 +274,8 @@ def _number(row: dict[str, str], name: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"has {row.get(name, 'nothing')!r} in the column {name!r}, not a number")
+        found = repr(row[name]) if name in row else "nothing"
+        raise ValueError(f"has {found} in the column {name!r}, not a number")
     return value
 
 
