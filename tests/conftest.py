@@ -1,0 +1,41 @@
+"""What tests share: no network, few threads, and real speech where it is at hand."""
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def emodb_dir() -> Path:
+    """Folder of the Berlin Database of Emotional Speech, 535 clips."""
+    return _shared("emodb")
+
+
+@pytest.fixture(scope="session")
+def shemo_meta_dir() -> Path:
+    """Folder of ShEMO's metadata, without its audio."""
+    return _shared("shemo")
+
+
+def _shared(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"{name} is not beside this checkout (looked for ../shared/data/{name})")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory):
+    """Prepared corpora and remote code go to a folder of this session: a test sees no other run's cache."""
+    import datasets
+
+    folder = tmp_path_factory.mktemp("cache")
+    datasets.config.HF_DATASETS_CACHE = folder
