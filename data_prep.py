@@ -25,7 +25,7 @@ import pyarrow as pa
 from ser.data.arguments import DataArguments, read_data_arguments
 from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, corpus_facts, encode_wav
 from ser.data.corpora import list_corpus
-from ser.data.sources import Corpus, Recording
+from ser.data.sources import Corpus, Recording, note, noted, unusable
 
 logger = logging.getLogger(__name__)
 # Part of the cache's key: raise it when the same files would give another Dataset.
@@ -112,8 +112,7 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
             split_generator.split_info.num_examples = total  # the progress bar's end
             kwargs["num_proc"] = min(kwargs.get("num_proc") or 1, -(-total // _CLIPS_PER_TABLE))
             super()._prepare_split(split_generator, **kwargs)
-            skipped = [json.loads(path.read_text(encoding="utf-8")) for path in Path(failures).iterdir()]
-        skipped.sort(key=lambda clip: clip["path"])
+            skipped = noted(Path(failures))
         if skipped and not self.skip_unreadable:
             raise ValueError(
                 f"{unusable(skipped, total)}\nRepair or remove them, or leave them out with --skip_unreadable true."
@@ -129,7 +128,7 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
                 try:
                     rows.append(row_of(recording, self.corpus, Path(root)))
                 except (ValueError, OSError) as error:
-                    _note(recording, error, failures)
+                    note(recording, error, Path(failures))
             if rows:
                 yield start, pa.Table.from_pylist(rows, schema=self.info.features.arrow_schema)
 
@@ -205,27 +204,12 @@ def row_of(recording: Recording, corpus: Corpus, root: Path) -> dict[str, Any]:
     }
 
 
-def unusable(skipped: list[dict[str, str]], total: int) -> str:
-    """Lists the files that cannot be used, each with its reason."""
-    lines = "".join(f"\n  {clip['path']}: {clip['reason']}" for clip in skipped)
-    return f"{len(skipped)} of {total} files cannot be used:{lines}"
-
-
 def _member(root: Path, recording: Recording) -> bytes:
     try:
         with zipfile.ZipFile(root / recording.archive) as archive:
             return archive.read(recording.path)
     except zipfile.BadZipFile as error:
         raise ValueError(f"cannot be unpacked from {recording.archive} ({error})") from None
-
-
-def _note(recording: Recording, error: Exception, folder: str) -> None:
-    reason = str(error).removeprefix(f"{recording.path}: ")
-    if isinstance(error, FileNotFoundError):
-        reason = "there is no such file"
-    handle, _ = tempfile.mkstemp(dir=folder)
-    with open(handle, "w", encoding="utf-8") as file:
-        json.dump({"id": recording.id, "path": recording.path, "reason": reason}, file, ensure_ascii=False)
 
 
 # ---------------------------------------------------------------------------------------------- the command line

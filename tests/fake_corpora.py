@@ -29,10 +29,10 @@ def problems(corpus):
     return {recording.path: recording.problem for recording in corpus.recordings if recording.problem}
 
 
-def archive_of(path, *names):
+def archive_of(path, *names, **sounds):
     with zipfile.ZipFile(path, "w") as file:
-        for name in names:
-            file.writestr(name, b"sound" * 100)
+        for name, sound in {**dict.fromkeys(names, b"sound" * 100), **sounds}.items():
+            file.writestr(name, sound)
     return path.read_bytes()
 
 

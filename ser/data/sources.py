@@ -3,6 +3,7 @@
 import filecmp
 import hashlib
 import json
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, replace
@@ -151,6 +152,25 @@ def named_recordings(
 def by_id(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
     """Sorts recordings by id."""
     return tuple(sorted(recordings, key=lambda recording: recording.id))
+
+
+def note(recording: Recording, error: Exception, folder: Path) -> None:
+    """Writes down why a recording cannot be used; the processes that read share nothing but this folder."""
+    absent = isinstance(error, FileNotFoundError)
+    reason = "there is no such file" if absent else str(error).removeprefix(f"{recording.path}: ")
+    described = {"id": recording.id, "path": recording.path, "reason": reason}
+    (folder / uuid.uuid4().hex).write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
+
+
+def noted(folder: Path) -> list[dict[str, str]]:
+    """Reads what [`note`] wrote, sorted by path: id, path and reason of each recording."""
+    return sorted((json.loads(path.read_text(encoding="utf-8")) for path in folder.iterdir()), key=lambda n: n["path"])
+
+
+def unusable(skipped: list[dict[str, str]], total: int) -> str:
+    """Lists the files that cannot be used, each with its reason."""
+    lines = "".join(f"\n  {clip['path']}: {clip['reason']}" for clip in skipped)
+    return f"{len(skipped)} of {total} files cannot be used:{lines}"
 
 
 def finished(corpus: Corpus, args: DataArguments) -> Corpus:
