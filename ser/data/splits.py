@@ -2,33 +2,36 @@
 
 import hashlib
 import json
-import os
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, clips_of, listed
+from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, clips_of, listed
+from ser.data.files import write_json
+from ser.data.folds import random_folds, speaker_folds, speakers_of
+from ser.data.leaks import clips_in_two_parts, shared_recordings, shared_speakers, speaker_leaks
+from ser.data.split_files import frozen_folds_of, given_parts
 
 ACCEPT = "--accept_speaker_leakage true"
-FORMAT = 1
-# Share of the training clips that becomes dev where a protocol names none.
-_DEV_PARTS = 10
+PUBLISHED = ("emobox_fold_1", "nkululeko")
+# "random_holdout" is one fold of this many; train gives one part of ten where a protocol has no dev.
+_HOLDOUT_FOLDS, _DEV_FOLDS = 5, 10
 
 
 @dataclass(frozen=True)
 class Split:
     """Which clip is in which part of one fold.
 
-    Args:
+    Attributes:
         protocol: The name of the protocol that made it.
-        fold: Number of the fold, from 0.
+        fold: Number of the fold that is test, from 0.
         seed: Seed of the shuffling.
         speaker_independent: Whether every clip names its speaker and no speaker is in two parts.
-        train, dev, test: Sorted ids.
+        train: Sorted ids; likewise `dev` and `test`.
         sha256: Hash over the ids and the part each is in; see [`split_hash`].
+        notes: What a reader of results must know of how the parts came about.
     """
 
     protocol: str
@@ -39,6 +42,12 @@ class Split:
     dev: tuple[str, ...]
     test: tuple[str, ...]
     sha256: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """The ids by part: `{"train": ..., "dev": ..., "test": ...}`."""
+        return {part: getattr(self, part) for part in SPLITS}
 
 
 def make_split(
@@ -49,212 +58,133 @@ def make_split(
     seed: int = 42,
     splits_file: str | None = None,
 ) -> Split:
-    """Splits a corpus. The same ids, labels, speakers and seed give the same split in any order of rows.
+    """Splits a corpus. The same clips and seed give the same split, whatever the order of the rows.
 
-    A corpus that names no speaker cannot be split by speakers: "speaker_kfold" then makes random folds, under
-    the name "random_kfold", which [`check_split`] lets pass only with `accept_speaker_leakage`.
+    - "speaker_kfold": speakers in `num_folds` folds, labels and genders spread evenly (see `folds.speaker_folds`), or
+      the frozen folds of `splits_file`. One fold is test, the next one dev. A corpus that names no speaker gets
+      "random_kfold", under that name, which [`check_split`] lets pass only when leakage is accepted.
+    - "leave_one_speaker_out": one speaker is test, the next one dev.
+    - "random_kfold", "random_holdout" (a fifth is test): clips at random within label and gender, whoever speaks.
+    - "given": the corpus's own column `split`, or `splits_file`.
+    - "emobox_fold_1", "nkululeko": as published, from `splits_file`.
+
+    Where a protocol names no dev, a tenth of train becomes dev: whole speakers of it, if it names three or more and
+    the protocol is not random. `notes` says so.
 
     Args:
         columns: A `datasets.Dataset` or a dict of lists: `id`, `speaker`, `gender`, `emotion` (see `clips_of`).
-        protocol: One of "speaker_kfold", "leave_one_speaker_out", "random_kfold", "random_holdout", "given".
-        fold: The fold that is test, from 0; the next one is dev.
+        protocol: One of the above.
+        fold: Number of the fold, from 0.
         num_folds: Number of folds of the two k-fold protocols, 3 or more.
         seed: Seed of the shuffling.
-        splits_file: For "given": the file that holds the split.
+        splits_file: A file, several with commas between, or their folder.
 
     Raises:
-        ValueError: The protocol is unknown, the fold is out of range, a class has no clip in train, or the
-            corpus lacks what the protocol needs.
+        ValueError, FileNotFoundError: The fold is out of range, a class has no clip in train, or the corpus or a file
+            lacks what the protocol needs.
     """
     clips = clips_of(columns)
-    if protocol == "speaker_kfold" and not any(clip.speaker for clip in clips):
+    if protocol == "speaker_kfold" and not splits_file and not any(clip.speaker for clip in clips):
         protocol = "random_kfold"
     total = num_folds_of(protocol, columns, num_folds)
     if not 0 <= fold < total:
-        raise ValueError(f"--fold {fold}: protocol {protocol} has the folds 0 to {total - 1}.")
-    parts = _parts(clips, protocol, fold, num_folds, seed)
-    split = Split(protocol, fold, seed, False, *(tuple(sorted(parts[name])) for name in SPLITS), sha256="")
+        raise ValueError(f"--fold {fold}: protocol {protocol} has the folds 0 to {total - 1} here.")
+    if protocol in (*PUBLISHED, "given"):
+        part_of, notes = given_parts(clips, splits_file, protocol)
+    elif splits_file and protocol != "speaker_kfold":
+        raise ValueError(f"--splits_file: protocol {protocol} reads no file; leave it out, or use --protocol given.")
+    else:
+        folds, notes = _folds(clips, protocol, num_folds, seed, splits_file)
+        names = {fold: TEST} | ({} if protocol == "random_holdout" else {(fold + 1) % total: DEV})
+        part_of = {clip.id: names.get(number, TRAIN) for clip, number in zip(clips, folds, strict=True)}
+    parts = {part: [clip for clip in clips if part_of.get(clip.id) == part] for part in SPLITS}
+    parts, more = _with_dev(parts, protocol, seed)
+    notes += more + _left_out(clips, parts)
+    ids = (tuple(clip.id for clip in parts[part]) for part in SPLITS)
+    split = Split(protocol, fold, seed, False, *ids, sha256="", notes=tuple(notes))
     _check_classes(split, clips, classes_of(columns))
-    independent = all(clip.speaker for clip in clips) and not shared_speakers(split, clips)
+    independent = all(clip.speaker for own in parts.values() for clip in own) and not shared_speakers(
+        split.parts, clips
+    )
     return replace(split, speaker_independent=independent, sha256=split_hash(split))
 
 
 def num_folds_of(protocol: str, columns: Mapping[str, list] | Any, num_folds: int = 5) -> int:
-    """How many folds a protocol has on a corpus, which is what `--fold all` trains."""
-    if protocol == "leave_one_speaker_out":
-        return len(_speakers(clips_of(columns)))
-    return num_folds if protocol in ("speaker_kfold", "random_kfold") else 1
+    """How many folds a protocol has on a corpus, which is what `--fold all` trains.
+
+    Raises:
+        ValueError: There are fewer than 3, as one is test, one dev and the others train.
+    """
+    if protocol in (*PUBLISHED, "given", "random_holdout"):
+        return 1
+    if protocol not in ("speaker_kfold", "leave_one_speaker_out", "random_kfold"):
+        raise ValueError(f"--protocol {protocol}: there is no such protocol.")
+    by_speaker = protocol == "leave_one_speaker_out"
+    total = len(speakers_of(clips_of(columns))) if by_speaker else num_folds
+    if total < 3:
+        what = f"the corpus has {total} speakers" if by_speaker else f"--num_folds {total}"
+        raise ValueError(f"--protocol {protocol}: {what}; one fold is test and one dev, so that 3 are the least.")
+    return total
 
 
-def _parts(clips: list[Clip], protocol: str, fold: int, num_folds: int, seed: int) -> dict[str, list[str]]:
-    if protocol == "given":
-        return _with_dev({name: [clip for clip in clips if clip.split == name] for name in SPLITS}, seed)
-    if protocol == "random_holdout":
-        folds = _folds(clips, 5, seed, by_speaker=False)
-        held = {
-            TRAIN: [clip for clip, number in zip(clips, folds, strict=True) if number != 0],
-            DEV: [],
-            TEST: [clip for clip, number in zip(clips, folds, strict=True) if number == 0],
-        }
-        return _with_dev(held, seed, by_speaker=False)
-    if protocol == "leave_one_speaker_out":
-        speakers = _speakers(clips)
-        folds, num_folds = [speakers.index(clip.speaker) for clip in clips], len(speakers)
-    elif protocol in ("speaker_kfold", "random_kfold"):
-        folds = _folds(clips, num_folds, seed, by_speaker=protocol == "speaker_kfold")
-    else:
-        raise ValueError(
-            f"--protocol {protocol}: expected speaker_kfold, leave_one_speaker_out, random_kfold, "
-            "random_holdout or given."
-        )
-    if num_folds < 3:
-        raise ValueError(f"--num_folds {num_folds}: one fold is test and one dev, so at least 3 are needed.")
-    names = {fold: TEST, (fold + 1) % num_folds: DEV}
-    parts = {name: [] for name in SPLITS}
-    for clip, number in zip(clips, folds, strict=True):
-        parts[names.get(number, TRAIN)].append(clip.id)
-    return parts
+def check_split(split: Split, columns: Mapping[str, list] | Any, accept_speaker_leakage: bool = False) -> None:
+    """Refuses a split in which a clip, a recording or, unless that is accepted, a speaker is in two parts.
 
-
-def _speakers(clips: Sequence[Clip]) -> list[str]:
-    nameless = [clip.id for clip in clips if clip.speaker is None]
-    if nameless:
-        raise ValueError(
-            f"Column 'speaker': {len(nameless)} of {len(clips)} clips name no speaker ({listed(nameless, 3)}); "
-            "they cannot be split by speakers. Add the speakers, or use --protocol random_kfold with "
-            f"{ACCEPT}."
-        )
-    return sorted({clip.speaker for clip in clips})
-
-
-def _folds(clips: Sequence[Clip], num_folds: int, seed: int, by_speaker: bool) -> list[int]:
-    """Number of the fold of each clip; label and gender are spread evenly, speakers kept whole if asked."""
-    import numpy as np
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    groups = [clip.speaker for clip in clips] if by_speaker else None
-    if by_speaker and len(_speakers(clips)) < num_folds:
-        raise ValueError(
-            f"--num_folds {num_folds}: the corpus has {len(_speakers(clips))} speakers; each fold needs one."
-        )
-    if len(clips) < num_folds:
-        raise ValueError(f"--num_folds {num_folds}: the corpus has {len(clips)} clips.")
-    kind = StratifiedGroupKFold if by_speaker else StratifiedKFold
-    strata = [f"{clip.emotion} {clip.gender}" for clip in clips]
-    if max(Counter(strata).values()) < num_folds:
-        strata = [""] * len(clips)
-    folds = np.zeros(len(clips), dtype=int)
-    with warnings.catch_warnings():
-        # A class with fewer clips than folds; what that costs is in the split's table of clips per class.
-        warnings.filterwarnings("ignore", message="The least populated class")
-        splitter = kind(num_folds, shuffle=True, random_state=seed)
-        for number, (_, held) in enumerate(splitter.split(strata, strata, groups)):
-            folds[held] = number
-    return folds.tolist()
-
-
-def _with_dev(parts: dict[str, list[Clip]], seed: int, by_speaker: bool = True) -> dict[str, list[str]]:
-    """Ids of the parts; where there is no dev, a tenth of train becomes dev, by speakers if possible."""
-    missing = [name for name in (TRAIN, TEST) if not parts[name]]
-    if missing:
-        raise ValueError(f"--protocol given: no clip is in {' or '.join(missing)}; check the column 'split'.")
-    train, dev = parts[TRAIN], parts[DEV]
-    if not dev:
-        speakers = {clip.speaker for clip in train}
-        by_speaker = by_speaker and None not in speakers and len(speakers) >= 3
-        folds = _folds(train, min(_DEV_PARTS, len(speakers)) if by_speaker else _DEV_PARTS, seed, by_speaker)
-        dev = [clip for clip, number in zip(train, folds, strict=True) if number == 0]
-        train = [clip for clip, number in zip(train, folds, strict=True) if number != 0]
-    return {
-        name: [clip.id for clip in clips] for name, clips in ((TRAIN, train), (DEV, dev), (TEST, parts[TEST]))
-    }
-
-
-def shared_speakers(split: Split, clips: Sequence[Clip]) -> dict[tuple[str, str], list[str]]:
-    """The speakers that two parts share, by the pair of parts; empty where no pair shares one."""
-    speaker_of = {clip.id: clip.speaker for clip in clips}
-    heard = {name: {speaker_of[i] for i in getattr(split, name)} - {None} for name in SPLITS}
-    pairs = ((TRAIN, TEST), (TRAIN, DEV), (DEV, TEST))
-    return {(a, b): sorted(heard[a] & heard[b]) for a, b in pairs if heard[a] & heard[b]}
-
-
-def clips_per_class(split: Split, clips: Sequence[Clip], classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Number of clips of each class in each part: `{"train": {"anger": 700, ...}, ...}`."""
-    label_of = {clip.id: clip.emotion for clip in clips}
-    counts = {name: Counter(label_of[i] for i in getattr(split, name)) for name in SPLITS}
-    return {name: {label: counts[name][label] for label in classes} for name in SPLITS}
-
-
-def _check_classes(split: Split, clips: Sequence[Clip], classes: Sequence[str]) -> None:
-    train = clips_per_class(split, clips, classes)[TRAIN]
-    absent = [label for label in classes if not train[label]]
-    if absent:
-        raise ValueError(
-            f"Fold {split.fold} of {split.protocol}: no clip of {', '.join(absent)} is in train, so no model can "
-            "learn it. Drop the class with --label_map '{\"" + absent[0] + "\": null}', or use other folds."
-        )
-
-
-def check_split(
-    split: Split, columns: Mapping[str, list] | Any, accept_speaker_leakage: bool = False
-) -> None:
-    """Refuses a split in which a speaker or a recording is in two parts.
+    Recordings are compared by their decoded samples, where `columns` is a `datasets.Dataset` with `audio` or has a
+    column `recording`. A published split is let pass with them, as it must be reproduced as it is; `what_is_wrong`
+    then reports them.
 
     Args:
         split: What [`make_split`] or [`load_split`] returned.
         columns: The corpus, as for `make_split`.
-        accept_speaker_leakage: Lets shared or unknown speakers pass.
+        accept_speaker_leakage: Lets shared and unknown speakers pass.
 
     Raises:
-        ValueError: A clip or a recording is in two parts, or a speaker is and that was not accepted.
+        ValueError: See above; or the split names a clip that the corpus lacks.
     """
     clips = clips_of(columns)
     known = {clip.id for clip in clips}
-    ids = [i for name in SPLITS for i in getattr(split, name)]
-    unknown = [i for i in ids if i not in known]
+    unknown = [i for ids in split.parts.values() for i in ids if i not in known]
     if unknown:
-        raise ValueError(f"The split names {len(unknown)} clips that the corpus lacks: {listed(unknown)}.")
-    twice = [i for i, count in Counter(ids).items() if count > 1]
+        raise ValueError(f"The split names {len(unknown)} clips that the corpus lacks ({listed(unknown, 5)}).")
+    twice = clips_in_two_parts(split.parts)
     if twice:
-        raise ValueError(f"{len(twice)} clips are in two splits: {listed(twice)}.")
+        raise ValueError(f"{len(twice)} clips are in two splits ({listed(twice, 5)}); put each in one.")
     if not accept_speaker_leakage:
         _refuse_leakage(split, clips)
+    if split.protocol not in PUBLISHED:
+        _refuse_copies(split, columns)
 
 
-def _refuse_leakage(split: Split, clips: Sequence[Clip]) -> None:
-    nameless = sum(clip.speaker is None for clip in clips)
-    shared = shared_speakers(split, clips)
-    if shared:
-        (first, second), speakers = next(iter(shared.items()))
-        what = f"{len(speakers)} speakers are in both {first} and {second} ({listed(speakers, 5)})"
-    elif nameless:
-        what = f"{nameless} of {len(clips)} clips name no speaker, so that one may be in train and in test"
-    else:
-        return
-    raise ValueError(
-        f"Protocol {split.protocol}: {what}. A model recognises such voices again, and its score says little "
-        f"about new ones. Use --protocol speaker_kfold, or accept it with {ACCEPT}; results and card then "
-        "say speaker-dependent."
-    )
+def clips_per_class(parts: Mapping[str, Sequence[str]], clips: Sequence[Clip], classes: Sequence[str]):
+    """Number of clips of each class in each part: `{"train": {"anger": 700, ...}, ...}`."""
+    label_of = {clip.id: clip.emotion for clip in clips}
+    counts = {part: Counter(label_of.get(i) for i in ids) for part, ids in parts.items()}
+    return {part: {label: count[label] for label in classes} for part, count in counts.items()}
 
 
 def split_hash(split: Split) -> str:
     """SHA-256 of the compact JSON `{"dev": [...], "test": [...], "train": [...]}`, ids sorted, in UTF-8."""
-    parts = {name: sorted(getattr(split, name)) for name in SPLITS}
-    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    parts = {part: sorted(ids) for part, ids in split.parts.items()}
+    content = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def save_split(split: Split, path: str | Path, columns: Mapping[str, list] | Any = None) -> None:
-    """Writes `splits.json`, whole or not at all, with the clips per class where `columns` are given."""
-    content = {"format": FORMAT} | asdict(split)
+    """Writes `splits.json`, whole or not at all.
+
+    With `columns`, it also holds the clips of each class in each part, and what is known of each clip (id, speaker,
+    gender, label, hash of the recording), so that `ser audit` needs nothing else.
+    """
+    content = {"format": 1} | asdict(split)
     if columns is not None:
-        content["clips_per_class"] = clips_per_class(split, clips_of(columns), classes_of(columns))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+        clips = clips_of(columns)
+        content["clips_per_class"] = clips_per_class(split.parts, clips, classes_of(columns))
+        used = {i for ids in split.parts.values() for i in ids}
+        content["clips"] = [
+            [clip.id, clip.speaker, clip.gender, clip.emotion, clip.recording] for clip in clips if clip.id in used
+        ]
+    write_json(content, path)
 
 
 def load_split(path: str | Path) -> Split:
@@ -267,12 +197,92 @@ def load_split(path: str | Path) -> Split:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         split = Split(**{field.name: content[field.name] for field in fields(Split)})
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: is not a splits.json ({error!r})") from None
-    split = replace(split, **{name: tuple(getattr(split, name)) for name in SPLITS})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: is not a splits.json ({type(error).__name__}: {error}).") from None
+    lists = {name: tuple(getattr(split, name)) for name in (*SPLITS, "notes")}
+    split = replace(split, **lists)
     if split_hash(split) != split.sha256:
         raise ValueError(
-            f"{path}: its ids have the hash {split_hash(split)}, it says {split.sha256}: it was changed "
-            "after it was written. Make the split again, or fetch the file again."
+            f"{path}: its ids have the hash {split_hash(split)}, it says {split.sha256}: it was changed after it was "
+            "written. Make the split again, or fetch the file again."
         )
     return split
+
+
+def _folds(
+    clips: list[Clip], protocol: str, num_folds: int, seed: int, splits_file: str | None
+) -> tuple[list[int], list[str]]:
+    """Number of the fold of each clip, and notes."""
+    if splits_file:
+        folds, notes = frozen_folds_of(clips, splits_file, num_folds)
+        return folds, notes
+    if protocol == "speaker_kfold":
+        return speaker_folds(clips, num_folds, seed), []
+    if protocol == "leave_one_speaker_out":
+        places = {speaker: place for place, speaker in enumerate(speakers_of(clips))}
+        return [places[clip.speaker] for clip in clips], []
+    return random_folds(clips, _HOLDOUT_FOLDS if protocol == "random_holdout" else num_folds, seed), []
+
+
+def _with_dev(parts: dict[str, list[Clip]], protocol: str, seed: int) -> tuple[dict[str, list[Clip]], list[str]]:
+    """The parts with a dev; see [`make_split`]."""
+    missing = [part for part in (TRAIN, TEST) if not parts[part]]
+    if missing:
+        raise ValueError(
+            f"--protocol {protocol}: no clip is in {' and none in '.join(missing)}; give the column 'split' in the "
+            "manifest or a --splits_file."
+        )
+    if parts[DEV]:
+        return parts, []
+    train = parts[TRAIN]
+    voices = {clip.speaker for clip in train}
+    by_speaker = protocol != "random_holdout" and None not in voices and len(voices) >= 3
+    folds = speaker_folds(train, min(_DEV_FOLDS, len(voices)), seed) if by_speaker else []
+    folds = folds or random_folds(train, _DEV_FOLDS, seed)
+    dev = [clip for clip, number in zip(train, folds, strict=True) if number == 0]
+    rest = [clip for clip, number in zip(train, folds, strict=True) if number != 0]
+    how = f"{len({clip.speaker for clip in dev})} whole speakers" if by_speaker else "drawn at random"
+    note = f"The protocol names no dev: {len(dev)} of its {len(train)} training clips are used as dev, {how}."
+    return {TRAIN: rest, DEV: dev, TEST: parts[TEST]}, [note]
+
+
+def _left_out(clips: Sequence[Clip], parts: Mapping[str, list[Clip]]) -> list[str]:
+    count = len(clips) - sum(len(own) for own in parts.values())
+    return [f"{count} of the corpus's {len(clips)} clips are in no part of the split."] if count else []
+
+
+def _check_classes(split: Split, clips: Sequence[Clip], classes: Sequence[str]) -> None:
+    train = clips_per_class(split.parts, clips, classes)[TRAIN]
+    absent = [label for label in classes if not train[label]]
+    if absent:
+        label_map = json.dumps(dict.fromkeys(absent), ensure_ascii=False)
+        raise ValueError(
+            f"Fold {split.fold} of {split.protocol}: train holds no clip of {', '.join(absent)}, so that no model can "
+            f"learn it. Drop it with --label_map '{label_map}', or split otherwise."
+        )
+
+
+def _refuse_leakage(split: Split, clips: Sequence[Clip]) -> None:
+    used = {i for ids in split.parts.values() for i in ids}
+    nameless = sum(clip.speaker is None for clip in clips if clip.id in used)
+    shared = speaker_leaks(split.parts, clips)
+    if not shared and not nameless:
+        return
+    unknown = f"{nameless} of {len(used)} clips name no speaker, so that a voice may be in train and in test."
+    raise ValueError(
+        f"Protocol {split.protocol}: {shared[0] if shared else unknown} A model recognises such voices again, and its "
+        f"score says little about new ones. Split by speakers (--protocol speaker_kfold), or accept it with {ACCEPT}; "
+        "the results and the card then say speaker-dependent."
+    )
+
+
+def _refuse_copies(split: Split, columns: Mapping[str, list] | Any) -> None:
+    from ser.data.fingerprint import recordings_of
+
+    pairs = shared_recordings(split.parts, recordings_of(columns))
+    if pairs:
+        named = (f"{pair.first} in {pair.first_part} = {pair.second} in {pair.second_part}" for pair in pairs)
+        raise ValueError(
+            f"Protocol {split.protocol}: {len(pairs)} recordings are in two splits under two names "
+            f"({listed(named, 5)}). Leave one of each pair out of the corpus."
+        )

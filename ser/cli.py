@@ -1,0 +1,91 @@
+"""The `ser` command. Every import that takes time stands inside the command that needs it."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Speech emotion recognition: what one does with data and trained models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.callback()
+def commands() -> None:
+    """Speech emotion recognition: what one does with data and trained models."""
+
+
+@app.command()
+def audit(
+    splits: Annotated[list[str], typer.Argument(help="splits.json, EmoBox JSONL, nkululeko CSV, or any manifest.")],
+    audio: Annotated[str | None, typer.Option(help="Folder of the recordings, to compare what they hold.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Says what is wrong with a split; exit code 1 when a speaker or a recording is in two parts."""
+    with errors_in_words(debug):
+        from ser.data.audit import audit_files
+        from ser.data.audit_table import audit_table
+
+        read_wave = None
+        if audio is not None:
+            from ser_model import read_wave
+        found = audit_files(splits, audio, read_wave)
+        print(json.dumps(found, ensure_ascii=False, indent=1) if as_json else audit_table(found))
+    if not found["ok"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def predict(
+    paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, URLs; - for a list on stdin.")],
+    model: Annotated[str, typer.Option(help="Folder of a run, or a repository on the Hub.")],
+    timeline: Annotated[bool, typer.Option("--timeline", help="Say what is heard when.")] = False,
+    window_seconds: Annotated[float | None, typer.Option(help="Window of the timeline (4).")] = None,
+    hop_seconds: Annotated[float | None, typer.Option(help="Time between two windows (a quarter of one).")] = None,
+    format: Annotated[str, typer.Option(help="table, json, jsonl, csv, parquet, srt or rttm.")] = "table",
+    output: Annotated[Path | None, typer.Option(help="File to write, not stdout; with --resume a folder.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Complete a folder of Parquet shards.")] = False,
+    batch_seconds: Annotated[float | None, typer.Option(help="Audio in a batch (CPU 16, GPU 256).")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...; the first GPU by default.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the repository.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Scores recordings; exit code 1 when one of them could not be used."""
+    with errors_in_words(debug):
+        from ser.use.command import Request, run
+
+        lengths = (window_seconds, hop_seconds, batch_seconds)
+        request = Request(paths, format, output, overwrite, resume, timeline, *lengths)
+
+        def load():
+            from ser.use.loading import load_pipeline
+            from ser_model import SERForAudioClassification, SERPipeline
+
+            return load_pipeline(model, SERForAudioClassification, SERPipeline, device, revision=revision)
+
+        code = run(request, load)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def errors_in_words(debug: bool) -> Iterator[None]:
+    """Turns an error of the input into one line and exit code 2; with `debug`, lets it through."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError, ImportError) as error:
+        if debug:
+            raise
+        print(f"ser: {' '.join(str(error).split())}", file=sys.stderr)
+        raise typer.Exit(2) from None

@@ -1,0 +1,243 @@
+"""What is wrong with a split: voices and recordings in two parts, classes too small to score, uneven genders."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ser.data.clips import ALL_CLIPS, DEV, TEST, TRAIN, Clip, classes_of, clips_of, counted, listed
+from ser.data.fingerprint import Fingerprint, fingerprint, near_copies, recording_hash, recordings_of, waves_of
+from ser.data.leaks import Pair, clips_in_two_parts, pairs_of_parts, shared_recordings, speaker_leaks, speakers_by_part
+from ser.data.split_files import read_frozen, read_split_file, split_paths
+from ser.data.splits import Split, num_folds_of
+
+# The recall of a class is too uncertain to be called a score below this many clips, where one of 0.5 has a 95 %
+# interval (Wilson) of 0.30 to 0.70; and below this many speakers, whose clips are not independent.
+MIN_CLIPS, MIN_SPEAKERS = 20, 5
+# Share of the clips below which a gender is called rare in a part.
+MIN_GENDER_SHARE = 0.2
+_AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
+
+
+def audit(split: Split, columns: Mapping[str, list] | Any, near_identical: bool = True) -> dict[str, Any]:
+    """Audits a split of a corpus.
+
+    Args:
+        split: What `make_split` returned.
+        columns: The corpus, as for `make_split`. A `datasets.Dataset` with `audio` is searched for identical and
+            near-identical recordings, other columns for identical ones where they have `recording`.
+        near_identical: Whether to make fingerprints, which takes 1 s for 100 to 1,000 s of audio.
+
+    Returns:
+        See [`audit_parts`].
+    """
+    recordings, prints = recordings_of(columns), {}
+    if near_identical and "audio" in getattr(columns, "column_names", ()):
+        prints = {i: fingerprint(wave) for i, wave in waves_of(columns)}
+    return audit_parts(split.parts, clips_of(columns), recordings, prints, classes_of(columns))
+
+
+def what_is_wrong(split: Split, columns: Mapping[str, list] | Any) -> list[str]:
+    """Sentences on what a reader of this split's results must know, found in the data; empty where all is well."""
+    found = audit(split, columns, near_identical=False)
+    once = []
+    if num_folds_of(split.protocol, columns) == 1:
+        total = sum(len(ids) for ids in split.parts.values())
+        voices = found["parts"][TEST]["speakers"]
+        by = f", by {counted(voices, 'speaker')}," if voices else ""
+        once = [f"Only {len(split.test)} of {counted(total, 'clip')}{by} are ever tested: there is no other fold."]
+    return [*found["leaks"], *found["warnings"], *once, *split.notes]
+
+
+def audit_files(
+    files: Sequence[str], audio: str | None = None, read_wave: Callable[[str], np.ndarray] | None = None
+) -> dict[str, Any]:
+    """Audits the split that files hold together: ours, EmoBox's, nkululeko's, any manifest, or frozen folds.
+
+    Args:
+        files: Files, or one folder.
+        audio: Folder, searched whole, with the recordings, whose names without suffix are the clips'. Without it,
+            recordings are compared only where a file holds their hashes.
+        read_wave: Reads one recording as `(T,)` float32 at 16 kHz; needed with `audio`.
+
+    Returns:
+        See [`audit_parts`].
+
+    Raises:
+        ValueError, FileNotFoundError: A file is missing or not a split, or no recording of the split is in `audio`.
+    """
+    paths = split_paths(",".join(files))
+    frozen = read_frozen(paths[0]) if len(paths) == 1 else None
+    rows = frozen or [clip for path in paths for clip in read_split_file(path)]
+    parts: dict[str, list[str]] = {part: [] for part in (() if frozen else (TRAIN, DEV, TEST))}
+    for clip in rows:
+        parts.setdefault(clip.split, []).append(clip.id)
+    recordings = {clip.id: clip.recording for clip in rows if clip.recording}
+    prints: dict[str, Fingerprint] = {}
+    lacking = []
+    if audio is not None:
+        found, lacking = _recordings_in(audio, {clip.id for clip in rows})
+        for i, path in found.items():
+            wave = read_wave(path)
+            recordings[i], prints[i] = recording_hash(wave), fingerprint(wave)
+    result = audit_parts(parts, rows, recordings, prints)
+    if lacking:
+        result["warnings"].append(
+            f"{len(lacking)} of {len(recordings) + len(lacking)} recordings are not in {audio} ({listed(lacking, 3)})."
+        )
+    return {"files": [str(path) for path in paths], **result}
+
+
+def audit_parts(
+    parts: Mapping[str, Sequence[str]],
+    clips: Iterable[Clip],
+    recordings: Mapping[str, str],
+    prints: Mapping[str, Fingerprint],
+    classes: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Audits ids in parts.
+
+    Args:
+        parts: The ids of each part.
+        clips: What is known of each clip.
+        recordings: Hashes of the samples by id, of the clips whose audio is known.
+        prints: Their fingerprints.
+        classes: The labels; those that occur, by default.
+
+    Returns:
+        `ok` (no leak was found), `leaks` and `warnings` (sentences), `checked` (which searches could be made), and
+        what they rest on: `parts` (clips, speakers, genders, clips and speakers per class), `clips_in_two_parts`,
+        `shared_speakers` (by "train/test": `shared`, `of`, `speakers`), `identical_audio` and `near_identical_audio`
+        (lists of pairs), `too_small` (part, class, clips, speakers).
+    """
+    clips = list({clip.id: clip for clip in clips}.values())
+    classes = classes or sorted({clip.emotion for clip in clips})
+    known = {clip.id: clip for clip in clips}
+    tables = {part: _part_table([known[i] for i in dict.fromkeys(ids)], classes) for part, ids in parts.items()}
+    twice, identical = clips_in_two_parts(parts), shared_recordings(parts, recordings)
+    near = _near_identical(parts, prints, {(pair.first, pair.second) for pair in identical})
+    small = _too_small(tables)
+    leaks = [f"{len(twice)} clips are in two parts ({listed(twice, 5)})."] if twice else []
+    leaks += speaker_leaks(parts, clips)
+    leaks += _pair_leak("identical", identical) + _pair_leak("nearly identical", near)
+    return {
+        "ok": not leaks,
+        "leaks": leaks,
+        "warnings": _warnings(tables, small, clips),
+        "checked": {
+            "speakers": any(clip.speaker for clip in clips),
+            "identical_audio": bool(recordings),
+            "near_identical_audio": bool(prints),
+        },
+        "parts": tables,
+        "clips_in_two_parts": twice,
+        "shared_speakers": _shared(parts, clips),
+        "identical_audio": [pair._asdict() for pair in identical],
+        "near_identical_audio": [pair._asdict() for pair in near],
+        "too_small": small,
+    }
+
+
+def _part_table(clips: Sequence[Clip], classes: Sequence[str]) -> dict[str, Any]:
+    """Counts of one part; speakers are None where no clip names one."""
+    voices = {label: {clip.speaker for clip in clips if clip.emotion == label} - {None} for label in classes}
+    nameless = sum(clip.speaker is None for clip in clips)
+    labels = Counter(clip.emotion for clip in clips)
+    return {
+        "clips": len(clips),
+        "speakers": len(set().union(*voices.values())) or (None if clips else 0),
+        "clips_without_speaker": nameless,
+        "genders": dict(sorted(Counter(clip.gender or "unknown" for clip in clips).items())),
+        "clips_per_class": {label: labels[label] for label in classes},
+        "speakers_per_class": {
+            label: len(own) if nameless < len(clips) or not clips else None for label, own in voices.items()
+        },
+    }
+
+
+def _shared(parts: Mapping[str, Sequence[str]], clips: Sequence[Clip]) -> dict[str, dict[str, Any]]:
+    heard = speakers_by_part(parts, clips)
+    return {
+        f"{first}/{second}": {
+            "shared": len(heard[first] & heard[second]),
+            "of": len(heard[second]),
+            "speakers": sorted(heard[first] & heard[second]),
+        }
+        for first, second in pairs_of_parts(parts)
+        if heard[first] and heard[second]
+    }
+
+
+def _near_identical(
+    parts: Mapping[str, Sequence[str]], prints: Mapping[str, Fingerprint], identical: set[tuple[str, str]]
+) -> list[Pair]:
+    """Pairs in two parts that only the fingerprint finds; of copies with the same samples, the hash has told."""
+    places = [(part, i) for part, ids in parts.items() for i in dict.fromkeys(ids) if i in prints]
+    found = near_copies([prints[i] for _, i in places], [part for part, _ in places])
+    pairs = [Pair(*places[first], *places[second], round(error, 4)) for first, second, error in found]
+    return [pair for pair in pairs if pair.first != pair.second and (pair.first, pair.second) not in identical]
+
+
+def _too_small(tables: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The classes too small to score, in the parts that are scored.
+
+    They have under 20 clips, or under 5 speakers although the part has that many.
+    """
+    rows = [
+        {"part": part, "class": label, "clips": count, "speakers": table["speakers_per_class"][label]}
+        for part, table in tables.items()
+        if part not in (TRAIN, DEV) and table["clips"]
+        for label, count in table["clips_per_class"].items()
+    ]
+    few = [(tables[row["part"]]["speakers"] or 0) >= MIN_SPEAKERS > (row["speakers"] or 0) for row in rows]
+    return [row for row, few_voices in zip(rows, few, strict=True) if few_voices or row["clips"] < MIN_CLIPS]
+
+
+def _warnings(
+    tables: Mapping[str, dict[str, Any]], small: Sequence[dict[str, Any]], clips: Sequence[Clip]
+) -> list[str]:
+    found = [f"There is no {part}." for part, table in tables.items() if not table["clips"]]
+    nameless = sum(clip.speaker is None for clip in clips)
+    if nameless:
+        found.append(f"{nameless} of {len(clips)} clips name no speaker: whether voices are shared is unknown.")
+    if {clip.emotion for clip in clips} == {ALL_CLIPS}:
+        found.append("No labels are known: classes are not checked.")
+        small = []
+    for part in dict.fromkeys(row["part"] for row in small):
+        rows = [row for row in small if row["part"] == part]
+        found += [f"{part} has no clip of {row['class']}." for row in rows if not row["clips"]]
+        few = [f"{row['class']} ({_how_few(row)})" for row in rows if row["clips"]]
+        found += [f"{part} has classes too small to score alone: {', '.join(few)}."] if few else []
+    for part, table in tables.items():
+        if 0 < (table["speakers"] or 0) < MIN_SPEAKERS:
+            if part not in (TRAIN, DEV):
+                found.append(f"{part} has {counted(table['speakers'], 'speaker')}: its score is that of few voices.")
+            continue
+        both = {gender: table["genders"].get(gender, 0) for gender in ("female", "male")}
+        rare, count = min(both.items(), key=lambda item: item[1])
+        if count < MIN_GENDER_SHARE * sum(both.values()):
+            found.append(f"{part} is uneven: {count} of its {sum(both.values())} clips are {rare}.")
+    return found
+
+
+def _how_few(row: Mapping[str, Any]) -> str:
+    return counted(row["clips"], "clip") + (f" by {counted(row['speakers'], 'speaker')}" if row["speakers"] else "")
+
+
+def _pair_leak(kind: str, pairs: Sequence[Pair]) -> list[str]:
+    named = (f"{pair.first} in {pair.first_part} = {pair.second} in {pair.second_part}" for pair in pairs)
+    return [f"{len(pairs)} {kind} recordings are in two parts ({listed(named, 5)})."] if pairs else []
+
+
+def _recordings_in(folder: str, ids: set[str]) -> tuple[dict[str, str], list[str]]:
+    """Path of each clip's recording, and the clips that have none."""
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"--audio: {folder} is not a folder.")
+    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in _AUDIO_SUFFIXES)
+    by_name = {key: str(path) for path in paths for key in (path.stem, str(path.relative_to(folder).with_suffix("")))}
+    found = {i: by_name[i] for i in sorted(ids) if i in by_name}
+    if not found:
+        raise ValueError(f"--audio: {folder} holds {len(paths)} recordings, none of the {len(ids)} of the split.")
+    return found, sorted(ids - set(found))

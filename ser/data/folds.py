@@ -1,0 +1,204 @@
+"""Assignment of clips to folds, and the command that freezes one for a corpus.
+
+    python -m ser.data.folds INDEX.csv configs/splits/NAME.json
+
+`INDEX.csv` has the columns id, speaker, gender and one or more label columns whose names begin with "emotion"
+(`emotion_filename`, `emotion_modified`): all of them share the one assignment of speakers to folds.
+"""
+
+import csv
+import hashlib
+import json
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ser.data.clips import Clip, clips_of, listed
+from ser.data.files import write_json
+
+# Random changes that are tried to even out the folds; on ShEMO's 87 speakers the last improvement comes well before.
+_PROPOSALS = 20_000
+# Cost of a fold without a clip of a class that has speakers enough for every fold: more than any unevenness.
+_EMPTY_COST = 1e6
+
+
+def speaker_folds(clips: Sequence[Clip], num_folds: int, seed: int, labels: Sequence[Sequence[str]] = ()) -> list[int]:
+    """Number of the fold of each clip, no speaker in two folds.
+
+    scikit-learn's `StratifiedGroupKFold` over label and gender gives the start: it places one speaker after another,
+    those with the most uneven labels first, and takes none back. Random moves and swaps of speakers follow, of which
+    those are kept that lower the sum of `(n / (N / K) - 1)^2` over the folds of all counts n of clips, labels, genders
+    and labels within a gender, N being the count over all folds: a class of 38 clips weighs as much as one of 1,000,
+    as it does in UAR. A fold without a clip of a class that K or more speakers have is the last thing it accepts.
+
+    Args:
+        clips: The clips, sorted by id.
+        num_folds: K, at most the number of speakers.
+        seed: Seed of the moves; another seed gives other folds, balanced about as well.
+        labels: Further labels of each clip to balance beside `clip.emotion`; none by default.
+
+    Raises:
+        ValueError: A clip names no speaker, or there are fewer speakers than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    speakers = speakers_of(clips)
+    if len(speakers) < num_folds:
+        raise ValueError(f"--num_folds {num_folds}: the corpus has {len(speakers)} speakers, and each fold needs one.")
+    traits = [_traits(clip, extra) for clip, extra in zip(clips, labels or [()] * len(clips), strict=True)]
+    voices = [clip.speaker for clip in clips]
+    splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+    fold_of = dict(zip(voices, _fold_numbers(splitter, [" ".join(t) for t in traits], voices), strict=True))
+    start = [fold_of[speaker] for speaker in speakers]
+    fold_of = dict(zip(speakers, _evened(start, _counts(clips, traits, speakers), num_folds, seed), strict=True))
+    return [fold_of[clip.speaker] for clip in clips]
+
+
+def random_folds(clips: Sequence[Clip], num_folds: int, seed: int) -> list[int]:
+    """Number of the fold of each clip, drawn at random within label and gender, whoever speaks.
+
+    Raises:
+        ValueError: There are fewer clips than folds.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    if len(clips) < num_folds:
+        raise ValueError(f"--num_folds {num_folds}: the corpus has {len(clips)} clips, and each fold needs one.")
+    strata = [f"{clip.emotion} {clip.gender}" for clip in clips]
+    return _fold_numbers(StratifiedKFold(num_folds, shuffle=True, random_state=seed), strata, None)
+
+
+def speakers_of(clips: Sequence[Clip]) -> list[str]:
+    """The speakers, sorted.
+
+    Raises:
+        ValueError: A clip names none.
+    """
+    nameless = [clip.id for clip in clips if clip.speaker is None]
+    if nameless:
+        raise ValueError(
+            f"Column 'speaker': {len(nameless)} of {len(clips)} clips name no speaker ({listed(nameless, 3)}), so they "
+            "cannot be split by speakers. Add the speakers, or use --protocol random_kfold with "
+            "--accept_speaker_leakage true."
+        )
+    return sorted({clip.speaker for clip in clips})
+
+
+def fold_hash(fold_of: dict[str, int]) -> str:
+    """SHA-256 of the compact JSON `{id: fold, ...}`, keys sorted, in UTF-8."""
+    content = json.dumps(fold_of, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def frozen_folds(columns: dict[str, list], num_folds: int = 5, seed: int = 42) -> dict[str, Any]:
+    """The content of a file of frozen folds.
+
+    Args:
+        columns: id, speaker, gender and label columns whose names begin with "emotion", as lists.
+
+    Returns:
+        `folds` (ids of each), `sha256` over them, and per fold the speakers, the clips of each gender and, for every
+        label column, the clips and the speakers of each class.
+    """
+    names = [name for name in columns if name.startswith("emotion")]
+    order = sorted(range(len(columns["id"])), key=lambda row: columns["id"][row])
+    columns = {name: [values[row] for row in order] for name, values in columns.items()}
+    clips = clips_of({name: columns[name] for name in ("id", "speaker", "gender")} | {"emotion": columns[names[0]]})
+    labels = [tuple(columns[name][row] for name in names[1:]) for row in range(len(clips))]
+    folds = speaker_folds(clips, num_folds, seed, labels)
+    members = [[row for row, number in enumerate(folds) if number == fold] for fold in range(num_folds)]
+
+    def table(name: str, key: str) -> list[dict[str, int]]:
+        pairs = [{(columns[name][row], columns[key][row]) for row in fold} for fold in members]
+        return [{value: Counter(v for v, _ in fold)[value] for value in sorted(set(columns[name]))} for fold in pairs]
+
+    return {
+        "format": 1,
+        "protocol": "speaker_kfold",
+        "num_folds": num_folds,
+        "seed": seed,
+        "sha256": fold_hash(dict(zip(columns["id"], folds, strict=True))),
+        "speakers": [sorted({clips[row].speaker for row in fold}) for fold in members],
+        "clips_per_gender": table("gender", "id"),
+        "clips_per_class": {name: table(name, "id") for name in names},
+        "speakers_per_class": {name: table(name, "speaker") for name in names},
+        "folds": [[clips[row].id for row in fold] for fold in members],
+    }
+
+
+def _traits(clip: Clip, labels: Sequence[str]) -> tuple[str, ...]:
+    """What is to be spread evenly of one clip: its labels, its gender, and each label within the gender."""
+    labels = dict.fromkeys((f"0 {clip.emotion}", *(f"{place} {label}" for place, label in enumerate(labels, 1))))
+    return (*labels, f"{clip.gender}", *(f"{label} {clip.gender}" for label in labels))
+
+
+def _counts(clips: Sequence[Clip], traits: Sequence[tuple[str, ...]], speakers: Sequence[str]):
+    """Clips of each speaker with each trait, `[speakers, traits]`, and all clips in the last column."""
+    import numpy as np
+
+    columns = {trait: place for place, trait in enumerate(sorted({trait for own in traits for trait in own}))}
+    places = {speaker: place for place, speaker in enumerate(speakers)}
+    counts = np.zeros((len(speakers), len(columns) + 1))
+    for clip, own in zip(clips, traits, strict=True):
+        counts[places[clip.speaker], [*(columns[trait] for trait in own), -1]] += 1
+    return counts
+
+
+def _evened(folds: list[int], counts, num_folds: int, seed: int) -> list[int]:
+    """Moves and swaps speakers between folds while that lowers the cost; see [`speaker_folds`]."""
+    import numpy as np
+
+    expected = counts.sum(axis=0) / num_folds
+    everywhere = (counts > 0).sum(axis=0) >= num_folds
+
+    def cost(table):
+        return ((table / expected - 1) ** 2).sum() + _EMPTY_COST * (table[:, everywhere] == 0).sum()
+
+    random, folds = np.random.default_rng(seed), list(folds)
+    table = np.stack([counts[np.array(folds) == fold].sum(axis=0) for fold in range(num_folds)])
+    lowest = cost(table)
+    for first, second, fold in random.integers((len(folds), len(folds), 2 * num_folds), size=(_PROPOSALS, 3)).tolist():
+        # Half of the draws move the first speaker to another fold, the other half swap the two speakers.
+        source, target = folds[first], fold if fold < num_folds else folds[second]
+        change = counts[first] - (0 if fold < num_folds else counts[second])
+        trial = table.copy()
+        trial[source] -= change
+        trial[target] += change
+        if source != target and cost(trial) < lowest - 1e-9:
+            table, lowest, folds[first] = trial, cost(trial), target
+            if fold >= num_folds:
+                folds[second] = source
+    return folds
+
+
+def _fold_numbers(splitter: Any, strata: Sequence[str], groups: Sequence[str] | None) -> list[int]:
+    import numpy as np
+
+    if max(Counter(strata).values()) < splitter.n_splits:
+        strata = [""] * len(strata)
+    folds = np.zeros(len(strata), dtype=int)
+    with warnings.catch_warnings():
+        # A stratum with fewer clips than folds. What it costs a class is in the split's table of clips per class.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for number, (_, held) in enumerate(splitter.split(strata, strata, groups)):
+            folds[held] = number
+    return folds.tolist()
+
+
+def main(index: str, path: str) -> None:
+    """Freezes the folds of the corpus that a CSV describes, and prints their table."""
+    with open(index, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    content = frozen_folds({name: [row[name] for row in rows] for name in rows[0]})
+    write_json(content, Path(path))
+    for fold, genders in enumerate(content["clips_per_gender"]):
+        print(f"fold {fold}: {len(content['speakers'][fold])} speakers, {genders}")
+        for name, table in content["clips_per_class"].items():
+            print(f"  {name}: {table[fold]}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

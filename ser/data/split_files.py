@@ -1,0 +1,248 @@
+"""Reading of splits from files: ours, EmoBox's JSONL, nkululeko's CSV, or any table of names."""
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, listed, split_word, text
+from ser.data.folds import fold_hash
+from ser.data.shemo import LETTERS
+
+# Names that tables use for one thing, the first that is there counts.
+_COLUMNS = {
+    "id": ("id", "wav", "path", "file", "filename", "file_name", "audio", "key"),
+    "speaker": ("speaker", "spk", "speaker_id", "actor"),
+    "gender": ("gender", "sex"),
+    "emotion": ("emotion", "emo", "label", "category"),
+    "split": ("split", "subset", "partition", "set"),
+    "recording": ("recording",),
+}
+# Speaker, and gender and label where ShEMO has them: ShEMO's F03S02, EMO-DB's 03a01Fa, RAVDESS's 03-01-06-01-02-01-12.
+_NAMES = (
+    re.compile(r"(?P<speaker>(?P<gender>[FM])\d\d)(?P<letter>[AFHNSW])\d{2,3}"),
+    re.compile(r"(?P<speaker>\d\d)[ab]\d\d[WLEAFTN][a-z]?"),
+    re.compile(r"0[123]-(?:\d\d-){5}(?P<speaker>\d\d)"),
+)
+_PATTERNS = {"emobox_fold_1": "*_fold_1.jsonl", "nkululeko": "*.csv", "given": "*"}
+_HOMES = {
+    "emobox_fold_1": "github.com/emo-box/EmoBox, data/shemo/fold_1",
+    "nkululeko": "github.com/felixbur/nkululeko, data/shemo",
+}
+
+
+def given_parts(clips: Iterable[Clip], splits_file: str | None, protocol: str) -> tuple[dict[str, str], list[str]]:
+    """The part of each clip that a source puts in one, and what is to be said about it.
+
+    Args:
+        clips: The corpus.
+        splits_file: A file, several with commas between, or a folder of them; the clips' own `split` without.
+        protocol: "given", or the name of a published split, which needs its files.
+
+    Returns:
+        `{id: "train" | "dev" | "test"}`, and notes on names that are in the files or in the corpus alone.
+
+    Raises:
+        ValueError, FileNotFoundError: There is no split, or a file is not one, or puts a clip in two parts.
+    """
+    clips = list(clips)
+    if splits_file is None:
+        if protocol != "given":
+            raise ValueError(
+                f"--protocol {protocol}: needs --splits_file, its files or their folder; see {_HOMES[protocol]}."
+            )
+        return {clip.id: clip.split for clip in clips if clip.split}, []
+    rows = [row for path in split_paths(splits_file, protocol) for row in read_split_file(path)]
+    id_of, part_of = matched([row.id for row in rows], [clip.id for clip in clips]), {}
+    for row in rows:
+        if row.id in id_of and part_of.setdefault(id_of[row.id], row.split) != row.split:
+            raise ValueError(
+                f"--splits_file: {row.id} is in {part_of[id_of[row.id]]} and in {row.split}; see `ser audit`."
+            )
+    if not part_of:
+        raise ValueError(
+            f"--splits_file: none of its {len(rows)} names is an id of the corpus: {rows[0].id}, {clips[0].id}."
+        )
+    absent = sorted({row.id for row in rows} - set(id_of))
+    notes = [
+        f"{len(absent)} of the {len(rows)} clips that the split names are not in the corpus ({listed(absent, 3)})."
+    ]
+    return part_of, notes if absent else []
+
+
+def frozen_folds_of(clips: Iterable[Clip], path: str, num_folds: int) -> tuple[list[int], list[str]]:
+    """The folds that a file of frozen folds puts the clips in, and what is to be said about it.
+
+    Raises:
+        ValueError: The file is not one or was changed, has another number of folds, or lacks a clip of the corpus.
+    """
+    content = _json(Path(path))
+    if "folds" not in content:
+        raise ValueError(f"--splits_file: {path} holds no frozen folds; with --protocol given it may be a split.")
+    fold_of = _checked_folds(content, path)
+    if len(content["folds"]) != num_folds:
+        raise ValueError(f"--num_folds {num_folds}: {path} holds {len(content['folds'])} folds.")
+    clips = list(clips)
+    id_of = {i: name for name, i in matched(fold_of, [clip.id for clip in clips]).items()}
+    unknown = [clip.id for clip in clips if clip.id not in id_of]
+    if unknown:
+        raise ValueError(f"--splits_file: {path} lacks {len(unknown)} of {len(clips)} clips ({listed(unknown, 3)}).")
+    absent = sorted(set(fold_of) - set(id_of.values()))
+    notes = [
+        f"{len(absent)} of the {len(fold_of)} clips of the frozen folds are not in the corpus ({listed(absent, 3)})."
+    ]
+    return [fold_of[id_of[clip.id]] for clip in clips], notes if absent else []
+
+
+def read_frozen(path: Path) -> list[Clip] | None:
+    """The clips of a file of frozen folds, each with its fold as its part ("fold 0"); None for another file.
+
+    Raises:
+        ValueError: The file was changed after it was written.
+    """
+    content = _json(path) if path.suffix == ".json" else {}
+    if "folds" not in content:
+        return None
+    return [_with_name(Clip(i, split=f"fold {fold}")) for i, fold in _checked_folds(content, path).items()]
+
+
+def split_paths(spec: str, protocol: str = "given") -> list[Path]:
+    """The files that a list with commas, or a folder, stands for.
+
+    A folder must hold one file for train, one for test and at most one for dev, by the words in their names.
+
+    Raises:
+        ValueError, FileNotFoundError: A file is missing, or a folder holds none or several of a part.
+    """
+    paths = [Path(name.strip()).expanduser() for name in spec.split(",") if name.strip()]
+    missing = [path for path in paths if not path.exists()]
+    if missing or not paths:
+        raise FileNotFoundError(f"{listed(missing) or repr(spec)}: there is no such split file.")
+    if len(paths) > 1 or paths[0].is_file():
+        return paths
+    found = {part: [] for part in SPLITS}
+    for path in sorted(paths[0].glob(_PATTERNS[protocol])):
+        if path.suffix in (".csv", ".tsv", ".jsonl") and (part := _part_of_name(path)):
+            found[part].append(path)
+    if any(len(found[part]) != 1 for part in (TRAIN, TEST)) or len(found[DEV]) > 1:
+        names = {part: [path.name for path in own] for part, own in found.items()}
+        raise ValueError(
+            f"{spec} must hold one split file for each part; it holds {names}. Name the files, with commas between."
+        )
+    return [own[0] for own in found.values() if own]
+
+
+def read_split_file(path: Path) -> list[Clip]:
+    """Reads one file of a split, entry by entry; a name may occur in it more than once.
+
+    A table's `split` column says the part, else the file's name (`..._train_...`). Without a column for the speaker,
+    the names of ShEMO, EMO-DB and RAVDESS tell; in others it stays None.
+
+    Raises:
+        ValueError: The file is none of the known formats, or says no part.
+    """
+    if path.suffix == ".json":
+        rows = _our_rows(_json(path), path)
+    elif path.suffix == ".jsonl":
+        rows = _jsonl(path)
+    elif path.suffix in (".csv", ".tsv"):
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    else:
+        raise ValueError(f"{path}: splits are read from .json, .jsonl, .csv and .tsv.")
+    if not rows:
+        raise ValueError(f"{path}: is empty.")
+    own = {kind: next((name for name in names if name in rows[0]), None) for kind, names in _COLUMNS.items()}
+    if own["id"] is None:
+        raise ValueError(f"{path}: has no column for the clip ({', '.join(_COLUMNS['id'])}): {', '.join(rows[0])}.")
+    default = _part_of_name(path)
+    if own["split"] is None and default is None:
+        raise ValueError(f"{path}: no column 'split', and its name says none of train, dev, val and test.")
+    return [_clip(row, own, default) for row in rows]
+
+
+def matched(names: Iterable[str], ids: Iterable[str]) -> dict[str, str]:
+    """Maps the names of a file to the ids of a corpus: the same text, or the same file name without its suffix."""
+    exact = set(ids)
+    by_stem: dict[str, str | None] = {}
+    for i in exact:
+        by_stem[_stem(i)] = None if _stem(i) in by_stem else i
+    found = {name: name if name in exact else by_stem.get(_stem(name)) for name in names}
+    return {name: i for name, i in found.items() if i is not None}
+
+
+def _clip(row: Mapping[str, Any], columns: Mapping[str, str | None], part: str | None) -> Clip:
+    cells = {kind: text(row.get(name)) for kind, name in columns.items() if name and text(row.get(name))}
+    cells["split"] = split_word(cells.get("split")) or part
+    clip = Clip(**cells)
+    # Published splits name paths on their authors' machines.
+    clip = clip if columns["id"] == "id" else replace(clip, id=_stem(clip.id))
+    return _with_name(clip)
+
+
+def _with_name(clip: Clip) -> Clip:
+    """The clip with the speaker, gender and label that its name tells, where nothing else does."""
+    grammar = next((found for found in (name.fullmatch(_stem(clip.id)) for name in _NAMES) if found), None)
+    if grammar is None:
+        return clip
+    known = grammar.groupdict()
+    gender = {"F": "female", "M": "male"}.get(known.get("gender"))
+    label = LETTERS.get(known.get("letter"), ALL_CLIPS) if clip.emotion == ALL_CLIPS else clip.emotion
+    return replace(clip, speaker=clip.speaker or known["speaker"], gender=clip.gender or gender, emotion=label)
+
+
+def _checked_folds(content: Mapping[str, Any], path: str | Path) -> dict[str, int]:
+    """Fold of each id.
+
+    Raises:
+        ValueError: The hash is not that of the folds.
+    """
+    fold_of = {i: fold for fold, ids in enumerate(content["folds"]) for i in ids}
+    if fold_hash(fold_of) != content.get("sha256"):
+        raise ValueError(f"{path}: was changed after it was written: its hash is not that of its folds. Get it again.")
+    return fold_of
+
+
+def _our_rows(content: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
+    """The entries of a `splits.json`, with what its table of clips says of each."""
+    if not all(part in content for part in SPLITS):
+        raise ValueError(f"{path}: is not a split: it lacks the lists {', '.join(SPLITS)}.")
+    known = {
+        i: {"speaker": speaker, "gender": gender, "emotion": emotion, "recording": recording}
+        for i, speaker, gender, emotion, recording in content.get("clips", [])
+    }
+    return [{"id": i, "split": part, **known.get(i, {})} for part in SPLITS for i in content[part]]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: is not JSON ({error}).") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: is not a split: it holds a {type(content).__name__}, expected an object.")
+    return content
+
+
+def _jsonl(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows += [dict(json.loads(line))] if line.strip() else []
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: is not a JSON object ({error}).") from None
+    return rows
+
+
+def _part_of_name(path: Path) -> str | None:
+    words = [word for word in re.split(r"[^a-z]+", path.stem.lower()) if word]
+    parts = {DEV if word.startswith("val") else word for word in words} & set(SPLITS)
+    return parts.pop() if len(parts) == 1 else None
+
+
+def _stem(name: str) -> str:
+    name = name.replace("\\", "/").rsplit("/", 1)[-1]
+    return re.sub(r"\.(wav|flac|ogg|opus|mp3|m4a)$", "", name, flags=re.IGNORECASE)
