@@ -68,7 +68,9 @@ def predict(
         request = Request(paths, format, output, overwrite, resume, timeline, *lengths)
 
         def load():
-            from ser.use.loading import load_pipeline
+            from ser.use.loading import load_pipeline, read_config
+
+            read_config(model, revision=revision)
             from ser_model import SERForAudioClassification, SERPipeline
 
             return load_pipeline(model, SERForAudioClassification, SERPipeline, device, revision=revision)

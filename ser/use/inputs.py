@@ -1,0 +1,90 @@
+"""Which recordings a command line means: files, folders, globs, URLs and lists."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# What libsndfile reads, then what the ffmpeg program reads. A folder is searched for both: a file that cannot be read
+# for want of ffmpeg is reported, one that was never looked at is not missed.
+AUDIO_SUFFIXES = (
+    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"),
+    *(".m4a", ".aac", ".wma", ".amr", ".mp4", ".m4v", ".mov", ".mkv", ".webm"),
+)
+
+
+def find_recordings(paths: Iterable[str], listed: Iterable[str] = ()) -> list[str]:
+    """Lists the recordings that `paths` name, each once, in the order given; a folder's are sorted.
+
+    Args:
+        paths: Files, URLs, folders (searched to the bottom for the suffixes of audio, without hidden names), globs
+            (`**` goes to any depth), and `-`, which stands for `listed`. What exists is never taken for a glob.
+        listed: Lines of a list, one recording each.
+
+    Returns:
+        Paths and URLs. A path that does not exist stays in the list: it is one bad recording among good ones.
+
+    Raises:
+        ValueError: A folder or glob holds no recording.
+    """
+    found: dict[str, None] = {}
+    for path in paths:
+        names = list(_lines(listed)) if path == "-" else _named(path)
+        found.update(dict.fromkeys(names))
+    if not found:
+        raise ValueError("PATHS: name no recording; expected files, folders, globs, URLs, or - and a list on stdin.")
+    return list(found)
+
+
+def _lines(listed: Iterable[str]) -> Iterator[str]:
+    return (line for line in (raw.rstrip("\r\n") for raw in listed) if line.strip())
+
+
+def _named(path: str) -> list[str]:
+    if is_url(path) or os.path.isfile(path):
+        return [path]
+    if os.path.isdir(path):
+        names = sorted(_recordings_under(path))
+        if not names:
+            raise ValueError(f"{path}: holds no audio file ({' '.join(AUDIO_SUFFIXES)}).")
+        return names
+    if glob.has_magic(path):
+        names = [name for name in sorted(glob.glob(path, recursive=True)) if os.path.isfile(name)]
+        if not names:
+            raise ValueError(f"{path}: no file matches.")
+        return names
+    return [path]
+
+
+def _recordings_under(folder: str) -> Iterator[str]:
+    # os.walk and not Path.rglob: names that are not UTF-8 stay as they are, and a million of them cost seconds.
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
+                yield os.path.join(parent, name)
+
+
+def is_url(path: str) -> bool:
+    """Whether a recording is named by a web address."""
+    return path.startswith(("http://", "https://"))
+
+
+def printable(text: str) -> str:
+    """A name as it can be shown: line breaks, escape sequences and bytes that are not UTF-8 become visible."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def check_output(output: Path | None, overwrite: bool) -> None:
+    """Refuses to write over anything.
+
+    Raises:
+        FileExistsError: The file is there, and `--overwrite` was not given.
+        IsADirectoryError: It is a folder.
+    """
+    if output is None:
+        return
+    if output.is_dir():
+        raise IsADirectoryError(f"--output: {output} is a folder; give a file, or add --resume to fill the folder.")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"--output: {output} exists; choose another name, or add --overwrite.")

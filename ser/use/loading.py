@@ -1,0 +1,128 @@
+"""Loading of a model by the code that is installed, never by code that comes with the model."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def load_pipeline(name_or_path: str, model_class: type, pipeline_class: type, device: Any = None, **hub: Any) -> Any:
+    """Loads a model of this project, or a stock classifier of speech, into this project's pipeline.
+
+    Nothing that lies beside the weights is run: the configuration says `ser`, or names a class of transformers, and
+    weights come from safetensors only.
+
+    Args:
+        name_or_path: A folder, or a repository on the Hub.
+        model_class: `SERForAudioClassification`.
+        pipeline_class: `SERPipeline`.
+        device: As `pipeline()` takes it; the first GPU where there is one.
+        hub: `revision` and `token` of the repository.
+
+    Returns:
+        The pipeline. It asks nothing more of the network.
+
+    Raises:
+        ValueError: There is no such model, it may not be read, it is not an SER model, or weights are missing.
+    """
+    config = read_config(name_or_path, **hub)
+
+    from transformers import AutoFeatureExtractor
+    from transformers.utils import logging
+
+    chosen = _model_class(name_or_path, config, model_class)
+    logging.disable_progress_bar()
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # its table of missing weights; they are refused below
+    try:
+        model, report = chosen.from_pretrained(name_or_path, use_safetensors=True, output_loading_info=True, **hub)
+        extractor = AutoFeatureExtractor.from_pretrained(name_or_path, trust_remote_code=False, **hub)
+    except OSError as error:
+        raise ValueError(f"--model: {name_or_path} cannot be loaded: {_first_line(error)}") from error
+    except RuntimeError as error:  # a tensor of another shape
+        raise ValueError(f"--model: {name_or_path}: the weights do not fit config.json.") from error
+    finally:
+        logging.set_verbosity(level)
+    wrong = sorted(report["missing_keys"]) + sorted(report["unexpected_keys"])
+    if wrong:
+        raise ValueError(
+            f"--model: {name_or_path} is damaged: {len(wrong)} weights are missing or left over, such as {wrong[0]}."
+        )
+    return pipeline_class(model=model.eval(), feature_extractor=extractor, task="audio-classification", device=device)
+
+
+def is_exact_in_batches(pipe: Any) -> bool:
+    """Whether a clip's scores do not depend on its batch. Those of a stock model do."""
+    return pipe.model.config.model_type == "ser"
+
+
+def _model_class(name_or_path: str, config: dict[str, Any], model_class: type) -> type:
+    if config.get("model_type") == "ser":
+        return model_class
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as STOCK
+
+    name = (config.get("architectures") or [None])[0]
+    if name is not None and name == STOCK.get(config.get("model_type")) and name.endswith("Classification"):
+        return getattr(transformers, name)
+    kind = name or config.get("model_type") or "of unknown type"
+    raise ValueError(f"--model: {name_or_path} is not an SER model, it is {kind}.")
+
+
+def read_config(name_or_path: str, **hub: Any) -> dict[str, Any]:
+    """The configuration of a model, which is looked at before anything slow is imported.
+
+    Raises:
+        ValueError: There is no such model, or it may not be read.
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        file = path / "config.json"
+        if not file.is_file():
+            raise ValueError(f"--model: {name_or_path} is not an SER model: the folder holds no config.json.")
+    elif path.exists() or name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1:
+        raise ValueError(f"--model: there is no folder {name_or_path}.")
+    else:
+        file = _download_config(name_or_path, hub)
+    try:
+        config = json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise ValueError(f"--model: {name_or_path} is not an SER model: its config.json is not a JSON object.")
+    return config
+
+
+def _download_config(name: str, hub: dict[str, Any]) -> str:
+    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # it tells of each retry
+    where = os.environ.get("HF_ENDPOINT", "the Hub")
+    try:
+        return hf_hub_download(name, "config.json", **hub)
+    except errors.GatedRepoError:
+        problem = f"{name} asks for its terms to be accepted, on its page, by the account of your token."
+    except errors.RepositoryNotFoundError:
+        problem = (
+            f"there is no {name} on {where} that your token may read, and no such folder here. "
+            "Check the name; for a private repository, check the token (hf auth login)."
+        )
+    except errors.RevisionNotFoundError:
+        problem = f"{name} has no revision {hub.get('revision')}."
+    except errors.LocalEntryNotFoundError:
+        problem = f"{name} is neither a folder nor downloaded yet, and {where} cannot be reached."
+    except errors.EntryNotFoundError:
+        problem = f"{name} is not an SER model: the repository holds no config.json."
+    except errors.HFValidationError:
+        problem = f"{name!r} is neither a folder nor the name of a repository (user/name)."
+    except errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        problem = f"{where} answers {status} for {name}."
+        if status in (401, 403):
+            problem = f"{where} refuses the token ({status}); log in again (hf auth login) or unset HF_TOKEN."
+    raise ValueError(f"--model: {problem}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
