@@ -156,7 +156,7 @@ def _check_same(a: pd.DataFrame, b: pd.DataFrame, columns: tuple[str, ...]) -> N
     """
     if labels_of(a) != labels_of(b):
         raise ValueError(
-            f"the runs know other classes: {labels_of(a)} and {labels_of(b)}; train both with one label_map"
+            f"the runs know {labels_of(a)} and {labels_of(b)}; expected the same classes: train both with one label_map"
         )
     first, second = (run.drop_duplicates("id").set_index("id") for run in (a, b))
     only_a, only_b = first.index.difference(second.index), second.index.difference(first.index)

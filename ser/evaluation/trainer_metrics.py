@@ -45,6 +45,8 @@ class ConfusionMetric(evaluate.Metric):
 
     def _compute(self, predictions, references) -> dict:
         predictions, references = np.asarray(predictions, np.int64), np.asarray(references, np.int64)
+        if not len(references):
+            raise ValueError("there is no prediction to score; expected one class for each of at least one clip")
         num_classes = self.num_classes or int(max(predictions.max(), references.max())) + 1
         for name, positions in (("predictions", predictions), ("references", references)):
             if positions.min() < 0 or positions.max() >= num_classes:

@@ -1,0 +1,117 @@
+"""Two runs are paired clip by clip, or refused with the difference by name; speakers are the unit of chance."""
+
+import numpy as np
+import pytest
+from fake_predictions import fake_predictions
+
+from ser.evaluation import metrics
+from ser.evaluation.compare import compare, leak_gap, permutation_p_value
+
+
+def test_a_run_against_itself_differs_by_nothing():
+    run = fake_predictions(seeds=(1, 2))
+    for score in ("uar", "accuracy", "macro_f1"):
+        result = compare(run, run)[score]
+        assert result["difference"] == 0
+        assert result["interval"] == [0, 0]
+        assert result["p_value"] == 1
+
+
+def test_a_better_run_is_told_from_a_worse_one():
+    result = compare(fake_predictions(skill=3.0), fake_predictions(skill=0.5))
+    assert result["uar"]["p_value"] < 0.01
+    assert 0 < result["uar"]["interval"][0] < result["uar"]["difference"] < result["uar"]["interval"][1]
+    assert result["clips"] == 300
+    assert result["clusters"] == 12
+    assert result["interval_unit"] == "speaker"
+
+
+def test_exchanging_the_runs_turns_the_sign_alone():
+    a, b = fake_predictions(skill=1.5), fake_predictions(skill=1.0)
+    forth, back = compare(a, b)["uar"], compare(b, a)["uar"]
+    assert forth["difference"] == pytest.approx(-back["difference"])
+    assert forth["interval"] == pytest.approx([-end for end in reversed(back["interval"])], abs=0.01)
+    assert forth["p_value"] == pytest.approx(back["p_value"], abs=0.02)
+
+
+def test_two_runs_of_one_skill_are_rarely_told_apart():
+    p_values = [
+        compare(fake_predictions(150, seeds=(seed,)), fake_predictions(150, seeds=(seed + 100,)))["uar"]["p_value"]
+        for seed in range(40)
+    ]
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.15
+    assert 0.3 < np.mean(p_values) < 0.7
+
+
+def test_a_speaker_is_swapped_as_one_however_many_clips():
+    confusions = np.zeros((3, 2, 1, 2, 2), int)
+    confusions[:, 0, 0, [0, 1], [0, 1]] = 1000
+    confusions[:, 1, 0, [0, 1], [1, 0]] = 1000
+    assert permutation_p_value(confusions, metrics.uar) == pytest.approx(2 / 2**3, abs=0.02)
+
+
+def test_the_smallest_p_says_what_few_speakers_can_show():
+    few = compare(fake_predictions(speakers=3, skill=6.0), fake_predictions(speakers=3, skill=-6.0))
+    assert few["smallest_p"] == 0.25
+    assert few["uar"]["p_value"] == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_run_of_three_seeds_meets_a_baseline_of_one():
+    result = compare(fake_predictions(seeds=(1, 2, 3)), fake_predictions(seeds=(7,), skill=0.5))
+    each = [compare(fake_predictions(seeds=(s,)), fake_predictions(seeds=(7,), skill=0.5)) for s in (1, 2, 3)]
+    assert result["uar"]["difference"] == pytest.approx(np.mean([one["uar"]["difference"] for one in each]))
+    assert result["clips"] == 300
+
+
+def test_rows_of_dev_and_their_order_do_not_matter():
+    import pandas as pd
+
+    a, b = fake_predictions(), fake_predictions(skill=1.0)
+    shuffled = pd.concat([b, fake_predictions(split="dev")]).sample(frac=1, random_state=0)
+    assert compare(a, shuffled)["uar"]["difference"] == pytest.approx(compare(a, b)["uar"]["difference"])
+
+
+def test_without_speakers_clips_are_the_unit_and_the_result_says_so():
+    a, b = (fake_predictions(skill=skill).assign(speaker=None) for skill in (1.5, 1.0))
+    result = compare(a, b)
+    assert result["interval_unit"] == "clip"
+    assert result["clusters"] == 300
+
+
+def changed(column, value):
+    table = fake_predictions()
+    table.loc[0, column] = value
+    return table
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (lambda: fake_predictions().iloc[1:], "1 only in the first, 0 only in the second, such as 'test0000'"),
+        (lambda: changed("id", "new"), "1 only in the first, 1 only in the second"),
+        (lambda: changed("truth", "fear"), "differ in the truth of 1 clips: 'test0000'"),
+        (lambda: changed("speaker", None), "differ in the speaker of 1 clips"),
+        (lambda: changed("fold", 9), "differ in the fold of 1 clips.*9"),
+        (lambda: fake_predictions().drop(columns="p_fear"), "expected the same classes"),
+        (lambda: fake_predictions(split="dev"), "run B has no prediction on test"),
+        (lambda: fake_predictions(seeds=(1, 1)), "more than once under seed 1"),
+        (lambda: fake_predictions(seeds=(1, 2)).iloc[:-1], "expected the same clips under each"),
+        (lambda: fake_predictions().drop(columns="truth"), "classification"),
+    ],
+)
+def test_runs_that_cannot_be_paired_are_refused_by_name(other, says):
+    table = fake_predictions()
+    if says.startswith("differ in the truth"):
+        table.loc[0, "truth"] = "anger"
+    with pytest.raises(ValueError, match=says):
+        compare(table, other())
+
+
+def test_the_gap_of_a_leak_pairs_clips_across_other_folds():
+    honest, leaking = fake_predictions(skill=1.0), fake_predictions(skill=2.5)
+    leaking["fold"] = np.arange(len(leaking)) % 5
+    gap = leak_gap(honest, leaking)
+    assert gap["uar"]["difference"] > 0
+    assert gap["uar"]["interval"][0] < gap["uar"]["difference"] < gap["uar"]["interval"][1]
+    with pytest.raises(ValueError, match="test other clips"):
+        leak_gap(honest, leaking[leaking["fold"] == 0])
