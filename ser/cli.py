@@ -45,6 +45,23 @@ def audit(
 
 
 @app.command()
+def compare(
+    run_a: Annotated[str, typer.Argument(help="Folder of a run, or its predictions.parquet.")],
+    run_b: Annotated[str, typer.Argument(help="The run to compare it with, on the same test clips.")],
+    other_folds: Annotated[bool, typer.Option("--other-folds", help="Let folds differ, as two protocols do.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Says how far two runs are apart, with an interval and a paired test over speakers."""
+    with errors_in_words(debug):
+        from ser.evaluation.compare import compare, comparison_table
+        from ser.evaluation.predictions import read_predictions
+
+        found = compare(read_predictions(run_a), read_predictions(run_b), same_folds=not other_folds)
+        print(json.dumps(found, indent=1) if as_json else comparison_table(found, run_a, run_b))
+
+
+@app.command()
 def predict(
     paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, URLs; - for a list on stdin.")],
     model: Annotated[str, typer.Option(help="Folder of a run, or a repository on the Hub.")],

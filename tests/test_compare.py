@@ -1,9 +1,14 @@
 """Two runs are paired clip by clip, or refused with the difference by name; speakers are the unit of chance."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 from fake_predictions import fake_predictions
+from typer.testing import CliRunner
 
+from ser.cli import app
 from ser.evaluation import metrics
 from ser.evaluation.compare import compare, leak_gap, permutation_p_value
 
@@ -105,6 +110,33 @@ def test_runs_that_cannot_be_paired_are_refused_by_name(other, says):
         table.loc[0, "truth"] = "anger"
     with pytest.raises(ValueError, match=says):
         compare(table, other())
+
+
+def test_the_command_prints_both_scores_and_their_difference(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b.parquet"
+    a.mkdir()
+    fake_predictions(skill=3.0, speakers=5).to_parquet(a / "predictions.parquet")
+    fake_predictions(skill=1.0, speakers=5).to_parquet(b)
+    found = CliRunner().invoke(app, ["compare", str(a), str(b)])
+    assert found.exit_code == 0
+    assert re.search(r"UAR +0\.\d{3} +0\.\d{3} +\+0\.\d{3} \[\+0\.\d{3}, \+0\.\d{3}\] +p = 0\.0", found.output)
+    assert "300 clips; 5 speakers" in found.output
+    assert "cannot give a p below 0.0625" in found.output
+    as_json = CliRunner().invoke(app, ["compare", str(a), str(b), "--json"])
+    assert json.loads(as_json.output)["uar"]["difference"] > 0
+
+
+def test_the_command_says_in_one_line_why_runs_cannot_be_compared(tmp_path):
+    fake_predictions().to_parquet(tmp_path / "a.parquet")
+    fake_predictions().assign(fold=0).to_parquet(tmp_path / "b.parquet")
+    paths = [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]
+    found = CliRunner().invoke(app, ["compare", *paths])
+    assert found.exit_code == 2
+    assert "differ in the fold" in found.output
+    assert CliRunner().invoke(app, ["compare", *paths, "--other-folds"]).exit_code == 0
+    missing = CliRunner().invoke(app, ["compare", str(tmp_path / "none"), paths[1]])
+    assert missing.exit_code == 2
+    assert "finished run" in missing.output
 
 
 def test_the_gap_of_a_leak_pairs_clips_across_other_folds():

@@ -8,18 +8,20 @@ import numpy as np
 import pandas as pd
 
 from ser.evaluation import intervals, metrics
+from ser.evaluation.format import format_difference, format_number, format_p
 from ser.evaluation.predictions import check_once_per_seed, labels_of, scored
 
 PERMUTATIONS = 9999
 SCORES = {"uar": metrics.uar, "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1}
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> dict:
-    """Scores of run A less those of run B, on the same test clips in the same folds.
+def compare(a: pd.DataFrame, b: pd.DataFrame, same_folds: bool = True, seed: int = 0) -> dict:
+    """Scores of run A less those of run B, on the same test clips.
 
     Args:
         a: Predictions of run A; rows of dev are left out. A run of several seeds counts with its mean over them.
         b: Predictions of run B. It may have other seeds than A.
+        same_folds: Whether a clip must have been tested in the same fold of both, trained on the same clips.
         seed: Seed of the draws and swaps.
 
     Returns:
@@ -31,12 +33,12 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, seed: int = 0) -> dict:
         ValueError: The runs differ in classes, clips, truth, speakers or folds; the message says in which.
     """
     a, b = _test_rows(a, "A"), _test_rows(b, "B")
-    _check_same(a, b, ("truth", "speaker", "fold"))
+    _check_same(a, b, ("truth", "speaker", "fold") if same_folds else ("truth", "speaker"))
     return _paired(a, b, seed)
 
 
 def leak_gap(speaker_run: pd.DataFrame, random_run: pd.DataFrame, seed: int = 0) -> dict:
-    """What a split that leaks speakers adds to the scores of one model: `compare` of the random split to the other.
+    """What a split that leaks speakers adds to the scores of one model.
 
     Args:
         speaker_run: Predictions of all folds with disjoint speakers, pooled: every clip is tested.
@@ -50,9 +52,32 @@ def leak_gap(speaker_run: pd.DataFrame, random_run: pd.DataFrame, seed: int = 0)
     Raises:
         ValueError: The runs differ in classes, clips, truth or speakers.
     """
-    a, b = _test_rows(random_run, "random"), _test_rows(speaker_run, "speaker-independent")
-    _check_same(a, b, ("truth", "speaker"))
-    return _paired(a, b, seed)
+    return compare(random_run, speaker_run, same_folds=False, seed=seed)
+
+
+def comparison_table(result: dict, name_a: str, name_b: str) -> str:
+    """What `compare` found, as lines for a terminal.
+
+    Args:
+        result: From `compare` or `leak_gap`.
+        name_a: What to call run A.
+        name_b: What to call run B.
+    """
+    lines = [f"A: {name_a}", f"B: {name_b}", "", f"{'':10}{'A':>8}{'B':>8}   A - B, 95 % interval"]
+    for name, title in (("uar", "UAR"), ("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+        of = result[name]
+        difference = f"{format_difference(of['difference'], of['interval']):28}{format_p(of['p_value'])}"
+        lines.append(f"{title:10}{format_number(of['a']):>8}{format_number(of['b']):>8}   {difference}")
+    unit = result["interval_unit"]
+    lines += [
+        "",
+        f"{result['clips']} clips; {result['clusters']} {unit}s drawn again for the interval and swapped for p.",
+    ]
+    if unit == "clip":
+        lines.append("Speakers are not known: clips of one speaker are taken as independent, which claims too much.")
+    if result["smallest_p"] > 0.01:
+        lines.append(f"So few {unit}s cannot give a p below {result['smallest_p']:.3g}; pool more folds (--fold all).")
+    return "\n".join(lines)
 
 
 def permutation_p_value(confusions: np.ndarray, score, permutations: int = PERMUTATIONS, seed: int = 0) -> float:
