@@ -22,12 +22,12 @@ VOICES = tuple(f"m{n}" for n in range(1, 8)) + tuple(f"f{n}" for n in range(1, 6
 # Lowest and highest value of espeak-ng's rate (words a minute), volume, pitch and pitch range (0 to 100 each). Every
 # range overlaps that of another emotion, so that only all four together tell.
 MANNERS = {
-    "anger": ((205, 255), (86, 100), (38, 60), (60, 90)),
-    "fear": ((215, 270), (38, 66), (64, 92), (12, 40)),
-    "happiness": ((170, 216), (70, 92), (60, 84), (54, 82)),
-    "neutral": ((152, 188), (54, 76), (34, 54), (24, 46)),
-    "sadness": ((110, 148), (34, 60), (18, 42), (6, 30)),
-    "surprise": ((132, 176), (64, 90), (70, 96), (74, 99)),
+    "anger": ((215, 262), (86, 100), (34, 54), (62, 92)),
+    "fear": ((230, 280), (38, 66), (70, 95), (6, 30)),
+    "happiness": ((178, 222), (70, 92), (56, 78), (60, 88)),
+    "neutral": ((150, 184), (54, 76), (32, 50), (26, 46)),
+    "sadness": ((104, 142), (34, 60), (16, 38), (4, 28)),
+    "surprise": ((128, 164), (64, 90), (74, 98), (76, 99)),
 }
 LETTERS = {"anger": "A", "fear": "F", "happiness": "H", "neutral": "N", "sadness": "S", "surprise": "W"}
 # ShEMO's own counts by the letter in the file name.
