@@ -143,7 +143,7 @@ def run_job(job: Job, dataset: Any) -> None:
         "corpus": corpus_section(dataset, labels),
         "label_source": corpus_facts(dataset).get("label_source"),
         "model": model_section(model, job.model.model_name_or_path, trainable),
-        "temperature": temperature,
+        "calibration": {"temperature": temperature},
         "seconds": {"train": trained - started, "predict": time.monotonic() - trained},
         "versions": versions(),
         "config": job.arguments(),

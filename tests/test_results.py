@@ -72,7 +72,7 @@ def test_chance_is_of_the_classes_that_are_there():
 def test_what_was_not_computed_is_absent():
     only_dev = build_results(fake_predictions(split="dev"), LABELS, {})
     assert "test" not in only_dev
-    assert "per_run" not in only_dev
+    assert only_dev["per_run"] == []
     without = build_results(fake_predictions().assign(speaker=None, gender=None, fold=0), LABELS, {})
     assert not {"dev", "gender", "speakers", "folds", "seeds"} & set(without)
     assert without["test"]["interval_unit"] == "clip"
@@ -93,6 +93,7 @@ def test_calibration_compares_with_what_the_model_said_before():
         bar["accuracy"] for bar in raw["calibration"]["reliability"]
     ]
     assert "nll_before" not in raw["calibration"]
+    assert build_results(both_splits(), LABELS, {"calibration": {"temperature": None}}) == raw
 
 
 def test_every_pooled_run_is_undone_by_its_own_temperature():

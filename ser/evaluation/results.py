@@ -47,6 +47,7 @@ def build_results(predictions: pd.DataFrame, labels: list[str], context: Mapping
         "format": FORMAT,
         "task": "regression" if regression else "classification",
         "labels": list(labels),
+        "per_run": [],
         **context,
         **fill(parts, labels, context),
     }

@@ -86,6 +86,7 @@ def calibration_section(parts: Mapping[str, pd.DataFrame], labels: list[str], kn
         mean of pooled runs), `reliability_before`, and `nll`, `ece`, `brier` of test, each with `_before` and `_after`;
         the same of dev with `dev_` in front.
     """
+    known = {name: value for name, value in known.items() if value is not None}
     section: dict[str, Any] = {"bin_rule": BIN_RULE, **known}
     if "temperature" not in section and known.get("per_run"):
         section["temperature"] = float(np.mean([run["temperature"] for run in known["per_run"]]))

@@ -33,15 +33,19 @@ def pooled_context(folders: list[Path], num_folds: int, arguments: dict[str, Any
     protocol["split_sha256"] = first.sha256 if len(splits) == 1 else hashlib.sha256(hashes.encode()).hexdigest()
     protocol["speaker_independent"] = all(split.speaker_independent for split in splits.values())
     protocol["clips"] = {"test": len({clip for split in splits.values() for clip in split.test})}
-    temperatures = {
-        (run["protocol"]["seeds"][0], run["protocol"]["folds"][0]): run["calibration"]["temperature"]
+    temperatures = [
+        {
+            "seed": run["protocol"]["seeds"][0],
+            "fold": run["protocol"]["folds"][0],
+            "temperature": run["calibration"]["temperature"],
+        }
         for run in runs
         if "temperature" in run.get("calibration", {})
-    }
+    ]
     return {
         **{key: runs[0][key] for key in ("corpus", "label_source", "model", "versions") if key in runs[0]},
         "protocol": protocol,
-        "temperature": temperatures or None,
+        "calibration": {"per_run": temperatures or None},
         "seconds": {key: sum(run["seconds"][key] for run in runs) for key in runs[0]["seconds"]},
         "config": arguments,
     }
