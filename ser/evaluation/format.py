@@ -6,6 +6,7 @@ show another value, another rounding or another name for the protocol than the n
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 DIGITS = 3
 MISSING = "n/a"
@@ -134,3 +135,67 @@ def protocol_words(protocol: dict) -> str:
     if len(seeds) > 1:
         notes.append(f"seeds {', '.join(map(str, seeds))}")
     return f"{words} ({'; '.join(notes)})" if notes else words
+
+
+def part_of(results: dict) -> str:
+    """The part that a run's figures are of: "test", or "dev" where test was not scored."""
+    return "test" if "test" in results else "dev"
+
+
+def metric_of(results: dict) -> tuple[str, float | None, list[float] | None]:
+    """The score that stands for the run: its name, its value and its interval (None where there is none).
+
+    UAR of test; mean CCC for a regression; of dev, and named so, where test was not scored.
+
+    Args:
+        results: The content of `results.json`.
+    """
+    part = part_of(results)
+    key, name = ("ccc", "CCC") if results.get("task") == "regression" else ("uar", "UAR")
+    scores = results.get(part, {})
+    return (name if part == "test" else f"dev {name}"), scores.get(key), scores.get("intervals", {}).get(key)
+
+
+def setting_of(results: dict) -> str:
+    """What a figure must not be quoted without: `speaker-independent 5-fold, labels: modified`."""
+    words = protocol_words(results.get("protocol", {}))
+    return f"{words}, labels: {results['label_source']}" if results.get("label_source") else words
+
+
+def headline(results: dict) -> str:
+    """`UAR 0.623 [0.581, 0.664], speaker-independent 5-fold, labels: modified`, as every page says it.
+
+    Args:
+        results: The content of `results.json`.
+    """
+    name, value, interval = metric_of(results)
+    return f"{name} {format_interval(value, interval)}, {setting_of(results)}"
+
+
+class Verdict(NamedTuple):
+    """Whether the model is better than the baseline, and that in a sentence."""
+
+    beats: bool
+    text: str
+
+
+def verdict_of(results: dict) -> Verdict | None:
+    """The comparison with the baseline; None where none was made.
+
+    A model beats it when the whole interval of the difference lies above 0.
+
+    Args:
+        results: The content of `results.json`.
+    """
+    baseline = results.get("baseline")
+    if not baseline:
+        return None
+    difference = baseline.get("difference", {})
+    interval = difference.get("interval")
+    beats = interval is not None and interval[0] is not None and interval[0] > 0
+    return Verdict(
+        beats,
+        f"This model {'beats' if beats else 'does not beat'} the baseline ({baseline.get('name', 'unnamed')}, "
+        f"UAR {format_interval(baseline.get('uar'), baseline.get('interval'))}): difference "
+        f"{format_difference(difference.get('uar'), interval)}, {format_p(difference.get('p'))}.",
+    )

@@ -8,11 +8,26 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from ser.evaluation.theme import ACCENT, HEAT, INK, MUTED, ON_HEAT, PAPER, RULE, SECOND, canvas, styled
+from ser.evaluation.format import format_count, format_number, format_percent
+from ser.evaluation.theme import (
+    ACCENT,
+    DASHED,
+    HEAT,
+    INK,
+    MUTED,
+    ON_HEAT,
+    PAPER,
+    RULE,
+    SECOND,
+    canvas,
+    note,
+    percent_axes,
+    short,
+    styled,
+)
 
-DASHED = (0, (3, 2))
 GENDER_MARKS = {"female": ("o", ACCENT), "male": ("D", SECOND)}
 
 
@@ -37,16 +52,7 @@ def score_scale(
         height = 0.78 if rank % 2 else 0.4
         axes.vlines(mark, -0.45, height, color=MUTED, linewidth=1, linestyle=DASHED)
         side = "right" if mark > 0.75 else "left"
-        axes.annotate(
-            f"{label} {mark:.3f}",
-            (mark, height),
-            (-3 if side == "right" else 3, 0),
-            color=MUTED,
-            ha=side,
-            textcoords="offset points",
-            fontsize=9,
-            va="center",
-        )
+        note(axes, f"{label} {format_number(mark)}", (mark, height), (-3 if side == "right" else 3, 0), ha=side)
     if interval is not None:
         axes.hlines(0, *interval, color=ACCENT, linewidth=6, alpha=0.35)
     axes.plot(value, 0, "o", color=ACCENT, markersize=9, markeredgecolor=PAPER, label=name)
@@ -67,13 +73,13 @@ def training_curves(log_history: Sequence[Mapping]) -> Figure:
     score = next((key for key in ("eval_uar", "eval_ccc") if len(curves[key])), None)
     if not any(len(curve) for curve in curves.values()):
         raise ValueError(
-            "the log of training holds no loss and no dev score; expected `loss`, `eval_loss` or `eval_uar`"
+            "the log of training holds none of `loss`, `eval_loss`, `eval_uar`, `eval_ccc`: nothing to draw"
         )
     figure, rows = canvas(3.8 if score else 2.4, nrows=2 if score else 1, sharex=True, squeeze=False)
     losses = rows[0, 0]
     for key, colour, style, name in (("loss", ACCENT, "-", "training"), ("eval_loss", SECOND, "--", "dev")):
         if len(curves[key]):
-            losses.plot(*curves[key].T, style, color=colour, label=name)
+            losses.plot(*curves[key].T, style, marker=_dots(curves[key]), color=colour, label=name)
     losses.set_title("Loss")
     losses.legend(ncols=2, loc="upper right", borderaxespad=0)
     if score:
@@ -96,19 +102,17 @@ def confusion_matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> 
     counts = np.asarray(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axes = canvas(0.62 * len(labels) + 1.2)
-    small = 9 if len(labels) <= 7 else 7
+    small = 10 if len(labels) <= 7 else 8
     for (row, column), share in np.ndenumerate(shares):
         axes.add_patch(_cell(row, column, share))
         colour = ON_HEAT if share > 0.7 else INK if counts[row, column] else MUTED
-        axes.text(column, row - 0.05, f"{100 * share:.0f} %", color=colour, ha="center", va="bottom", fontsize=small)
-        axes.text(
-            column, row + 0.08, f"{counts[row, column]:,}", color=colour, ha="center", va="top", fontsize=small - 2
-        )
-    size, names = len(labels) - 0.5, [_short(label) for label in labels]
-    axes.set(xlim=(-0.5, size), ylim=(size, -0.5), xlabel="predicted", ylabel="true", xticks=range(len(labels)))
-    axes.set_xticks(
-        range(len(labels)), names, rotation=35 if len(labels) > 5 else 0, ha="right" if len(labels) > 5 else "center"
-    )
+        look = {"color": colour, "ha": "center"}
+        axes.text(column, row - 0.05, format_percent(share), va="bottom", fontsize=small, **look)
+        axes.text(column, row + 0.08, format_count(counts[row, column]), va="top", fontsize=small - 2, **look)
+    size, names = len(labels) - 0.5, [short(label) for label in labels]
+    axes.set(xlim=(-0.5, size), ylim=(size, -0.5), xlabel="predicted", ylabel="true")
+    slant = {"rotation": 35, "ha": "right"} if len(labels) > 5 else {}
+    axes.set_xticks(range(len(labels)), names, **slant)
     axes.set_yticks(range(len(labels)), names)
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
@@ -134,7 +138,7 @@ def reliability(curves: Mapping[str, Sequence[Mapping]]) -> Figure:
     axes.set(xlabel="confidence", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.grid(True)
     axes.legend(loc="upper left")
-    _percent(axes.xaxis, axes.yaxis)
+    percent_axes(axes.xaxis, axes.yaxis)
     return figure
 
 
@@ -154,7 +158,7 @@ def risk_coverage(curve: Mapping[str, Sequence[float]], chosen: Mapping[str, flo
     lowest = min(curve["accuracy"])
     axes.set(xlabel="share of clips answered", ylabel="accuracy", xlim=(0, 1.02), ylim=(max(0, lowest - 0.08), 1.02))
     axes.grid(True)
-    _percent(axes.xaxis, axes.yaxis)
+    percent_axes(axes.xaxis, axes.yaxis)
     return figure
 
 
@@ -176,16 +180,8 @@ def speakers(rows: Sequence[Mapping], overall: float | None = None, score: str =
                 axes.vlines(x, *row["interval"], color=colour, alpha=0.35, linewidth=min(3.0, 90 / len(rows)))
         if chosen:
             x, values = [x for x, _ in chosen], [row["value"] for _, row in chosen]
-            axes.plot(
-                x,
-                values,
-                marker,
-                color=colour,
-                markersize=5,
-                markeredgecolor=PAPER,
-                markeredgewidth=0.6,
-                label=gender or "not known",
-            )
+            look = {"color": colour, "markersize": 5, "markeredgecolor": PAPER, "markeredgewidth": 0.6}
+            axes.plot(x, values, marker, label=gender or "not known", **look)
     if overall is not None:
         axes.axhline(overall, color=MUTED, linewidth=1, linestyle=DASHED)
     axes.set(xlim=(0.3, len(rows) + 0.7), ylim=(-0.02, 1.02), ylabel=score, xlabel="speakers, worst to best")
@@ -211,7 +207,7 @@ def robustness_bars(rows: Sequence[Mapping], clean: float, score: str = "UAR") -
         if row.get("interval"):
             axes.hlines(y, *row["interval"], color=INK, linewidth=1.2)
     axes.axvline(clean, color=SECOND, linewidth=1.2, linestyle=DASHED)
-    axes.set_yticks(heights, [_short(row["name"], 24) for row in rows])
+    axes.set_yticks(heights, [short(row["name"], 24) for row in rows])
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6), xlabel=score)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.grid(True, axis="x")
@@ -229,16 +225,8 @@ def class_distribution(counts: Mapping[str, int]) -> Figure:
     total, heights = max(1, sum(counts.values())), np.arange(len(counts))
     axes.barh(heights, list(counts.values()), color=ACCENT, height=0.62, alpha=0.55)
     for y, number in enumerate(counts.values()):
-        axes.annotate(
-            f"{number:,}  ({100 * number / total:.0f} %)",
-            (number, y),
-            (4, 0),
-            va="center",
-            fontsize=9,
-            textcoords="offset points",
-            color=MUTED,
-        )
-    axes.set_yticks(heights, [_short(label, 18) for label in counts])
+        note(axes, f"{format_count(number)}  ({format_percent(number / total)})", (number, y), (4, 0))
+    axes.set_yticks(heights, [short(label, 18) for label in counts])
     axes.set(xlabel="clips", ylim=(len(counts) - 0.4, -0.6), xlim=(0, 1.25 * max([1, *counts.values()])))
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -254,19 +242,10 @@ def duration_distribution(seconds: Sequence[float]) -> Figure:
     """
     figure, axes = canvas(2.3)
     seconds = np.asarray(seconds, float)
-    low, high = 0.95 * seconds.min(), 1.05 * seconds.max()
+    low, median, high = 0.95 * seconds.min(), np.median(seconds), 1.05 * seconds.max()
     axes.hist(seconds, bins=np.geomspace(low, high, 31), color=ACCENT, alpha=0.55)
-    axes.axvline(np.median(seconds), color=SECOND, linewidth=1.2, linestyle=DASHED)
-    axes.annotate(
-        f"median {np.median(seconds):.1f} s",
-        (np.median(seconds), 1),
-        (4, -2),
-        color=SECOND,
-        va="top",
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        fontsize=9,
-    )
+    axes.axvline(median, color=SECOND, linewidth=1.2, linestyle=DASHED)
+    note(axes, f"median {median:.1f} s", (median, 1), (4, -6), color=SECOND, xycoords=("data", "axes fraction"))
     axes.set(xscale="log", xlabel="length in seconds", ylabel="clips", xlim=(low, high))
     ticks = [tick for decade in (0.01, 0.1, 1, 10, 100, 1000) for tick in (decade, 2 * decade, 5 * decade)]
     axes.set_xticks([tick for tick in ticks if low <= tick <= high])
@@ -283,50 +262,33 @@ def regression_scatter(truth: Sequence[float], predicted: Sequence[float], name:
     bounds = min(*truth, *predicted), max(*truth, *predicted)
     axes.plot(bounds, bounds, color=MUTED, linewidth=1, linestyle=DASHED)
     axes.plot(truth, predicted, "o", color=ACCENT, markersize=3.5, alpha=0.4, markeredgewidth=0)
-    axes.set(xlabel=f"annotated {_short(name, 24)}", ylabel=f"predicted {_short(name, 24)}", box_aspect=1)
+    axes.set(xlabel=f"annotated {short(name, 24)}", ylabel=f"predicted {short(name, 24)}", box_aspect=1)
     axes.grid(True, axis="both")
     return figure
 
 
 def _curve(log_history: Sequence[Mapping], key: str) -> np.ndarray:
     """`(epoch, value)` of every entry that holds `key`, `[N, 2]`."""
-    points = [(entry["epoch"], entry[key]) for entry in log_history if key in entry and "epoch" in entry]
+    points = [(entry.get("epoch", 0), entry[key]) for entry in log_history if entry.get(key) is not None]
     return np.array(points, dtype=float).reshape(-1, 2)
+
+
+def _dots(curve: np.ndarray) -> str:
+    """A marker for curves of few points: one point alone makes no line."""
+    return "." if len(curve) <= 30 else ""
 
 
 def _mark_best(axes, curve: np.ndarray) -> None:
     epoch, value = curve[int(np.nanargmax(curve[:, 1]))]
-    axes.plot(*curve.T, color=SECOND, linestyle="--")
+    axes.plot(*curve.T, "--", marker=_dots(curve), color=SECOND)
     axes.plot(epoch, value, "o", color=SECOND, markersize=7, markeredgecolor=PAPER)
-    axes.annotate(
-        f"best {value:.3f}",
-        (epoch, value),
-        (0, -9),
-        color=MUTED,
-        fontsize=9,
-        ha="center",
-        va="top",
-        textcoords="offset points",
-    )
+    note(axes, f"best {format_number(value)}", (epoch, value), (0, -14), ha="center")
 
 
 def _cell(row: int, column: int, share: float):
-    edge = INK if row == column else RULE
-    return Rectangle(
-        (column - 0.46, row - 0.46), 0.92, 0.92, facecolor=(HEAT, 0.04 + 0.96 * share), edgecolor=edge, linewidth=0.8
-    )
+    look = {"facecolor": (HEAT, 0.04 + 0.96 * share), "edgecolor": INK if row == column else RULE, "linewidth": 0.8}
+    return Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, **look)
 
 
 def _gender(row: Mapping) -> str | None:
     return row["gender"] if row.get("gender") in GENDER_MARKS else None
-
-
-def _short(text: str, limit: int = 12) -> str:
-    """A name that fits beside an axis."""
-    text = str(text)
-    return text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
-
-
-def _percent(*axes) -> None:
-    for axis in axes:
-        axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

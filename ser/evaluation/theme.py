@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 # Blue and vermilion stay apart for every common kind of colour blindness, and in grey (Okabe and Ito, 2008).
 INK, MUTED, RULE = "#1b1f24", "#5b6571", "#d8dce1"
@@ -26,6 +27,7 @@ _VARIABLES = {
     HEAT: "heat",
     ON_HEAT: "on-heat",
 }
+DASHED = (0, (3, 2))
 WIDTH_INCHES = 5.0
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -38,13 +40,13 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.titlecolor": INK,
     "axes.titlelocation": "left",
-    "axes.titlesize": 10,
+    "axes.titlesize": 11,
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.w_pad": 0.06,
-    "font.size": 9.5,
+    "font.size": 10.5,
     "grid.color": RULE,
     "grid.linewidth": 0.7,
-    "legend.fontsize": 9,
+    "legend.fontsize": 10,
     "legend.frameon": False,
     "legend.labelcolor": INK,
     "lines.linewidth": 1.8,
@@ -79,6 +81,24 @@ def canvas(height_inches: float, **grid):
     # Not through pyplot: its figures stay open, and its backend may ask for a display.
     figure = Figure(figsize=(WIDTH_INCHES, height_inches))
     return figure, figure.subplots(**grid)
+
+
+def note(axes, text: str, point: tuple[float, float], offset: tuple[float, float], **look) -> None:
+    """Small words beside a point of the data, `offset` points away."""
+    look = {"color": MUTED, "fontsize": 10, "va": "center", **look}
+    axes.annotate(text, point, offset, textcoords="offset points", **look)
+
+
+def percent_axes(*axes) -> None:
+    """Writes the ticks of a share as percentages."""
+    for axis in axes:
+        axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+
+
+def short(text: str, limit: int = 12) -> str:
+    """A name cut to what fits beside an axis."""
+    text = str(text)
+    return text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def write_png(figure: Figure, path: Path) -> Path:

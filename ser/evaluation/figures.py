@@ -1,0 +1,243 @@
+"""Which plots a run has, each with what one must know to read it: the same ones for the page and as PNG files."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ser.evaluation import plots, theme
+from ser.evaluation.format import format_interval, format_number, format_percent, metric_of, part_of
+from ser.evaluation.predictions import read_predictions
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run's folder says of it.
+
+    Attributes:
+        results: `results.json`.
+        predictions: `predictions.parquet`.
+        log: `training_log.json`; empty where the run did not train.
+        split: `splits.json`; empty for several folds.
+    """
+
+    results: dict[str, Any]
+    predictions: pd.DataFrame
+    log: list[dict[str, Any]]
+    split: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure, its name for those who do not see it, and how to read it."""
+
+    figure: Figure
+    title: str
+    caption: str
+
+
+def read_run(run_dir: Path) -> Run:
+    """Reads the folder of a finished run.
+
+    Raises:
+        FileNotFoundError: It holds no `results.json` or no `predictions.parquet`.
+        ValueError: One of its files is not what its name says.
+    """
+    results = _json_of(run_dir / "results.json")
+    if results is None:
+        raise FileNotFoundError(
+            f"{run_dir / 'results.json'} is not there; expected the folder of a finished run, as run_ser.py writes it"
+        )
+    if not isinstance(results, dict) or "task" not in results:
+        raise ValueError(f"{run_dir / 'results.json'} holds no `task`; expected the results of a run: make them again")
+    log, split = _json_of(run_dir / "training_log.json"), _json_of(run_dir / "splits.json")
+    return Run(results, read_predictions(run_dir), log or [], split or {})
+
+
+def write_plots(run_dir: Path) -> list[Path]:
+    """Writes every plot of a run beside its results, as `<name>.png`.
+
+    Returns:
+        The files, such as `confusion_matrix.png` and `training_curves.png`.
+    """
+    run_dir = Path(run_dir)
+    return [
+        theme.write_png(plot.figure, run_dir / f"{name}.png") for name, plot in run_plots(read_run(run_dir)).items()
+    ]
+
+
+def run_plots(run: Run) -> dict[str, Plot]:
+    """The plots that a run has the figures for, by name."""
+    results = run.results
+    makers = {
+        "confusion_matrix": _confusion_matrix(results),
+        "reliability": _reliability(results.get("calibration", {})),
+        "risk_coverage": _risk_coverage(results.get("calibration", {})),
+        "speakers": _speakers(results),
+        "robustness": _robustness(results),
+        "training_curves": _training_curves(run.log),
+        "class_distribution": _class_distribution(results),
+        "duration_distribution": _duration_distribution(run.predictions),
+        **_scatters(run),
+    }
+    return {name: plot for name, plot in makers.items() if plot is not None}
+
+
+def score_scale(results: Mapping[str, Any]) -> Plot | None:
+    """The headline beside chance and the baseline."""
+    name, value, interval = metric_of(results)
+    if value is None:
+        return None
+    marks = {}
+    if results.get("task") != "regression":
+        marks = {"chance": results.get("chance", {}).get("uar"), "baseline": results.get("baseline", {}).get("uar")}
+    marks = {mark: where for mark, where in marks.items() if where is not None}
+    others = "".join(f", {mark} {format_number(where)}" for mark, where in marks.items())
+    title = f"{name} {format_interval(value, interval)} on a scale from 0 to 1{others}"
+    return Plot(plots.score_scale(value, interval, marks), title, "")
+
+
+def robustness_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Conditions of `results["robustness"]` as rows: `name`, `value`, `interval`, `change`, `change_interval`."""
+    conditions = results.get("robustness", {}).get("conditions", {})
+    return [
+        {
+            "name": name,
+            "value": of.get("uar"),
+            "interval": of.get("interval"),
+            "change": None if of.get("drop") is None else -of["drop"],
+            "change_interval": [-bound for bound in reversed(of["drop_interval"])] if of.get("drop_interval") else None,
+        }
+        for name, of in conditions.items()
+    ]
+
+
+def _confusion_matrix(results: Mapping[str, Any]) -> Plot | None:
+    counts = results.get(part_of(results), {}).get("confusion")
+    if not counts:
+        return None
+    seeds = len(results.get("protocol", {}).get("seeds", []))
+    summed = f" Each clip counts once under each of the {seeds} seeds." if seeds > 1 else ""
+    return Plot(
+        plots.confusion_matrix(counts, results["labels"]),
+        "Confusion matrix",
+        "Rows are the true class: the share of its clips that was given each class, and below it their number."
+        + summed,
+    )
+
+
+def _reliability(section: Mapping[str, Any]) -> Plot | None:
+    if not section.get("reliability"):
+        return None
+    curves = {"before calibration": section.get("reliability_before"), "after": section["reliability"]}
+    curves = {name: bins for name, bins in curves.items() if bins}
+    return Plot(
+        plots.reliability(curves if len(curves) > 1 else {"the model": section["reliability"]}),
+        "Reliability diagram",
+        "Test clips in groups of equal size, by confidence. On the dashed line, 70 % sure means right 7 times in 10. "
+        "Bars are 95 % intervals for independent clips.",
+    )
+
+
+def _risk_coverage(section: Mapping[str, Any]) -> Plot | None:
+    if not section.get("abstain"):
+        return None
+    chosen = section.get("precision_90") or {}
+    caption = "Accuracy on the test clips that are answered when the least certain ones are left to a person."
+    on_test = chosen.get("test")
+    if on_test:
+        caption += (
+            f" The diamond: answering at {format_percent(chosen['threshold'])} confidence or more, a threshold chosen "
+            f"on dev for 90 % precision, is right {format_percent(on_test['precision'])} of the time and answers "
+            f"{format_percent(on_test['coverage'])}."
+        )
+    return Plot(plots.risk_coverage(section["abstain"], on_test), "Accuracy against coverage", caption)
+
+
+def _speakers(results: Mapping[str, Any]) -> Plot | None:
+    per_speaker = results.get("speakers", {}).get("per_speaker", {})
+    rows = [
+        {
+            "speaker": name,
+            "gender": of.get("gender"),
+            "value": of["uar"],
+            "interval": of.get("intervals", {}).get("uar"),
+        }
+        for name, of in per_speaker.items()
+        if of.get("uar") is not None
+    ]
+    if not rows:
+        return None
+    return Plot(
+        plots.speakers(rows, results.get("test", {}).get("uar"), "UAR"),
+        "UAR of each speaker",
+        "One mark a speaker, with the 95 % interval for new clips of that speaker. The dashed line is everybody.",
+    )
+
+
+def _robustness(results: Mapping[str, Any]) -> Plot | None:
+    rows = [row for row in robustness_rows(results) if row["value"] is not None]
+    if not rows:
+        return None
+    clean = results["robustness"].get("clean", {}).get("uar", results.get("test", {}).get("uar"))
+    caption = (
+        "UAR on the same test clips after each change, with 95 % intervals. The dashed line is the clips unchanged."
+    )
+    return Plot(plots.robustness_bars(rows, clean), "Robustness", caption)
+
+
+def _training_curves(log: list[dict[str, Any]]) -> Plot | None:
+    if not any({"loss", "eval_loss", "eval_uar", "eval_ccc"} & entry.keys() for entry in log):
+        return None
+    return Plot(
+        plots.training_curves(log), "Training curves", "The dot marks the best epoch on dev; test played no part."
+    )
+
+
+def _class_distribution(results: Mapping[str, Any]) -> Plot | None:
+    counts = results.get("corpus", {}).get("clips_per_class")
+    if not counts:
+        return None
+    return Plot(plots.class_distribution(counts), "Clips per class", "Clips of each class in the whole corpus.")
+
+
+def _duration_distribution(predictions: pd.DataFrame) -> Plot | None:
+    if "duration" not in predictions:
+        return None
+    seconds = predictions.drop_duplicates("id")["duration"].dropna()
+    seconds = seconds[seconds > 0]
+    if seconds.empty:
+        return None
+    return Plot(
+        plots.duration_distribution(seconds), "Lengths of clips", f"Lengths of the {len(seconds):,} clips scored."
+    )
+
+
+def _scatters(run: Run) -> dict[str, Plot]:
+    """A plot of each dimension of a regression."""
+    if run.results.get("task") != "regression":
+        return {}
+    test = run.predictions[run.predictions["split"] == "test"]
+    return {
+        f"scatter_{number}": Plot(
+            plots.regression_scatter(test[f"truth_{name}"].to_numpy(), test[f"pred_{name}"].to_numpy(), name),
+            f"Predicted against annotated {name}",
+            "Each dot is a test clip; on the dashed line the prediction is exact.",
+        )
+        for number, name in enumerate(run.results["labels"])
+        if len(test)
+    }
+
+
+def _json_of(path: Path) -> Any:
+    """The content of a JSON file; None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); make it again") from None
