@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -218,16 +219,21 @@ def test_a_run_killed_midway_leaves_nothing_that_the_next_one_takes_for_whole(tm
     names = [f"{n:02d}a{text:02d}{letter}a" for n in range(20) for text in range(10) for letter in "WLT"]
     folder = write_emodb(tmp_path / "source", *names)
     config = tmp_path / "run.yaml"
-    config.write_text(f"corpus: emodb\ndata_dir: {folder}\ncache_dir: {tmp_path / 'cache'}\nnum_proc: 1\n")
-    process = subprocess.Popen([sys.executable, str(ROOT / "data_prep.py"), str(config)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "cache").rglob("*.incomplete/*.arrow")) and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert list((tmp_path / "cache").rglob("*.incomplete/*.arrow")), "it was killed too late or too early"
-    assert prepared(tmp_path, data_dir=folder)["id"] == sorted(names)
+    config.write_text(f"corpus: emodb\ndata_dir: {folder}\ncache_dir: {tmp_path / 'cache'}\nnum_proc: 2\n")
+    command = [sys.executable, str(ROOT / "data_prep.py"), str(config)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "cache").rglob("*.incomplete/*.arrow")) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+        assert list((tmp_path / "cache").rglob("*.incomplete/*.arrow")), "it was killed too late or too early"
+        assert prepared(tmp_path, data_dir=folder)["id"] == sorted(names)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
     assert not list((tmp_path / "cache").rglob("*.incomplete"))
+    assert len(list((tmp_path / "cache").rglob("*.arrow"))) == 1
 
 
 # ----------------------------------------------------------------------------------------------------------- ShEMO
