@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import HubertConfig, Wav2Vec2FeatureExtractor
 
 from ser_model import SERConfig, SERForAudioClassification
+
+# What is this small gains nothing from two threads, and loses much where other processes want the cores.
+torch.set_num_threads(1)
 
 LABELS = ("anger", "fear", "happiness", "neutral", "sadness")
 # HuBERT-base in shape (seven convolutions, group norm), not in size.
@@ -78,3 +82,12 @@ def tiny_stock_model(path: Path, seed: int = 0) -> Path:
 def spread(classifier: torch.nn.Linear) -> None:
     """Makes random scores differ from clip to clip, so that a test can tell a wrong one from a right one."""
     classifier.weight.mul_(20.0)
+
+
+def noise(seconds: float, seed: int = 0, rate_hz: int = 16_000, level: float = 0.1) -> np.ndarray:
+    """Noise below 4 kHz that swells four times a second, like syllables; the same sound at any rate."""
+    generator = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate_hz)) / rate_hz
+    tones = zip(generator.uniform(100, 4000, 40), generator.uniform(0, 6.28, 40), strict=True)
+    wave = sum(np.sin(2 * np.pi * hertz * time + phase) for hertz, phase in tones)
+    return (level / 5 * wave * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * time))).astype(np.float32)

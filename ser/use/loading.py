@@ -80,7 +80,7 @@ def read_config(name_or_path: str, **hub: Any) -> dict[str, Any]:
         file = path / "config.json"
         if not file.is_file():
             raise ValueError(f"--model: {name_or_path} is not an SER model: the folder holds no config.json.")
-    elif path.exists() or name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1:
+    elif path.exists() or name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1 or name_or_path.endswith("/"):
         raise ValueError(f"--model: there is no folder {name_or_path}.")
     else:
         file = _download_config(name_or_path, hub)
