@@ -96,6 +96,19 @@ def predict(
     raise typer.Exit(code)
 
 
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    audio: Annotated[Path | None, typer.Option(help="Folder of the corpus, to hear the clips it gets wrong.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Writes report.html from a run's results and predictions."""
+    with errors_in_words(debug):
+        from ser.evaluation.report import recordings_in, write_report
+
+        print(write_report(run, recordings_in(audio) if audio else None))
+
+
 @contextmanager
 def errors_in_words(debug: bool) -> Iterator[None]:
     """Turns an error of the input into one line and exit code 2; with `debug`, lets it through."""

@@ -21,6 +21,7 @@ MAX_CLIPS = 20
 # 40 s of 16 kHz PCM_16; base64 adds a third.
 MAX_CLIP_BYTES = 1_300_000
 MAX_AUDIO_BYTES = 8_000_000
+_PLAYABLE = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 _TEMPLATES = Path(__file__).parent / "templates"
 _TITLES = {
     "classes": "Classes",
@@ -69,6 +70,21 @@ def write_report(run_dir: Path, audio: Callable[[str], bytes] | None = None) -> 
     return path
 
 
+def recordings_in(folder: Path) -> Callable[[str], bytes]:
+    """The `audio` of `write_report` for a folder of recordings, which are named as the clips are, searched whole.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--audio: {folder} is not a folder; expected that of the corpus' recordings")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PLAYABLE)
+    by_name = {
+        name: path for path in paths for name in (path.stem, path.relative_to(folder).with_suffix("").as_posix())
+    }
+    return lambda clip: by_name[clip].read_bytes()
+
+
 def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
     """The page of a run as text; arguments as those of `write_report`."""
     results = run.results
@@ -83,7 +99,7 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
         "robustness": robustness_rows(results),
         "runs": tables.runs(results),
         "split": tables.split(results),
-        "audit": tables.pairs(results.get("audit", {}), tables.in_words),
+        "audit": tables.findings(results.get("audit", {})),
     }
     contents = _contents(results, plots, sections)
     return (
