@@ -15,6 +15,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+# Flags that a command does not know are those of a configuration, which checks them.
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -107,6 +109,86 @@ def report(
         from ser.evaluation.report import recordings_in, write_report
 
         print(write_report(run, recordings_in(audio) if audio else None))
+
+
+@app.command(context_settings=PASSED_ON)
+def baseline(
+    context: typer.Context,
+    config: Annotated[str, typer.Argument(help="As of run_ser.py; its flags may follow.")],
+    features: Annotated[str, typer.Option(help="plain, or egemaps (needs opensmile).")] = "plain",
+    output: Annotated[Path | None, typer.Option(help="Folder to write; <output_dir>-baseline by default.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Trains an SVM on acoustic functionals, a floor to beat, on the folds of a configuration."""
+    with errors_in_words(debug):
+        from data_prep import load_corpus
+        from ser.training.arguments import parse_arguments
+        from ser.training.baseline import attach_baseline, baseline_words, run_baseline
+
+        _, data, training = parse_arguments([config, *context.args])
+        run, folder = Path(training.output_dir), output or Path(f"{training.output_dir}-baseline")
+        found = run_baseline(load_corpus(data), data, folder, features, training.seed, training.overwrite)
+        print(baseline_words(found))
+        if (run / "results.json").is_file():
+            from ser.evaluation.format import verdict_of
+
+            print(verdict_of(attach_baseline(run, folder)).text)
+            print(f"{run}/results.json holds the comparison; ser report {run} writes it into the page.")
+
+
+@app.command(context_settings=PASSED_ON)
+def robustness(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run; flags of the data, as --data_dir, follow.")],
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the first GPU by default.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Scores the test clips of a run again under noise, gain, telephone, codecs, rooms, clipping and other speed."""
+    with errors_in_words(debug):
+        from ser.use.robustness import model_folders, read_results, robustness_table
+        from ser.use.robustness import robustness as measure
+
+        model_folders(run), read_results(run)
+        from data_prep import load_corpus
+        from ser.data.arguments import read_data_arguments
+        from ser.use.loading import load_pipeline
+        from ser_model import SERForAudioClassification, SERPipeline
+
+        def load(folder: Path):
+            pipe = load_pipeline(str(folder), SERForAudioClassification, SERPipeline, "cpu")
+            return pipe.model, pipe.feature_extractor
+
+        data, _ = read_data_arguments([str(run / "run_config.yaml"), *context.args])
+        print(robustness_table(measure(run, load_corpus(data), load, device=device)))
+
+
+@app.command(context_settings=PASSED_ON)
+def ablate(
+    context: typer.Context,
+    config: Annotated[str, typer.Argument(help="As of run_ser.py; its flags may follow.")],
+    over: Annotated[list[str], typer.Option(help="flag=value,value; of several, every combination is run.")],
+    debug: Debug = False,
+) -> None:
+    """Trains one configuration under several settings, on the same folds, and compares them in one table."""
+    with errors_in_words(debug):
+        from run_ser import run_jobs
+        from ser.training.ablation import ablate, ablation_table
+
+        print(ablation_table(ablate([config, *context.args], over, run_jobs)))
+
+
+@app.command(context_settings=PASSED_ON)
+def leak(
+    context: typer.Context,
+    config: Annotated[str, typer.Argument(help="As of run_ser.py; its flags may follow.")],
+    debug: Debug = False,
+) -> None:
+    """Trains one configuration on folds of speakers and on random folds: what sharing speakers adds to the score."""
+    with errors_in_words(debug):
+        from run_ser import run_jobs
+        from ser.training.ablation import leak, leak_words
+
+        print(leak_words(leak([config, *context.args], run_jobs)))
 
 
 @contextmanager
