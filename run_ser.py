@@ -6,6 +6,7 @@ python run_ser.py configs/emodb_tiny.yaml --data_dir emodb --learning_rate 1e-3
 """
 
 import copy
+import json
 import shutil
 import sys
 import time
@@ -20,12 +21,16 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClas
 
 from data_prep import load_corpus
 from ser.data.arguments import DataArguments
-from ser.data.audio import SAMPLING_RATE_HZ, corpus_facts
+from ser.data.audio import SAMPLING_RATE_HZ, corpus_facts, undecoded
+from ser.data.audit import what_is_wrong
 from ser.data.augment import build_augmentation
 from ser.data.batching import Clips
 from ser.data.splits import Split, check_split, load_split, make_split, num_folds_of, save_split
+from ser.evaluation import plots
 from ser.evaluation.format import format_interval
+from ser.evaluation.report import write_report
 from ser.evaluation.results import build_results, write_json_atomic
+from ser.evaluation.theme import write_png
 from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments, parse_arguments
 from ser.training.calibrate import calibrate
 from ser.training.context import corpus_section, model_section, protocol_section, versions
@@ -107,7 +112,7 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
     if training_args.should_save:
         folders = [job.folder for job in jobs]
         table = write_predictions(pooled_predictions(folders), whole.folder / "predictions.parquet")
-        finish(whole, table, whole.labels(dataset), pooled_context(folders, data_args.num_folds, whole.arguments()))
+        finish(whole, table, dataset, pooled_context(folders, data_args.num_folds, whole.arguments()))
 
 
 def jobs_of(whole: Job, dataset: Any) -> list[Job]:
@@ -139,7 +144,8 @@ def run_job(job: Job, dataset: Any) -> None:
     trained = time.monotonic()
     tables, temperature = predict(job, trainer, parts)
     context = {
-        "protocol": protocol_section(split, job.data.num_folds, [job.seed], [job.fold]),
+        "protocol": protocol_section(split, job.data.num_folds, [job.seed], [job.fold])
+        | {"what_is_wrong": what_is_wrong(split, dataset)},
         "corpus": corpus_section(dataset, labels),
         "label_source": corpus_facts(dataset).get("label_source"),
         "model": model_section(model, job.model.model_name_or_path, trainable),
@@ -153,7 +159,7 @@ def run_job(job: Job, dataset: Any) -> None:
         write_json_atomic(trainer.state.log_history, job.folder / "training_log.json")
         if args.do_train:
             save_model(model, feature_extractor, job.folder)
-        finish(job, write_predictions(tables, job.folder / "predictions.parquet"), labels, context)
+        finish(job, write_predictions(tables, job.folder / "predictions.parquet"), dataset, context)
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
 
 
@@ -255,11 +261,21 @@ def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
     feature_extractor.save_pretrained(folder)
 
 
-def finish(job: Job, table: pd.DataFrame, labels: list[str], context: dict[str, Any]) -> None:
-    """Computes the results from the predictions and writes the pages."""
-    results = build_results(table, labels, context)
+def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any]) -> None:
+    """Computes the results from the predictions, then the plots and the page from the results; results come last."""
+    results = build_results(table, job.labels(dataset), context)
+    if (job.folder / "training_log.json").is_file():
+        log = json.loads((job.folder / "training_log.json").read_text(encoding="utf-8"))
+        write_png(plots.training_curves(log), job.folder / "training_curves.png")
+    scores = results.get("test") or results["dev"]
+    if "confusion" in scores:
+        write_png(plots.confusion_matrix(scores["confusion"], results["labels"]), job.folder / "confusion_matrix.png")
     write_json_atomic(results, job.folder / "results.json")
+    rows = {clip: row for row, clip in enumerate(dataset["id"])}
+    stored = undecoded(dataset)
+    write_report(job.folder, audio=lambda clip: stored[rows[clip]]["audio"]["bytes"])
     print_scores(results)
+    print(f"{job.folder}: model, results.json, report.html", flush=True)
 
 
 def print_scores(results: dict[str, Any]) -> None:

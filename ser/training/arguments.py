@@ -154,34 +154,43 @@ ARGUMENTS = (ModelArguments, DataArguments, SERTrainingArguments)
 
 
 def parse_arguments(argv: Sequence[str]) -> tuple[ModelArguments, DataArguments, SERTrainingArguments]:
-    """Parses `[CONFIG.yaml] [--flag value ...]`; a later flag wins over an earlier one, and flags over the file.
+    """Parses `[CONFIG.yaml ...] [--flag value ...]`; what comes later wins.
 
     Raises:
         ValueError: A key is unknown, or a value is not what its key takes. The message names the file and the key.
         FileNotFoundError: There is no such file.
     """
-    argv = list(argv)
-    config = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else None
+    files, flags = split_files_from_flags(argv)
     parser = _Parser(ARGUMENTS, allow_abbrev=False, description=__doc__)
     known = {f.name for kind in ARGUMENTS for f in fields(kind)}
-    values = read_config(config) if config else {}
-    for key in values:
-        if key not in known:
-            raise ValueError(f"{config}: unknown key {key!r}.{closest(key, known)}")
-    flags = [token for key, value in values.items() for token in _as_flag(key, value)]
-    typed = {token[2:].split("=")[0].replace("-", "_") for token in argv if token.startswith("--")}
+    origin: dict[str, str] = {}
+    tokens: list[str] = []
+    for path in files:
+        for key, value in read_config(path).items():
+            if key not in known:
+                raise ValueError(f"{path}: unknown key {key!r}.{closest(key, known)}")
+            origin[key] = f"{path}: {key}: "
+            tokens += _as_flag(key, value)
+    for token in flags:
+        if token.startswith("--"):
+            origin.pop(token[2:].split("=")[0].replace("-", "_"), None)
     try:
-        *parsed, rest = parser.parse_args_into_dataclasses([*flags, *argv], return_remaining_strings=True)
+        *parsed, rest = parser.parse_args_into_dataclasses([*tokens, *flags], return_remaining_strings=True)
     except ValueError as error:
-        named = next((key for key in values if f"--{key}" in str(error) and key not in typed), None)
-        origin = f"{config}: {named}: " if named else ""
-        raise ValueError(f"{origin}{error}") from None
+        named = next((key for key in origin if f"--{key}" in str(error)), None)
+        raise ValueError(f"{origin.get(named, '')}{error}") from None
     if rest:
         name = rest[0].lstrip("-").split("=")[0].replace("-", "_")
         raise ValueError(f"unknown flag {rest[0]!r}.{closest(name, known)}")
     if parsed[2].output_dir is None:
-        raise ValueError(f"--output_dir is not given{f', nor output_dir in {config}' if config else ''}.")
+        raise ValueError(f"--output_dir is not given{''.join(f', nor output_dir in {path}' for path in files[:1])}.")
     return tuple(parsed)
+
+
+def split_files_from_flags(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The configuration files at the head of a command line, and the flags behind them."""
+    first_flag = next((place for place, token in enumerate(argv) if token.startswith("-")), len(argv))
+    return [Path(name) for name in argv[:first_flag]], list(argv[first_flag:])
 
 
 def read_config(path: Path) -> dict[str, Any]:
