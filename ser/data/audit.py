@@ -28,7 +28,7 @@ def audit(split: Split, columns: Mapping[str, list] | Any, near_identical: bool 
         split: What `make_split` returned.
         columns: The corpus, as for `make_split`. A `datasets.Dataset` with `audio` is searched for identical and
             near-identical recordings, other columns for identical ones where they have `recording`.
-        near_identical: Whether to make fingerprints, which takes 1 s for 100 to 1,000 s of audio.
+        near_identical: Whether to make fingerprints, which takes a second or so for 1,000 s of audio.
 
     Returns:
         See [`audit_parts`].

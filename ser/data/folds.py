@@ -19,8 +19,8 @@ from typing import Any
 from ser.data.clips import Clip, clips_of, listed
 from ser.data.files import write_json
 
-# Random changes that are tried to even out the folds; on ShEMO's 87 speakers the last improvement comes well before.
-_PROPOSALS = 20_000
+# Random changes that are tried to even out the folds, and for how many in a row, a speaker, none helps before it ends.
+_PROPOSALS, _PATIENCE = 20_000, 50
 # Cost of a fold without a clip of a class that has speakers enough for every fold: more than any unevenness.
 _EMPTY_COST = 1e6
 
@@ -157,20 +157,22 @@ def _evened(folds: list[int], counts, num_folds: int, seed: int) -> list[int]:
     def cost(table):
         return ((table / expected - 1) ** 2).sum() + _EMPTY_COST * (table[:, everywhere] == 0).sum()
 
-    random, folds = np.random.default_rng(seed), list(folds)
+    random, folds, failed = np.random.default_rng(seed), list(folds), 0
     table = np.stack([counts[np.array(folds) == fold].sum(axis=0) for fold in range(num_folds)])
-    lowest = cost(table)
     for first, second, fold in random.integers((len(folds), len(folds), 2 * num_folds), size=(_PROPOSALS, 3)).tolist():
         # Half of the draws move the first speaker to another fold, the other half swap the two speakers.
-        source, target = folds[first], fold if fold < num_folds else folds[second]
-        change = counts[first] - (0 if fold < num_folds else counts[second])
-        trial = table.copy()
-        trial[source] -= change
-        trial[target] += change
-        if source != target and cost(trial) < lowest - 1e-9:
-            table, lowest, folds[first] = trial, cost(trial), target
-            if fold >= num_folds:
-                folds[second] = source
+        is_move, source = fold < num_folds, folds[first]
+        target = fold if is_move else folds[second]
+        if source == target:
+            continue
+        change = counts[first] - (0 if is_move else counts[second])
+        old = table[[source, target]]
+        new = old + np.stack((-change, change))
+        if cost(new) < cost(old) - 1e-9:
+            table[[source, target]], folds[first], failed = new, target, 0
+            folds[second] = folds[second] if is_move else source
+        elif (failed := failed + 1) > _PATIENCE * len(folds):
+            break
     return folds
 
 

@@ -1,0 +1,299 @@
+"""`ser audit`: planted leaks are caught, real ones are counted, and none is claimed where there is none."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from ser.cli import app
+from ser.data.audio import encode_wav
+from ser.data.audit import audit, audit_files, audit_parts, what_is_wrong
+from ser.data.clips import Clip
+from ser.data.fingerprint import fingerprint, recording_hash
+from ser.data.splits import check_split, make_split, save_split
+from ser_model import read_wave
+
+RATE_HZ = 16_000
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["audit", *map(str, arguments)])
+
+
+def noise(seed: int, seconds: float = 2.0) -> np.ndarray:
+    """Noise whose colour changes ten times a second: as far from other clips as speech is."""
+    random = np.random.default_rng(seed)
+    blocks = [np.cumsum(random.normal(size=1600)) * random.uniform(0.2, 1) for _ in range(int(10 * seconds))]
+    wave = np.concatenate([np.diff(block - block.mean(), prepend=0) for block in blocks]) + 0.01
+    return (0.5 * wave / np.abs(wave).max()).astype(np.float32)
+
+
+def as_mp3_at_half_level(wave: np.ndarray) -> np.ndarray:
+    file = io.BytesIO()
+    soundfile.write(file, 0.5 * wave, RATE_HZ, format="MP3")
+    return read_wave(file.getvalue())
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Eight clips by four speakers, and a manifest that splits them by speakers."""
+    rows = []
+    for number in range(8):
+        speaker = number // 2
+        soundfile.write(tmp_path / f"clip{number}.wav", noise(number), RATE_HZ)
+        rows.append({"path": f"clip{number}.wav", "speaker": f"s{speaker}", "label": ("joy", "anger")[number % 2]})
+        rows[-1] |= {"gender": ("female", "male")[speaker % 2], "split": ("train", "train", "dev", "test")[speaker]}
+    write_manifest(tmp_path, rows)
+    return tmp_path
+
+
+def read_manifest(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "split.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_manifest(folder: Path, rows: list[dict[str, str]]) -> None:
+    with open(folder / "split.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def add(folder: Path, name: str, wave: np.ndarray, **changed: str) -> None:
+    """Adds a clip of a speaker of its own to test."""
+    soundfile.write(folder / name, wave, RATE_HZ)
+    row = read_manifest(folder)[0] | {"path": name, "speaker": "s9", "split": "test"} | changed
+    write_manifest(folder, [*read_manifest(folder), row])
+
+
+# ------------------------------------------------------------------------------------------------- planted leaks
+def test_a_clean_split_is_called_clean(folder):
+    result = run(folder / "split.csv", "--audio", folder)
+    assert result.exit_code == 0
+    assert "No leak was found." in result.output
+    assert "no speaker is in two parts (train 2, dev 1, test 1)" in result.output
+    assert "no identical audio" in result.output
+    assert "no near-identical audio" in result.output
+
+
+def test_a_renamed_clip_is_caught(folder):
+    add(folder, "new_name.wav", read_wave(folder / "clip0.wav"))
+    found = audit_files([str(folder / "split.csv")], str(folder), read_wave)
+    assert not found["ok"]
+    (pair,) = found["identical_audio"]
+    assert {pair["first"], pair["second"]} == {"clip0", "new_name"}
+    assert found["near_identical_audio"] == []
+    assert run(folder / "split.csv", "--audio", folder).exit_code == 1
+
+
+def test_a_clip_at_minus_6_db_through_mp3_is_caught(folder):
+    add(folder, "new_name.wav", as_mp3_at_half_level(read_wave(folder / "clip0.wav")))
+    found = audit_files([str(folder / "split.csv")], str(folder), read_wave)
+    assert found["identical_audio"] == []
+    (pair,) = found["near_identical_audio"]
+    assert (pair["first_part"], pair["first"], pair["second_part"], pair["second"]) == (
+        "train",
+        "clip0",
+        "test",
+        "new_name",
+    )
+    result = run(folder / "split.csv", "--audio", folder)
+    assert result.exit_code == 1
+    assert "1 nearly identical recordings are in two parts (clip0 in train = new_name in test)" in result.output
+
+
+def test_a_shared_speaker_is_caught(folder):
+    add(folder, "clip9.wav", noise(9), speaker="s0")
+    result = run(folder / "split.csv")
+    assert result.exit_code == 1
+    assert "1 of the 2 test speakers are also in train." in result.output
+
+
+def test_a_clip_in_two_parts_is_caught(folder):
+    rows = read_manifest(folder)
+    write_manifest(folder, [*rows, rows[0] | {"split": "test"}])
+    result = run(folder / "split.csv")
+    assert result.exit_code == 1
+    assert "1 clips are in two parts (clip0)" in result.output
+
+
+def test_a_copy_within_one_part_is_no_leak(folder):
+    add(folder, "new_name.wav", read_wave(folder / "clip0.wav"), split="train")
+    assert audit_files([str(folder / "split.csv")], str(folder), read_wave)["ok"]
+
+
+def test_training_refuses_a_renamed_clip_in_a_prepared_corpus(folder):
+    add(folder, "new_name.wav", read_wave(folder / "clip0.wav"))
+    dataset = prepared(folder)
+    split = make_split(dataset, "given")
+    with pytest.raises(ValueError, match="1 recordings are in two splits under two names"):
+        check_split(split, dataset, accept_speaker_leakage=True)
+    assert audit(split, dataset)["identical_audio"]
+    assert any("identical recordings" in sentence for sentence in what_is_wrong(split, dataset))
+
+
+def prepared(folder: Path):
+    """The manifest's clips as `data_prep.py` stores them."""
+    import datasets
+
+    rows = read_manifest(folder)
+    columns = {"id": [Path(row["path"]).stem for row in rows], "emotion": [row["label"] for row in rows]}
+    columns |= {name: [row[name] for row in rows] for name in ("speaker", "gender", "split")}
+    columns["audio"] = [{"bytes": encode_wav(read_wave(folder / row["path"])), "path": row["path"]} for row in rows]
+    dataset = datasets.Dataset.from_dict(columns).cast_column("emotion", datasets.ClassLabel(names=["anger", "joy"]))
+    return dataset.cast_column("audio", datasets.Audio(sampling_rate=RATE_HZ))
+
+
+# ---------------------------------------------------------------------------------------------- published splits
+def test_emobox_has_83_of_83_test_speakers_in_train(shemo_meta_dir):
+    result = run(*(shemo_meta_dir / f"emobox_{part}_fold_1.jsonl" for part in ("train", "test")))
+    assert result.exit_code == 1
+    assert "83 of the 83 test speakers are also in train." in result.output
+
+
+def test_nkululeko_shares_no_speaker_and_tests_two_clips_of_fear(shemo_meta_dir):
+    result = run(*(shemo_meta_dir / f"nkululeko_{part}.csv" for part in ("train", "test")), "--json")
+    assert result.exit_code == 0
+    found = json.loads(result.output)
+    assert found["shared_speakers"] == {"train/test": {"shared": 0, "of": 4, "speakers": []}}
+    assert found["parts"]["test"]["clips_per_class"]["fear"] == 2
+    assert found["too_small"] == [{"part": "test", "class": "fear", "clips": 2, "speakers": 1}]
+
+
+def test_the_frozen_folds_share_no_speaker():
+    frozen = Path(__file__).parents[1] / "configs" / "splits" / "shemo_speaker_5fold.json"
+    result = run(frozen)
+    assert result.exit_code == 0
+    assert "no speaker is in two parts (fold 0 16," in result.output
+
+
+@pytest.fixture(scope="module")
+def emodb(emodb_dir) -> tuple[dict[str, list], dict, dict]:
+    """Columns, hashes and fingerprints of EMO-DB's clips."""
+    paths = sorted((emodb_dir / "wav").glob("*.wav"))
+    waves = {path.stem: read_wave(path) for path in paths}
+    columns = {"id": list(waves), "speaker": [i[:2] for i in waves], "emotion": [i[5] for i in waves]}
+    hashes = {i: recording_hash(wave) for i, wave in waves.items()}
+    return columns, hashes, {i: fingerprint(wave) for i, wave in waves.items()}
+
+
+def test_nothing_is_claimed_in_emodbs_leave_one_speaker_out_folds(emodb):
+    columns, hashes, prints = emodb
+    clips = [Clip(i, speaker=i[:2]) for i in columns["id"]]
+    folds = defaultdict(list)
+    for i in columns["id"]:
+        folds[f"fold {i[:2]}"].append(i)
+    assert len(folds) == 10
+    assert audit_parts(folds, clips, hashes, prints)["leaks"] == []
+
+
+def test_random_folds_of_emodb_leak_voices_and_no_recording(emodb):
+    columns, hashes, prints = emodb
+    split = make_split(columns, "random_kfold")
+    clips = [Clip(i, speaker=i[:2]) for i in columns["id"]]
+    found = audit_parts(split.parts, clips, hashes, prints)
+    assert found["leaks"] == [
+        "10 of the 10 test speakers are also in train or dev.",
+        "10 of the 10 dev speakers are also in train.",
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------- warnings
+def parts_of(columns: dict[str, tuple[int, str, str]]):
+    """Parts of clips given as `{part: (number, gender, emotion)}`, each clip by a speaker of its own."""
+    clips, parts = [], {}
+    for part, (number, gender, emotion) in columns.items():
+        parts[part] = [f"{part}{row}" for row in range(number)]
+        clips += [Clip(i, speaker=i, gender=gender, emotion=emotion) for i in parts[part]]
+    return audit_parts(parts, clips, {}, {})
+
+
+def test_a_small_class_an_uneven_part_and_a_missing_dev_are_warned_of():
+    found = parts_of({"train": (30, "female", "joy"), "dev": (0, "female", "joy"), "test": (19, "male", "joy")})
+    assert found["ok"]
+    assert found["warnings"] == [
+        "There is no dev.",
+        "test has classes too small to score alone: joy (19 clips by 19 speakers).",
+        "train is uneven: 0 of its 30 clips are male.",
+        "test is uneven: 0 of its 19 clips are female.",
+    ]
+
+
+def test_a_class_with_clips_and_speakers_enough_is_not_called_small():
+    assert parts_of({"train": (30, "female", "joy"), "test": (20, "male", "joy")})["too_small"] == []
+
+
+def test_a_class_that_test_lacks_is_named():
+    found = parts_of({"train": (30, "female", "joy"), "test": (25, "male", "anger")})
+    assert "test has no clip of joy." in found["warnings"]
+
+
+def test_unknown_speakers_are_said_to_be_unknown(folder):
+    rows = read_manifest(folder)
+    write_manifest(folder, [{key: row[key] for key in ("path", "label", "split")} for row in rows])
+    result = run(folder / "split.csv")
+    assert result.exit_code == 0
+    assert "8 of 8 clips name no speaker: whether voices are shared is unknown." in result.output
+    assert json.loads(run(folder / "split.csv", "--json").output)["checked"]["speakers"] is False
+
+
+def test_a_runs_splits_json_holds_all_that_its_audit_needs(folder):
+    dataset = prepared(folder)
+    split = make_split(dataset, "given")
+    save_split(split, folder / "splits.json", dataset)
+    found = audit_files([str(folder / "splits.json")])
+    assert found["ok"]
+    assert found["parts"] == audit(split, dataset)["parts"]
+
+
+# ------------------------------------------------------------------------------------------------------ bad input
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.csv", None, "there is no such split file"),
+        ("train.txt", "x", "splits are read from .json, .jsonl, .csv and .tsv"),
+        ("train.json", "x", "is not JSON"),
+        ("train.json", "{}", "it lacks the lists train, dev, test"),
+        ("train.jsonl", '{"id": "a"}\n[1', "line 2: is not a JSON object"),
+        ("train.csv", "", "is empty"),
+        ("train.csv", "name,label\na,b\n", "has no column for the clip"),
+        ("list.csv", "id,label\na,b\n", "no column 'split'"),
+    ],
+)
+def test_a_file_that_is_no_split_gets_one_line_and_exit_code_2(name, content, message, tmp_path):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    result = run(tmp_path / name)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+def test_recordings_that_are_not_there_are_said_to_be_missing(folder):
+    (folder / "clip0.wav").unlink()
+    warnings = audit_files([str(folder / "split.csv")], str(folder), read_wave)["warnings"]
+    assert any("1 of 8 recordings are not in" in sentence and "clip0" in sentence for sentence in warnings)
+    (folder / "empty").mkdir()
+    result = run(folder / "split.csv", "--audio", folder / "empty")
+    assert result.exit_code == 2
+    assert "none of the 8 of the split" in result.output
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    assert isinstance(run(tmp_path / "none.csv", "--debug").exception, FileNotFoundError)
+
+
+def test_the_command_starts_without_heavy_imports():
+    heavy = "{'numpy', 'torch', 'transformers', 'datasets', 'sklearn', 'matplotlib', 'pandas'}"
+    code = f"import sys, ser.cli; print(sorted({heavy} & set(sys.modules)))"
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=root, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
