@@ -5,16 +5,14 @@ accelerate launch run_ser.py configs/shemo_hubert_base.yaml --data_dir ShEMO --f
 python run_ser.py configs/emodb_tiny.yaml --data_dir emodb --learning_rate 1e-3
 """
 
-import copy
 import json
 import shutil
 import sys
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import datasets
 import pandas as pd
 import transformers
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
@@ -24,19 +22,22 @@ from ser.data.arguments import DataArguments
 from ser.data.audio import SAMPLING_RATE_HZ, corpus_facts, undecoded
 from ser.data.audit import what_is_wrong
 from ser.data.augment import build_augmentation
-from ser.data.batching import Clips
-from ser.data.splits import Split, check_split, load_split, make_split, num_folds_of, save_split
+from ser.data.batching import Clips, Collator
+from ser.data.splits import Split, load_split, save_split
 from ser.evaluation import plots
 from ser.evaluation.format import format_interval
 from ser.evaluation.report import write_report
 from ser.evaluation.results import build_results, write_json_atomic
 from ser.evaluation.theme import write_png
-from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments, parse_arguments
+from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
 from ser.training.calibrate import calibrate
 from ser.training.context import corpus_section, model_section, protocol_section, versions
 from ser.training.freezing import freeze
+from ser.training.jobs import Job, clips_of, jobs_of, split_of, targets_of
+from ser.training.lora import merge_lora
 from ser.training.pooling import pooled_context, pooled_predictions
 from ser.training.predictions import prediction_table, write_predictions
+from ser.training.probe import Probe, Statistics, corpus_statistics, stack
 from ser.training.runs import CHECKPOINTS, claim_folder, is_finished, last_checkpoint
 from ser.training.trainer import SERTrainer
 from ser_model import SERConfig, SERForAudioClassification
@@ -53,42 +54,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"run_ser.py: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run: its arguments, its folder, its seed and its fold; fold -1 stands for several."""
-
-    model: ModelArguments
-    data: DataArguments
-    training: SERTrainingArguments
-    folder: Path
-    seed: int
-    fold: int
-
-    def arguments(self) -> dict[str, Any]:
-        """The merged arguments, as `run_config.yaml` holds them."""
-        merged = merged_arguments(self.model, self.data, self.training)
-        if self.fold < 0:
-            return merged
-        merged |= {"seed": self.seed, "fold": str(self.fold)}
-        return {key: value for key, value in merged.items() if key != "seeds"}
-
-    def training_arguments(self) -> SERTrainingArguments:
-        """The trainer's arguments: its checkpoints lie in a folder of their own."""
-        args = copy.deepcopy(self.training)
-        args.seed, args.output_dir = self.seed, str(self.folder / CHECKPOINTS)
-        if self.data.target_columns and args.metric_for_best_model == "uar":
-            args.metric_for_best_model = "ccc"
-        return args
-
-    def at(self, folder: Path, seed: int, fold: int) -> "Job":
-        """The same run in another folder, with another seed and fold."""
-        return replace(self, folder=folder, seed=seed, fold=fold)
-
-    def labels(self, dataset: Any) -> list[str]:
-        """Names of the classes, or of the dimensions of a regression."""
-        return self.data.parsed_target_columns() or dataset.features["emotion"].names
 
 
 def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args: SERTrainingArguments) -> None:
@@ -115,17 +80,6 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
         finish(whole, table, dataset, pooled_context(folders, data_args.num_folds, whole.arguments()))
 
 
-def jobs_of(whole: Job, dataset: Any) -> list[Job]:
-    """The runs that `--fold` and `--seeds` ask for: one in the output folder itself, or several in folders below it."""
-    fold, seeds = whole.data.fold, whole.training.seed_list()
-    if fold != "all" and not fold.isdigit():
-        raise ValueError(f"--fold: {fold!r} is neither a number from 0 nor all.")
-    folds = range(num_folds_of(whole.data.protocol, dataset, whole.data.num_folds)) if fold == "all" else [int(fold)]
-    if fold != "all" and len(seeds) == 1:
-        return [whole.at(whole.folder, seeds[0], int(fold))]
-    return [whole.at(whole.folder / f"seed-{seed}" / f"fold-{k}", seed, k) for seed in seeds for k in folds]
-
-
 def run_job(job: Job, dataset: Any) -> None:
     """Trains, calibrates and scores one model, and writes its folder; `results.json` comes last."""
     args, labels = job.training_arguments(), job.labels(dataset)
@@ -133,14 +87,20 @@ def run_job(job: Job, dataset: Any) -> None:
     transformers.set_seed(job.seed)
     model, feature_extractor = build_model(job, labels) if args.do_train else load_trained(job, split)
     trainable = freeze(model, job.model) if args.do_train else 0
+    collator = Collator(feature_extractor)
     parts = {name: clips_of(job, dataset, split, name) for name in ("train", "dev", "test")}
     with args.main_process_first(desc="claim of the output folder"):
         claim_folder(job.folder, job.arguments(), job.training.overwrite and args.should_save)
-    datasets = {"train_dataset": parts["train"], "eval_dataset": parts["dev"]}
-    trainer = SERTrainer(model, args, job.model, labels, feature_extractor, **datasets)
-    started = time.monotonic()
+    started, trained_model = time.monotonic(), model
+    if args.do_train and job.model.train_mode == "probe":
+        with args.main_process_first(desc="statistics of the backbone"):
+            trained_model, collator, parts = probe_of(job, model, collator, dataset, parts)
+    parts_to_train_on = {"train_dataset": parts["train"], "eval_dataset": parts["dev"]}
+    trainer = SERTrainer(trained_model, args, job.model, labels, collator, **parts_to_train_on)
     if args.do_train:
         trainer.train(resume_from_checkpoint=last_checkpoint(job.folder))
+        if job.model.lora_rank:
+            merge_lora(model)
     trained = time.monotonic()
     tables, temperature = predict(job, trainer, parts)
     context = {
@@ -161,14 +121,6 @@ def run_job(job: Job, dataset: Any) -> None:
             save_model(model, feature_extractor, job.folder)
         finish(job, write_predictions(tables, job.folder / "predictions.parquet"), dataset, context)
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
-
-
-def split_of(job: Job, dataset: Any) -> Split:
-    """The split that the arguments ask for, checked against leaks."""
-    data = job.data
-    split = make_split(dataset, data.protocol, job.fold, data.num_folds, data.split_seed, data.splits_file)
-    check_split(split, dataset, data.accept_speaker_leakage)
-    return split
 
 
 def build_model(job: Job, labels: list[str]) -> tuple[Any, Any]:
@@ -224,20 +176,15 @@ def load_trained(job: Job, split: Split) -> tuple[Any, Any]:
     return kind.from_pretrained(name), AutoFeatureExtractor.from_pretrained(name)
 
 
-def clips_of(job: Job, dataset: Any, split: Split, part: str) -> Clips:
-    """The clips of one part of the split; those of dev and test with the longest first, which pads least."""
-    place = {clip: row for row, clip in enumerate(dataset["id"])}
-    rows, durations = [place[clip] for clip in getattr(split, part)], dataset["duration"]
-    if part != "train":
-        rows.sort(key=lambda row: -durations[row])
-    rows = dataset.select(rows)
-    columns = job.data.parsed_target_columns()
-    targets = rows["emotion"]
-    if columns:
-        targets = np.stack([np.asarray(rows[name], np.float32) for name in columns], axis=1)
-    if part != "train":
-        return Clips(rows, targets)
-    return Clips(rows, targets, build_augmentation(job.data.augmentations), job.seed, job.data.max_train_seconds)
+def probe_of(job: Job, model: Any, collator: Collator, dataset: Any, parts: dict[str, Clips]) -> tuple[Any, Any, Any]:
+    """The head alone, in the place of the model, and cached statistics in the place of clips."""
+    targets = targets_of(job, dataset)
+    clips = Clips(dataset, targets, build_augmentation(job.data.augmentations), job.data.split_seed)
+    cache = Path(job.data.cache_dir or datasets.config.HF_DATASETS_CACHE)
+    tables = corpus_statistics(clips, model, collator, cache, job.model.probe_augmented_copies)
+    place = {clip: row for row, clip in enumerate(clips.ids)}
+    statistics = {name: Statistics(part, tables, [place[i] for i in part.ids]) for name, part in parts.items()}
+    return Probe(model), stack, statistics
 
 
 def predict(job: Job, trainer: SERTrainer, parts: dict[str, Clips]) -> tuple[list[pd.DataFrame], float | None]:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Sized
+from functools import partial
 from itertools import chain, pairwise
 from os import PathLike, fspath
 from os.path import abspath, basename, isdir
@@ -194,6 +195,8 @@ def _ffmpeg_blocks(source: str | PathLike | bytes, name: str, block_seconds: flo
 # ----------------------------------------------------------------------------------------------------- configuration
 # Speech encoders that take raw waves through a stack of convolutions, and share the names of their parts.
 WAVE_BACKBONES = ("hubert", "wav2vec2", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat")
+# Speech encoders that take log-mel features, which their feature extractors make of waves.
+FEATURE_BACKBONES = ("whisper", "wav2vec2-bert")
 POOLINGS = ("mean", "mean_std", "attentive_stats")
 
 
@@ -208,6 +211,8 @@ class SERConfig(PreTrainedConfig):
         classifier_proj_size: Width of the layer between pooling and classes.
         final_dropout: Dropout before each of the two linear layers.
         attention_heads: Heads of `attentive_stats`.
+        whisper_full_window: Whisper alone. True: each clip is the start of 30 s, the rest silence, as in pretraining.
+            False: the layers run over the clip alone, see [`whisper_states`]. Either way its own frames are pooled.
         temperature: What the logits were divided by to calibrate them; already in the classifier's weights.
 
     Raises:
@@ -223,6 +228,7 @@ class SERConfig(PreTrainedConfig):
     classifier_proj_size: int = 256
     final_dropout: float = 0.1
     attention_heads: int = 4
+    whisper_full_window: bool = True
     temperature: float = 1.0
 
     def __post_init__(self, **kwargs):
@@ -238,9 +244,9 @@ class SERConfig(PreTrainedConfig):
         self._check()
 
     def _check(self) -> None:
-        family = self.backbone_config.model_type
-        if family not in WAVE_BACKBONES:
-            raise ValueError(f"backbone_config: model_type {family!r} is not one of {', '.join(WAVE_BACKBONES)}.")
+        family, known = self.backbone_config.model_type, WAVE_BACKBONES + FEATURE_BACKBONES
+        if family not in known:
+            raise ValueError(f"backbone_config: model_type {family!r} is not one of {', '.join(known)}.")
         if getattr(self.backbone_config, "add_adapter", False):
             raise ValueError("backbone_config: add_adapter shortens the frames after the encoder; set it to false.")
         if self.pooling not in POOLINGS:
@@ -266,9 +272,15 @@ def num_frames(num_samples: Any, config: PreTrainedConfig) -> Any:
 
 
 def min_samples(config: PreTrainedConfig) -> int:
-    """The least number of samples that make one frame: 400 (25 ms) for HuBERT's convolutions."""
+    """The least number of samples that make one frame: 400 (25 ms) for HuBERT's convolutions and Whisper's window.
+
+    A frame of w2v-BERT is two such windows, 160 samples apart.
+    """
+    if config.model_type == "wav2vec2-bert":
+        return 560
+    kernels, strides = getattr(config, "conv_kernel", (400,)), getattr(config, "conv_stride", (160,))
     samples = 1
-    for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
         samples = (samples - 1) * stride + kernel
     return samples
 
@@ -357,13 +369,40 @@ def spec_augment(hidden: torch.Tensor, frames: torch.Tensor, backbone: nn.Module
     if config.mask_time_prob > 0:
         spans = (config.mask_time_prob, config.mask_time_length, config.mask_time_min_masks)
         mask = span_mask(frames, hidden.shape[1], *spans)[..., None]
-        hidden = torch.where(mask, backbone.masked_spec_embed.to(hidden.dtype), hidden)
+        vector = getattr(backbone, "masked_spec_embed", hidden.new_zeros(()))  # Whisper learns none
+        hidden = torch.where(mask, vector.to(hidden.dtype), hidden)
     if config.mask_feature_prob > 0:
         spans = (config.mask_feature_prob, config.mask_feature_length, config.mask_feature_min_masks)
         size = hidden.shape[2]
         mask = span_mask(torch.full_like(frames, size), size, *spans)[:, None]
         hidden = hidden.masked_fill(mask, 0.0)
     return hidden
+
+
+def projected_attention(
+    attention: nn.Module, hidden: torch.Tensor, mask: torch.Tensor | None, bias: torch.Tensor
+) -> tuple[torch.Tensor, None]:
+    """WavLM's attention, with its projections called as the modules that they are.
+
+    The stock one hands their weights to a function, which passes by whatever stands in their place: LoRA would never
+    be trained.
+
+    Args:
+        hidden: `[B, F, D]`.
+        mask: `[B, F]`, true on the clip's frames; None: all are.
+        bias: Gated relative position bias, `[B * heads, F, F]`.
+    """
+    heads = attention.num_heads
+    query, key, value = (
+        project(hidden).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    bias = bias.unflatten(0, (-1, heads)).to(query.dtype)
+    if mask is not None:
+        bias = bias.masked_fill(~mask[:, None, None], float("-inf"))
+    dropout = attention.dropout if attention.training else 0.0
+    hidden = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+    return attention.out_proj(hidden.transpose(1, 2).flatten(2)), None
 
 
 def wave_states(
@@ -401,6 +440,83 @@ def wave_states(
             hidden = layer(hidden, attention_mask=bias)
         is_last = index == len(encoder.layers)
         yield (encoder.layer_norm(hidden) if stable and is_last else hidden), mask
+
+
+def whisper_states(
+    encoder: nn.Module, features: torch.Tensor, lengths: torch.Tensor, full_window: bool
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Runs Whisper's encoder over log-mel `features` `[B, M, T]` and yields as [`wave_states`] does.
+
+    Two mel frames make a frame; whatever follows them is left out of the frame mask. With `full_window` the layers
+    see all of `T`, silence included, as the stock encoder does. Without, they see the clip's frames alone: what
+    enters the first layer is the same, and from there on no frame attends to silence. Time falls with the number of
+    frames, and faster. What comes out is not what the pretrained encoder gives: CUT_EFFECT
+
+    Args:
+        lengths: `[B]`, number of mel frames of each clip.
+
+    Raises:
+        ValueError: `T` is not what `full_window` needs, or more than the encoder has positions for.
+    """
+    config, positions = encoder.config, encoder.embed_positions.weight
+    columns = features.shape[-1]
+    if columns > 2 * len(positions) or (full_window and columns < 2 * len(positions)):
+        expected = "exactly" if full_window else "at most"
+        raise ValueError(f"input_features: {columns} mel frames; this encoder takes {expected} {2 * len(positions)}.")
+    if encoder.training:
+        features = spec_augment(features.transpose(1, 2), lengths, encoder).transpose(1, 2)
+    frames = (lengths + 1) // 2
+    size = (columns + 1) // 2
+    if not full_window and not torch.compiler.is_compiling():
+        size = int(frames.max())
+        features = features[..., : 2 * size + 1]  # the convolutions reach one mel frame beyond the last frame
+    hidden = nn.functional.gelu(encoder.conv2(nn.functional.gelu(encoder.conv1(features))))
+    hidden = hidden.transpose(1, 2)[:, :size] + positions[:size]
+    hidden = nn.functional.dropout(hidden, encoder.dropout, encoder.training)
+    mask, bias = length_mask(frames, size), None
+    yield hidden, mask
+    if not full_window:
+        bias = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=mask)
+    for index, layer in enumerate(encoder.layers, start=1):
+        hidden = layer(hidden, bias)
+        yield (encoder.layer_norm(hidden) if index == len(encoder.layers) else hidden), mask
+
+
+def conformer_states(
+    backbone: nn.Module, features: torch.Tensor, frames: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Runs w2v-BERT 2.0 over stacked log-mel `features` `[B, F, 2 M]` and yields as [`wave_states`] does.
+
+    Its convolutions look back only, so that padding behind a clip never reaches it; attention is masked. LayerDrop is
+    left out as in `wave_states`.
+
+    Args:
+        frames: `[B]`, number of valid frames of each row.
+    """
+    config, encoder = backbone.config, backbone.encoder
+    hidden, _ = backbone.feature_projection(features)
+    mask = length_mask(frames, hidden.shape[1])
+    if backbone.training:
+        hidden = spec_augment(hidden, frames, backbone)
+    hidden = encoder.dropout(hidden.masked_fill(~mask[..., None], 0.0))
+    yield hidden, mask
+    bias = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=mask)
+    places = None if encoder.embed_positions is None else encoder.embed_positions(hidden)
+    for layer in encoder.layers:
+        hidden = layer(hidden, attention_mask=bias, relative_position_embeddings=places, conv_attention_mask=mask)
+        yield hidden, mask
+
+
+def encoder_of(backbone: nn.Module) -> nn.Module:
+    """The part of a backbone that holds its `layers`: of Whisper the encoder is all there is."""
+    return getattr(backbone, "encoder", backbone)
+
+
+def norm_behind_layers(backbone: nn.Module) -> nn.Module | None:
+    """The norm that follows the last layer, where there is one."""
+    config = backbone.config
+    has_one = config.model_type == "whisper" or getattr(config, "do_stable_layer_norm", False)
+    return encoder_of(backbone).layer_norm if has_one else None
 
 
 # ---------------------------------------------------------------------------------------------------------- pooling
@@ -442,6 +558,34 @@ class AttentiveStatistics(nn.Module):
 
 
 # ------------------------------------------------------------------------------------------------------------ model
+def whisper_encoder_class() -> type[PreTrainedModel]:
+    """Whisper's encoder alone, which no auto class knows."""
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    return WhisperEncoder
+
+
+def new_backbone(config: PreTrainedConfig) -> PreTrainedModel:
+    """A backbone of random weights."""
+    if config.model_type == "whisper":
+        return whisper_encoder_class()._from_config(config)
+    return AutoModel.from_config(config)
+
+
+def new_feature_extractor(config: PreTrainedConfig) -> Any:
+    """The feature extractor that goes with a backbone made from scratch."""
+    from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+
+    kwargs = {"sampling_rate": SAMPLING_RATE_HZ, "return_attention_mask": True}
+    if config.model_type == "whisper":
+        seconds = config.max_source_positions // 50
+        return WhisperFeatureExtractor(feature_size=config.num_mel_bins, chunk_length=seconds, **kwargs)
+    if config.model_type == "wav2vec2-bert":
+        mels = config.feature_projection_input_dim // 2
+        return SeamlessM4TFeatureExtractor(feature_size=mels, num_mel_bins=mels, **kwargs)
+    return Wav2Vec2FeatureExtractor(do_normalize=True, **kwargs)
+
+
 class SERForAudioClassification(PreTrainedModel):
     """A speech backbone, pooling over the valid frames, and two linear layers with tanh between.
 
@@ -461,7 +605,12 @@ class SERForAudioClassification(PreTrainedModel):
 
     def __init__(self, config: SERConfig, backbone: PreTrainedModel | None = None):
         super().__init__(config)
-        self.backbone = AutoModel.from_config(config.backbone_config) if backbone is None else backbone
+        self.backbone = new_backbone(config.backbone_config) if backbone is None else backbone
+        if config.backbone_config.model_type in FEATURE_BACKBONES:
+            self.main_input_name = "input_features"
+        if config.backbone_config.model_type == "wavlm":
+            for layer in self.backbone.encoder.layers:
+                layer.attention.torch_multi_head_self_attention = partial(projected_attention, layer.attention)
         size = config.backbone_config.hidden_size
         if config.layer_mix == "weighted":
             self.layer_weights = nn.Parameter(torch.zeros(config.backbone_config.num_hidden_layers + 1))
@@ -484,12 +633,23 @@ class SERForAudioClassification(PreTrainedModel):
             ValueError: A weight of the backbone is missing in the checkpoint, or one of the checkpoint finds no place.
         """
         overrides = config.pop("backbone_config", None) or {}
-        kwargs = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-        backbone, report = AutoModel.from_pretrained(name_or_path, output_loading_info=True, **overrides, **kwargs)
+        # Half-precision checkpoints, Whisper's for one, are trained in float32 too, under autocast where asked for.
+        kwargs: dict[str, Any] = {"dtype": torch.float32}
+        if attn_implementation is not None:
+            kwargs["attn_implementation"] = attn_implementation
+        kind = AutoModel
+        if AutoConfig.from_pretrained(name_or_path).model_type == "whisper":
+            kind, kwargs["key_mapping"] = whisper_encoder_class(), {r"^(model\.)?encoder\.": ""}
+        backbone, report = kind.from_pretrained(name_or_path, output_loading_info=True, **overrides, **kwargs)
         parts = tuple(name for name, _ in backbone.named_children())
         # Weights outside the backbone's parts are a head that the checkpoint was pretrained with, for which there is
-        # no use. SpecAugment's vector is missing in some official checkpoints, and is learned when it is used.
-        left_over = [key for key in report["unexpected_keys"] if any(f".{part}." in f".{key}" for part in parts)]
+        # no use, nor for Whisper's decoder. SpecAugment's vector is missing in some official checkpoints, and is
+        # learned when it is used.
+        left_over = [
+            key
+            for key in report["unexpected_keys"]
+            if any(f".{part}." in f".{key}" for part in parts) and ".decoder." not in f".{key}"
+        ]
         missing = [key for key in report["missing_keys"] if not key.endswith("masked_spec_embed")]
         if missing or left_over:
             raise ValueError(
@@ -521,16 +681,18 @@ class SERForAudioClassification(PreTrainedModel):
     def _freeze_unused(self) -> None:
         """Layers above `layer_mix` are not run, so not trained: DDP refuses parameters without gradient."""
         if isinstance(self.config.layer_mix, int):
-            unused = list(self.backbone.encoder.layers[self.config.layer_mix :])
-            stable = getattr(self.backbone.config, "do_stable_layer_norm", False)
-            if stable and unused:
-                unused.append(self.backbone.encoder.layer_norm)
+            unused = list(encoder_of(self.backbone).layers[self.config.layer_mix :])
+            norm = norm_behind_layers(self.backbone)
+            if norm is not None and unused:
+                unused.append(norm)
             for module in unused:
                 module.requires_grad_(False)
 
     def freeze_feature_encoder(self) -> None:
-        """Keeps the weights of the convolutions that turn samples into frames."""
-        self.backbone.feature_extractor.requires_grad_(False)
+        """Keeps the weights of the convolutions that turn samples or features into frames; w2v-BERT has none."""
+        for name in ("feature_extractor", "conv1", "conv2"):
+            if hasattr(self.backbone, name):
+                getattr(self.backbone, name).requires_grad_(False)
 
     def freeze_base_model(self) -> None:
         """Keeps the weights of the whole backbone; only the head is trained."""
@@ -542,21 +704,25 @@ class SERForAudioClassification(PreTrainedModel):
         Raises:
             ValueError: The backbone has fewer layers.
         """
-        layers = self.backbone.encoder.layers
+        layers = encoder_of(self.backbone).layers
         if not 0 <= count <= len(layers):
             raise ValueError(f"freeze_layers: {count} of a backbone of {len(layers)}; expected 0 to {len(layers)}.")
         self.backbone.requires_grad_(False)
         for layer in layers[count:]:
             layer.requires_grad_(True)
-        if count < len(layers):
-            self.backbone.encoder.layer_norm.requires_grad_(
-                getattr(self.config.backbone_config, "do_stable_layer_norm", False)
-            )
+        norm = norm_behind_layers(self.backbone)
+        if norm is not None and count < len(layers):
+            norm.requires_grad_(True)
         self._freeze_unused()
 
-    def layer_statistics(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+    def layer_statistics(
+        self,
+        input_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Mean and deviation over the valid frames of every layer: `[B, L + 1, 2 D]`, float32, as `pool` mixes them."""
-        states = self._states(input_values, attention_mask)
+        states = self._states(input_values, attention_mask, input_features)
         return torch.stack([torch.cat(masked_mean_std(hidden, mask), dim=-1) for hidden, mask in states], dim=1)
 
     def classify(self, statistics: torch.Tensor) -> torch.Tensor:
@@ -571,13 +737,35 @@ class SERForAudioClassification(PreTrainedModel):
             statistics = statistics[..., : statistics.shape[-1] // 2]
         return self._head((statistics * self._mix_weights(statistics)[:, None]).sum(1))
 
-    def _states(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None):
+    def _states(
+        self,
+        input_values: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        input_features: torch.Tensor | None = None,
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        family = self.config.backbone_config.model_type
+        if (input_features if family in FEATURE_BACKBONES else input_values) is None:
+            raise ValueError(f"{self.main_input_name} is not given; {family} takes nothing else.")
+        if family in FEATURE_BACKBONES:
+            return self._feature_states(input_features, attention_mask)
         if input_values.shape[1] < min_samples(self.config.backbone_config):
             needed = min_samples(self.config.backbone_config)
             raise ValueError(f"input_values: {input_values.shape[1]} samples make no frame; expected {needed} or more.")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_values, dtype=torch.long)
         return wave_states(self.backbone, input_values, attention_mask.sum(-1))
+
+    def _feature_states(self, features: torch.Tensor, attention_mask: torch.Tensor | None):
+        is_whisper = self.config.backbone_config.model_type == "whisper"
+        if attention_mask is None:
+            attention_mask = torch.ones_like(features[:, 0] if is_whisper else features[..., 0], dtype=torch.long)
+        lengths = attention_mask.sum(-1)
+        if not torch.compiler.is_compiling() and (features.numel() == 0 or bool((lengths < 1).any())):
+            needed = min_samples(self.config.backbone_config)
+            raise ValueError(f"input_features: a clip makes no frame; expected {needed} samples or more.")
+        if is_whisper:
+            return whisper_states(self.backbone, features, lengths, self.config.whisper_full_window)
+        return conformer_states(self.backbone, features, lengths)
 
     def _mix_weights(self, like: torch.Tensor) -> torch.Tensor:
         """Weight of each layer, `[L + 1]`, summing to one."""
@@ -593,13 +781,13 @@ class SERForAudioClassification(PreTrainedModel):
         mean, deviation = masked_mean_std(hidden, mask)
         return mean if self.config.pooling == "mean" else torch.cat([mean, deviation], dim=-1)
 
-    def _embedding(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    def _embedding(self, states: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
         """One vector a clip. The layers are summed as they come, so that one is held at a time.
 
         A deviation of a sum is not the sum of deviations: each layer is pooled, then mixed, so that statistics cached
         per layer give the same. Attention needs single frames, so there the layers are mixed, then pooled.
         """
-        states, mix = self._states(input_values, attention_mask), self.config.layer_mix
+        mix = self.config.layer_mix
         if mix != "weighted":
             last = self.config.backbone_config.num_hidden_layers if mix == "last" else mix
             return self._pooled(*next(state for index, state in enumerate(states) if index == last))
@@ -615,23 +803,25 @@ class SERForAudioClassification(PreTrainedModel):
 
     def forward(
         self,
-        input_values: torch.Tensor,
+        input_values: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Scores a batch of waves.
+        """Scores a batch of clips, waves or features, as the feature extractor returns them.
 
         No `**kwargs`: `Trainer` takes them for the promise to divide the loss by `num_items_in_batch`.
 
         Args:
-            input_values: Waves `[B, T]`, as the feature extractor returns them.
-            attention_mask: `[B, T]`, 1 on samples of the clip and 0 on padding behind it; all ones by default.
+            input_values: Waves `[B, T]`.
+            attention_mask: `[B, T]`, 1 on samples or features of the clip, 0 on padding behind it; all 1 by default.
             labels: `[B]` class numbers, or `[B, C]` values where `problem_type` is `regression`.
+            input_features: Instead of waves, Whisper's log-mel features `[B, M, T]` or w2v-BERT's `[B, T, 2 M]`.
 
         Returns:
             `logits` `[B, C]`, and with `labels` the mean cross-entropy or squared error; training has its own.
         """
-        logits = self._head(self._embedding(input_values, attention_mask))
+        logits = self._head(self._embedding(self._states(input_values, attention_mask, input_features)))
         loss = None
         if labels is not None and self.config.problem_type == "regression":
             loss = nn.functional.mse_loss(logits.float(), labels.float())
@@ -964,7 +1154,7 @@ class SERPipeline(ChunkPipeline):
 
     def _check(self, wave: np.ndarray, name: str, silence_allowed: bool = False) -> None:
         config = getattr(self.model.config, "backbone_config", self.model.config)
-        needed, rate_hz = min_samples(config) if hasattr(config, "conv_kernel") else 400, SAMPLING_RATE_HZ
+        needed, rate_hz = min_samples(config), SAMPLING_RATE_HZ
         if len(wave) < needed:
             milliseconds = f"{1000 * len(wave) / rate_hz:.0f} ms, one frame needs {1000 * needed / rate_hz:.0f} ms"
             raise ValueError(f"{name}: is too short: {len(wave)} samples at {rate_hz} Hz ({milliseconds}).")

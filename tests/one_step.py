@@ -12,7 +12,7 @@ from tiny import feature_extractor
 from transformers import HubertConfig, TrainerCallback
 
 from ser.data.audio import encode_wav
-from ser.data.batching import Clips
+from ser.data.batching import Clips, Collator
 from ser.training.arguments import ModelArguments, SERTrainingArguments
 from ser.training.trainer import SERTrainer
 from ser_model import SERConfig, SERForAudioClassification
@@ -70,7 +70,7 @@ def gradient_of_one_step(out: str, size: int, accumulate: int, loss: str, folder
     )
     clips = Clips(corpus([0.5, 1.3, 0.2, 2.0, 0.9, 0.3, 1.1, 0.7], CLASSES), CLASSES)
     model = small_model()
-    trainer = SERTrainer(model, args, ModelArguments(loss=loss), LABELS, feature_extractor(), train_dataset=clips)
+    trainer = SERTrainer(model, args, ModelArguments(loss=loss), LABELS, Collator(feature_extractor()), train_dataset=clips)
     trainer.add_callback(Record())
     trainer.train()
     if out and args.process_index == 0:

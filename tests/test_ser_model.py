@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForAudioClassification,
     Data2VecAudioConfig,
     HubertConfig,
@@ -113,8 +114,10 @@ def test_a_clip_scores_the_same_in_any_batch_at_base_size(family):
 def test_alone_and_unpadded_every_layer_is_the_stock_models(family):
     model = build(FAMILIES[family])
     wave = clips(1, 1.5)[0][None]
+    untouched = AutoModel.from_config(model.config.backbone_config).eval()
+    untouched.load_state_dict(model.backbone.state_dict())
     with torch.no_grad():
-        stock = model.backbone(wave, output_hidden_states=True)
+        stock = untouched(wave, output_hidden_states=True)
         ours = [hidden for hidden, _ in model._states(wave, torch.ones_like(wave, dtype=torch.long))]
     torch.testing.assert_close(ours[-1], stock.last_hidden_state, atol=1e-6, rtol=0)
     for mine, theirs in zip(ours[:-1], stock.hidden_states, strict=False):

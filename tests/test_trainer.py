@@ -11,7 +11,7 @@ import torch
 from one_step import CLASSES, LABELS, corpus, gradient_of_one_step, small_model
 from tiny import feature_extractor
 
-from ser.data.batching import Clips
+from ser.data.batching import Clips, Collator
 from ser.training.arguments import ModelArguments, SERTrainingArguments
 from ser.training.freezing import freeze
 from ser.training.trainer import SERTrainer
@@ -50,7 +50,7 @@ def trainer_of(folder: Path, model, model_arguments: ModelArguments | None = Non
     args = SERTrainingArguments(output_dir=str(folder), **{**usual, "per_device_train_batch_size": 2, **arguments})
     clips = Clips(corpus([0.5, 1.3, 0.2, 2.0, 0.9, 0.3, 1.1, 0.7], CLASSES), CLASSES)
     return SERTrainer(
-        model, args, model_arguments or ModelArguments(), LABELS, feature_extractor(), train_dataset=clips
+        model, args, model_arguments or ModelArguments(), LABELS, Collator(feature_extractor()), train_dataset=clips
     )
 
 

@@ -31,7 +31,7 @@ def build_augmentation(specification: str | None) -> Augment | None:
             `[{"name": "AddGaussianSNR", "min_snr_db": 5, "max_snr_db": 40, "p": 0.5}]`; None or an empty list: none.
 
     Returns:
-        A function of a wave `[T]` and a key (any tuple) to a wave `[T]`, or None.
+        A function of a wave `[T]` and a key (any tuple) to a wave `[T]`, with `specification` as attribute; or None.
 
     Raises:
         ValueError: A transform or one of its parameters is unknown.
@@ -53,6 +53,7 @@ def build_augmentation(specification: str | None) -> Augment | None:
             np.random.set_state(numpy_state)
         return np.ascontiguousarray(wave, dtype=np.float32)
 
+    augment.specification = specification
     return augment
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -75,6 +76,10 @@ class ModelArguments:
         for flag in ("freeze_layers", "lora_rank", "probe_augmented_copies"):
             if getattr(self, flag) < 0:
                 raise ValueError(f"--{flag}: {getattr(self, flag)} is negative; expected 0 or more.")
+        if self.lora_rank and (self.freeze_base_model or self.freeze_layers):
+            raise ValueError("--lora_rank: LoRA freezes the backbone; drop --freeze_base_model and --freeze_layers.")
+        if self.head == "stock" and (self.pooling != "mean" or self.layer_mix not in ("last", "weighted")):
+            raise ValueError("--head stock: transformers' own head takes --pooling mean, --layer_mix last or weighted.")
         self._check_probe()
         self.parsed_backbone_config()
 
@@ -85,6 +90,10 @@ class ModelArguments:
             raise ValueError(
                 "--pooling: attentive_stats weighs single frames, and --train_mode probe keeps only each layer's mean "
                 "and deviation over frames. Use mean or mean_std, or --train_mode finetune --freeze_base_model true."
+            )
+        if self.lora_rank and (self.freeze_base_model or self.freeze_layers):
+            raise ValueError(
+                "--lora_rank: LoRA freezes the backbone by itself; leave freeze_base_model and freeze_layers."
             )
         for flag, off in (("head", "ser"), ("lora_rank", 0), ("mixup_alpha", 0.0), ("freeze_layers", 0)):
             if getattr(self, flag) != off:
@@ -137,6 +146,8 @@ class SERTrainingArguments(TrainingArguments):
             raise ValueError(f"--seeds: {self.seeds!r} is not a list of numbers such as 13,21,42.")
         if str(self.eval_strategy) == "no" or not self.do_eval:
             self.eval_strategy, self.load_best_model_at_end = "no", False
+        if not torch.cuda.is_available():
+            self.dataloader_pin_memory = False  # there is no memory to pin it for
         self.metric_for_best_model = self.metric_for_best_model or "uar"
         super().__post_init__()
 

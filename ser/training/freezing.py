@@ -3,21 +3,24 @@
 from typing import Any
 
 from ser.training.arguments import ModelArguments
+from ser.training.lora import add_lora
 
 
 def freeze(model: Any, arguments: ModelArguments) -> int:
-    """Freezes what `arguments` ask for.
+    """Freezes what `arguments` ask for, and adds LoRA where they ask for that.
 
     Returns:
         Number of weights that are left to train.
 
     Raises:
-        ValueError: Nothing is left, or the backbone has fewer layers than `freeze_layers`.
+        ValueError: Nothing is left, the backbone has fewer layers than `freeze_layers`, or LoRA does not fit it.
     """
     if freezes_feature_encoder(arguments):
         model.freeze_feature_encoder()
     if arguments.freeze_layers:
         model.freeze_layers(arguments.freeze_layers)
+    if arguments.lora_rank:
+        add_lora(model, arguments)
     if arguments.freeze_base_model or arguments.train_mode == "probe":
         model.freeze_base_model()
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

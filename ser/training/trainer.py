@@ -8,7 +8,7 @@ from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer
 
-from ser.data.batching import Clips, Collator, EpochBatches
+from ser.data.batching import EpochBatches
 from ser.evaluation.metrics import score, score_regression
 from ser.training.arguments import ModelArguments, SERTrainingArguments
 from ser.training.losses import build_loss, concordance_loss
@@ -16,11 +16,13 @@ from ser.training.mixup import BalancedMixup
 
 
 class SERTrainer(Trainer):
-    """Trains and scores a model on [`Clips`].
+    """Trains and scores a model on clips, or a probe on their statistics.
 
     Args:
         labels: Names of the classes, or of the dimensions of a regression.
         model_arguments: Loss, mixup, sampler and learning rates.
+        collator: Makes batches of examples.
+        datasets: `train_dataset` and `eval_dataset`, [`Clips`] or what answers as they do.
     """
 
     def __init__(
@@ -29,8 +31,8 @@ class SERTrainer(Trainer):
         args: SERTrainingArguments,
         model_arguments: ModelArguments,
         labels: list[str],
-        feature_extractor: Any,
-        **datasets: Clips | None,
+        collator: Any,
+        **datasets: Any,
     ):
         self.model_arguments, self.labels = model_arguments, labels
         self.is_regression = model.config.problem_type == "regression"
@@ -43,7 +45,7 @@ class SERTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=Collator(feature_extractor),
+            data_collator=collator,
             compute_metrics=self.metrics_of,
             # Its presence makes Trainer count the clips of all accumulated batches and processes; `compute_loss` below
             # does the work.
@@ -121,7 +123,7 @@ class SERTrainer(Trainer):
         # One process as far as accelerate goes: it is to move tensors and mark the end, not to share batches again.
         return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
 
-    def _get_eval_sampler(self, eval_dataset: Clips) -> SequentialSampler:
+    def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
         # Dev and test come sorted by length; Trainer's own grouping wants token ids to measure.
         return SequentialSampler(eval_dataset)
 

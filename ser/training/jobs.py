@@ -1,0 +1,89 @@
+"""One run of many: its arguments, its folder, its clips."""
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ser.data.arguments import DataArguments
+from ser.data.augment import build_augmentation
+from ser.data.batching import Clips
+from ser.data.splits import Split, check_split, make_split, num_folds_of
+from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments
+from ser.training.runs import CHECKPOINTS
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its arguments, its folder, its seed and its fold; fold -1 stands for several."""
+
+    model: ModelArguments
+    data: DataArguments
+    training: SERTrainingArguments
+    folder: Path
+    seed: int
+    fold: int
+
+    def arguments(self) -> dict[str, Any]:
+        """The merged arguments, as `run_config.yaml` holds them."""
+        merged = merged_arguments(self.model, self.data, self.training)
+        if self.fold < 0:
+            return merged
+        merged |= {"seed": self.seed, "fold": str(self.fold)}
+        return {key: value for key, value in merged.items() if key != "seeds"}
+
+    def training_arguments(self) -> SERTrainingArguments:
+        """The trainer's arguments: its checkpoints lie in a folder of their own."""
+        args = copy.deepcopy(self.training)
+        args.seed, args.output_dir = self.seed, str(self.folder / CHECKPOINTS)
+        if self.data.target_columns and args.metric_for_best_model == "uar":
+            args.metric_for_best_model = "ccc"
+        return args
+
+    def at(self, folder: Path, seed: int, fold: int) -> "Job":
+        """The same run in another folder, with another seed and fold."""
+        return replace(self, folder=folder, seed=seed, fold=fold)
+
+    def labels(self, dataset: Any) -> list[str]:
+        """Names of the classes, or of the dimensions of a regression."""
+        return self.data.parsed_target_columns() or dataset.features["emotion"].names
+
+
+def jobs_of(whole: Job, dataset: Any) -> list[Job]:
+    """The runs that `--fold` and `--seeds` ask for: one in the output folder itself, or several in folders below it."""
+    fold, seeds = whole.data.fold, whole.training.seed_list()
+    if fold != "all" and not fold.isdigit():
+        raise ValueError(f"--fold: {fold!r} is neither a number from 0 nor all.")
+    folds = range(num_folds_of(whole.data.protocol, dataset, whole.data.num_folds)) if fold == "all" else [int(fold)]
+    if fold != "all" and len(seeds) == 1:
+        return [whole.at(whole.folder, seeds[0], int(fold))]
+    return [whole.at(whole.folder / f"seed-{seed}" / f"fold-{k}", seed, k) for seed in seeds for k in folds]
+
+
+def split_of(job: Job, dataset: Any) -> Split:
+    """The split that the arguments ask for, checked against leaks."""
+    data = job.data
+    split = make_split(dataset, data.protocol, job.fold, data.num_folds, data.split_seed, data.splits_file)
+    check_split(split, dataset, data.accept_speaker_leakage)
+    return split
+
+
+def clips_of(job: Job, dataset: Any, split: Split, part: str) -> Clips:
+    """The clips of one part of the split; those of dev and test with the longest first, which pads least."""
+    place = {clip: row for row, clip in enumerate(dataset["id"])}
+    rows, durations = [place[clip] for clip in getattr(split, part)], dataset["duration"]
+    if part != "train":
+        rows.sort(key=lambda row: -durations[row])
+    rows = dataset.select(rows)
+    targets = targets_of(job, rows)
+    if part != "train":
+        return Clips(rows, targets)
+    return Clips(rows, targets, build_augmentation(job.data.augmentations), job.seed, job.data.max_train_seconds)
+
+
+def targets_of(job: Job, rows: Any) -> Any:
+    """Class numbers `[N]`, or the values `[N, D]` of a regression."""
+    columns = job.data.parsed_target_columns()
+    return np.stack([np.asarray(rows[name], np.float32) for name in columns], axis=1) if columns else rows["emotion"]
