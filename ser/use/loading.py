@@ -65,8 +65,9 @@ def _model_class(name_or_path: str, config: dict[str, Any], model_class: type) -
     name = (config.get("architectures") or [None])[0]
     if name is not None and name == STOCK.get(config.get("model_type")) and name.endswith("Classification"):
         return getattr(transformers, name)
-    kind = name or config.get("model_type") or "of unknown type"
-    raise ValueError(f"--model: {name_or_path} is not an SER model, it is {kind}.")
+    raise ValueError(
+        f"--model: {name_or_path} is not an SER model: its config.json says model_type {config.get('model_type')!r}."
+    )
 
 
 def read_config(name_or_path: str, **hub: Any) -> dict[str, Any]:
@@ -80,7 +81,12 @@ def read_config(name_or_path: str, **hub: Any) -> dict[str, Any]:
         file = path / "config.json"
         if not file.is_file():
             raise ValueError(f"--model: {name_or_path} is not an SER model: the folder holds no config.json.")
-    elif path.exists() or name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1 or name_or_path.endswith("/"):
+    elif (
+        path.exists()
+        or name_or_path.startswith((".", "/", "~"))
+        or name_or_path.count("/") > 1
+        or name_or_path.endswith("/")
+    ):
         raise ValueError(f"--model: there is no folder {name_or_path}.")
     else:
         file = _download_config(name_or_path, hub)
