@@ -40,12 +40,14 @@ def test_exchanging_the_runs_turns_the_sign_alone():
 
 
 def test_two_runs_of_one_skill_are_rarely_told_apart():
-    p_values = [
-        compare(fake_predictions(150, seeds=(seed,)), fake_predictions(150, seeds=(seed + 100,)))["uar"]["p_value"]
-        for seed in range(40)
-    ]
-    assert np.mean(np.array(p_values) <= 0.05) <= 0.15
-    assert 0.3 < np.mean(p_values) < 0.7
+    generator, p_values = np.random.default_rng(0), []
+    for _ in range(200):
+        ease = generator.beta(4, 2, size=(12, 1, 1, 2))
+        hits = generator.binomial(10, np.broadcast_to(ease, (12, 2, 1, 2)))
+        confusions = hits[..., None] * np.eye(2, dtype=int) + (10 - hits[..., None]) * np.eye(2, dtype=int)[::-1]
+        p_values.append(permutation_p_value(confusions, metrics.uar, permutations=199))
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.09
+    assert np.mean(p_values) == pytest.approx(0.5, abs=0.07)
 
 
 def test_a_speaker_is_swapped_as_one_however_many_clips():
@@ -53,6 +55,13 @@ def test_a_speaker_is_swapped_as_one_however_many_clips():
     confusions[:, 0, 0, [0, 1], [0, 1]] = 1000
     confusions[:, 1, 0, [0, 1], [1, 0]] = 1000
     assert permutation_p_value(confusions, metrics.uar) == pytest.approx(2 / 2**3, abs=0.02)
+
+
+def test_a_p_value_is_never_zero():
+    confusions = np.zeros((40, 2, 1, 2, 2), int)
+    confusions[:, 0, 0, [0, 1], [0, 1]] = 9
+    confusions[:, 1, 0, [0, 1], [1, 0]] = 9
+    assert permutation_p_value(confusions, metrics.uar, permutations=99) == 0.01
 
 
 def test_the_smallest_p_says_what_few_speakers_can_show():

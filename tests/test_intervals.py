@@ -123,6 +123,14 @@ def test_the_effective_number_of_speakers_counts_equals_fully_and_a_giant_as_one
     assert intervals.effective_clusters(np.array([[5, 0, 0], [5, 3, 0]])) == pytest.approx(1 / (0.25**2 + 0.75**2))
 
 
+def test_the_error_of_few_clusters_is_put_right_for_their_number():
+    draws = np.array([0.4, 0.6, np.nan, 0.4, 0.6])
+    spread = intervals.spread_of(0.5, draws, effective=5.0)
+    assert spread.deviation == pytest.approx(np.sqrt(5 / 4) * np.nanstd(draws, ddof=1))
+    assert spread.freedom == 4
+    assert np.isnan(intervals.spread_of(0.5, draws, effective=1.0).deviation)
+
+
 def test_the_difference_of_two_groups_is_wider_than_each():
     first, second = intervals.Spread(0.7, 0.03, 9), intervals.Spread(0.6, 0.04, 4)
     gap = first - second

@@ -109,6 +109,12 @@ def test_a_clip_counts_once_over_seeds_and_unknown_speakers_are_null():
     assert clips[0]["speaker"] is None
 
 
+def test_a_clip_is_as_sure_as_its_mean_over_seeds():
+    table = fake_predictions(seeds=(1, 2))
+    clip = subgroups.worst_clips(table, LABELS)[0]
+    assert clip["confidence"] == pytest.approx(table.loc[table["id"] == clip["id"], f"p_{clip['predicted']}"].mean())
+
+
 def test_a_model_without_mistakes_has_no_worst_clips():
     assert subgroups.worst_clips(fake_predictions(skill=50.0), LABELS) == []
 
