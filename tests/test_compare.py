@@ -43,8 +43,8 @@ def test_two_runs_of_one_skill_are_rarely_told_apart():
     generator, p_values = np.random.default_rng(0), []
     for _ in range(200):
         ease = generator.beta(4, 2, size=(12, 1, 1, 2))
-        hits = generator.binomial(10, np.broadcast_to(ease, (12, 2, 1, 2)))
-        confusions = hits[..., None] * np.eye(2, dtype=int) + (10 - hits[..., None]) * np.eye(2, dtype=int)[::-1]
+        hits = generator.binomial(97, np.broadcast_to(ease, (12, 2, 1, 2)))
+        confusions = hits[..., None] * np.eye(2, dtype=int) + (97 - hits[..., None]) * np.eye(2, dtype=int)[::-1]
         p_values.append(permutation_p_value(confusions, metrics.uar, permutations=199))
     assert np.mean(np.array(p_values) <= 0.05) <= 0.09
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.07)
