@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -54,7 +55,7 @@ def load_corpus(args: DataArguments) -> datasets.Dataset:
     builder.download_and_prepare(num_proc=args.num_proc or num_cores())
     dataset = builder.as_dataset(split="train")
     facts = corpus_facts(dataset)
-    for difference in facts.get("differences", ()):
+    for difference in facts["differences"]:
         logger.warning("%s differs from what is published: %s", facts["name"], difference)
     if facts["skipped"]:
         logger.warning("%s: %d files were left out (skip_unreadable)", facts["name"], len(facts["skipped"]))
@@ -119,7 +120,7 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
             )
         if len(skipped) == total:
             raise ValueError(f"No clip is left. {unusable(skipped, total)}")
-        self.info.description = json.dumps({**corpus.facts, "skipped": skipped}, ensure_ascii=False)
+        self.info.description = json.dumps(corpus.all_facts(skipped), ensure_ascii=False)
 
     def _generate_tables(self, recordings: list[Recording], root: str, failures: str) -> Iterator[tuple[int, pa.Table]]:
         for start in range(0, len(recordings), _CLIPS_PER_TABLE):
@@ -208,7 +209,7 @@ def _member(root: Path, recording: Recording) -> bytes:
     try:
         with zipfile.ZipFile(root / recording.archive) as archive:
             return archive.read(recording.path)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"cannot be unpacked from {recording.archive} ({error})") from None
 
 
@@ -219,7 +220,7 @@ def summary(dataset: datasets.Dataset) -> str:
     genders = Counter(dict(zip(speakers, dataset["gender"], strict=True)).values())
     known = ", ".join(f"{genders[name]} {name}" for name in ("female", "male") if genders[name])
     lines = [
-        f"corpus    {facts['name']}" + (f", labels from {facts['label_source']}" if "label_source" in facts else ""),
+        f"corpus    {facts['name']} (labels: {facts['label_source']})",
         f"clips     {len(dataset)}",
         f"hours     {sum(durations) / 3600:.2f}",
         f"speakers  {len(set(speakers) - {None}) or 'not known'}" + (f" ({known})" if known else ""),
@@ -233,8 +234,8 @@ def summary(dataset: datasets.Dataset) -> str:
         for name in names:
             count, total = len(seconds[name]), sum(seconds[name])
             lines.append(f"{name:<14}{count:>7}{total:>10.1f}{total / max(count, 1):>8.2f}")
-    lines += [f"DIFFERS FROM WHAT IS PUBLISHED: {difference}" for difference in facts.get("differences", ())]
-    lines += [f"note: {note}" for note in facts.get("notes", ())]
+    lines += [f"DIFFERS FROM WHAT IS PUBLISHED: {difference}" for difference in facts["differences"]]
+    lines += [f"note: {note}" for note in facts["notes"]]
     if facts["skipped"]:
         lines.append(f"LEFT OUT: {unusable(facts['skipped'], len(dataset) + len(facts['skipped']))}")
     return "\n".join(lines)

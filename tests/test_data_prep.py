@@ -118,6 +118,19 @@ def test_a_manifest_brings_its_split_and_its_targets(tmp_path):
     assert "emotion" not in dataset.column_names
 
 
+def test_the_facts_have_the_same_keys_for_every_corpus(tmp_path):
+    keys = ["name", "label_source", "licence", "language", "citation", "homepage"]
+    keys += ["target_columns", "differences", "notes", "skipped"]
+    for label in "ab":
+        write_emodb(tmp_path / "folders" / label, "03a01Wa")
+    for dataset in (
+        prepared(tmp_path, data_dir=write_emodb(tmp_path / "emodb", "03a01Wa")),
+        prepared(tmp_path, "folder", tmp_path / "folders"),
+    ):
+        assert list(corpus_facts(dataset)) == keys
+        assert corpus_facts(dataset.select([0])) == corpus_facts(dataset)
+
+
 # ------------------------------------------------------------------------------------------------------- bad input
 BAD = {
     "03a01Fa.wav": (b"", "is empty"),

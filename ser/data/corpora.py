@@ -13,6 +13,8 @@ from ser.data import shemo, synthetic
 from ser.data.arguments import DataArguments, closest
 from ser.data.clips import listed, split_word
 from ser.data.sources import (
+    MEDIA_SUFFIXES,
+    SOUND_SUFFIXES,
     Corpus,
     Recording,
     by_id,
@@ -86,9 +88,10 @@ def emodb(args: DataArguments) -> Corpus:
         }
 
     grammar = "03a01Fa.wav: speaker, text, one of WLEAFTN, version"
-    recordings, notes = named_recordings(root, find_audio(root, (".wav",)), described, grammar)
+    recordings, notes = named_recordings(root, find_audio(root), described, grammar)
     facts = {
         "name": "EMO-DB",
+        "label_source": "filename",
         "licence": "CC BY 4.0",
         "language": "de",
         "homepage": "http://emodb.bilderbar.info",
@@ -132,7 +135,7 @@ def ravdess(args: DataArguments) -> Corpus:
             "transcript": _RAVDESS_TEXTS[name["statement"]],
         }
 
-    found = find_audio(root, (".wav",))
+    found = find_audio(root)
     paths = [path for path in found if not Path(path).name.startswith("03-02-")]
     if not paths:
         raise FileNotFoundError(f"--data_dir: {str(root)!r} holds songs only (03-02-...); give RAVDESS's speech.")
@@ -140,6 +143,7 @@ def ravdess(args: DataArguments) -> Corpus:
     recordings, notes = named_recordings(root, paths, described, grammar)
     facts = {
         "name": "RAVDESS",
+        "label_source": "filename",
         "licence": "CC BY-NC-SA 4.0",
         "language": "en",
         "homepage": "https://zenodo.org/record/1188976",
@@ -160,7 +164,7 @@ _GENDERS = {"f": "female", "female": "female", "woman": "female", "m": "male", "
 def folder(args: DataArguments) -> Corpus:
     """One folder a label below `--data_dir`, with audio at any depth; who speaks is not known."""
     root, recordings = folder_of(args), []
-    for path in find_audio(root):
+    for path in find_audio(root, SOUND_SUFFIXES + MEDIA_SUFFIXES):
         label = Path(path).parts[0]
         if label == path:
             recordings.append(Recording(path, path, problem="lies beside the folders of the labels, in none of them"))
@@ -292,5 +296,6 @@ def _own_corpus(args: DataArguments, root: Path, recordings: Iterable[Recording]
         unique.append(recording)
     found = [r.emotion for r in unique if r.emotion is not None and not r.problem]
     check_label_map(found, args)
-    facts = {"name": Path(args.manifest).stem if args.corpus == "manifest" else root.resolve().name}
+    name = Path(args.manifest).stem if args.corpus == "manifest" else root.resolve().name
+    facts = {"name": name, "label_source": args.corpus}
     return Corpus(facts, by_id(unique), tuple(sorted(set(found))), root)

@@ -99,11 +99,11 @@ def _listed(root: Path, args: DataArguments) -> Corpus:
     """Lists what lies in a folder: recordings, or else the zips with them."""
     zips = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.zip") if path.name in ARCHIVES)
     try:
-        paths = find_audio(root, (".wav",))
+        paths = find_audio(root)
     except FileNotFoundError:
         if not zips:
             raise FileNotFoundError(
-                f"--data_dir: {str(root)!r} holds neither ShEMO's .wav files nor {' and '.join(ARCHIVES)}."
+                f"--data_dir: {str(root)!r} holds neither ShEMO's sound files nor {' and '.join(ARCHIVES)}."
             ) from None
         return _from_zips(root, zips, args)
     table = _corrected(args, root)

@@ -12,11 +12,9 @@ from typing import Any
 
 from ser.data.arguments import DataArguments, closest
 
-AUDIO_SUFFIXES = frozenset(
-    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
-    # Through the ffmpeg program.
-    + (".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".amr")
-)
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
+# These need the ffmpeg program.
+MEDIA_SUFFIXES = (".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".amr")
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,8 @@ class Corpus:
     """Recordings and what is known of them.
 
     Attributes:
-        facts: name, licence, language, citation, homepage; label_source where there are several; differences from the
-            published counts; notes.
+        facts: name, label_source, licence, language, citation, homepage; differences from the published counts;
+            notes.
         recordings: Sorted by id; empty while they are not there yet, see `fetch`.
         labels: Names of the classes in the order of their numbers; empty for numbers without labels.
         root: What paths are relative to; None while the files are not there yet.
@@ -79,6 +77,12 @@ class Corpus:
             described.append((astuple(recording), path and _stamp(path)))
         return hashlib.sha256(json.dumps(described, ensure_ascii=False).encode()).hexdigest()[:16]
 
+    def all_facts(self, skipped: list[dict[str, str]]) -> dict[str, Any]:
+        """What is kept beside a prepared corpus: every key of `facts`, None or empty where nothing is known."""
+        unknown = dict.fromkeys(("name", "label_source", "licence", "language", "citation", "homepage"))
+        listed = {"target_columns": list(self.target_columns), "differences": [], "notes": []}
+        return {**unknown, **listed, **self.facts, "skipped": skipped}
+
 
 def folder_of(args: DataArguments) -> Path:
     """Returns `--data_dir`.
@@ -95,7 +99,7 @@ def folder_of(args: DataArguments) -> Path:
     return root
 
 
-def find_audio(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[str]:
+def find_audio(root: Path, suffixes: tuple[str, ...] = SOUND_SUFFIXES) -> list[str]:
     """Returns the paths, relative and sorted, of the audio files anywhere below a folder, hidden ones left out.
 
     Raises:
@@ -105,7 +109,7 @@ def find_audio(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[str
     found = [path.as_posix() for path in inside if not is_hidden(path)]
     if not found:
         raise FileNotFoundError(
-            f"--data_dir: no audio file in {str(root)!r} or below it; looked for {', '.join(sorted(suffixes))}."
+            f"--data_dir: no audio file in {str(root)!r} or below it; looked for {', '.join(suffixes)}."
         )
     return sorted(found)
 

@@ -90,6 +90,7 @@ def synthetic(args: DataArguments) -> Corpus:
     )
     facts = {
         "name": "synthetic",
+        "label_source": "filename",
         "licence": "none: made on this machine by espeak-ng",
         "language": "fa",
         "homepage": "https://github.com/espeak-ng/espeak-ng",
