@@ -138,23 +138,21 @@ def usual_intervals(confusions: np.ndarray, score, generator: np.random.Generato
         score: Of a total `[..., 1, C, C]`.
         generator: Of the draws.
     """
-    total = confusions.sum(axis=0)
+    total, flat = confusions.sum(axis=0), confusions.reshape(len(confusions), -1).astype(float)
     of_clips = generator.multinomial(total.sum(), total.ravel() / total.sum(), size=DRAWS).reshape(-1, *total.shape)
 
     def of_speakers(chosen: np.ndarray, axis: int = -1) -> np.ndarray:
         drawn = np.moveaxis(chosen, axis, -1).astype(np.int64).reshape(-1, chosen.shape[axis])
-        counts = intervals.cluster_sums(np.arange(len(drawn)).repeat(drawn.shape[1]), drawn.ravel(), len(confusions))
-        return score((counts @ confusions.reshape(len(confusions), -1)).reshape(-1, *total.shape)).squeeze()
+        counts = intervals.cluster_sums(np.arange(len(drawn)).repeat(drawn.shape[1]), drawn.ravel(), len(flat))
+        return score((counts @ flat).reshape(-1, *total.shape)).squeeze()
 
-    speakers = (np.arange(len(confusions)),)
-    found = {
-        method: bootstrap(speakers, of_speakers, n_resamples=DRAWS, method=method, rng=generator).confidence_interval
-        for method in ("percentile", "BCa")
-    }
+    speakers, arguments = (np.arange(len(flat)),), {"vectorized": True, "axis": -1, "rng": generator}
+    percentile = bootstrap(speakers, of_speakers, n_resamples=DRAWS, method="percentile", **arguments)
+    bca = bootstrap(speakers, of_speakers, n_resamples=0, bootstrap_result=percentile, method="BCa", **arguments)
     return {
         METHODS[0]: np.nanquantile(score(of_clips), [0.025, 0.975]),
-        METHODS[1]: found["percentile"],
-        METHODS[2]: found["BCa"],
+        METHODS[1]: percentile.confidence_interval,
+        METHODS[2]: bca.confidence_interval,
     }
 
 
