@@ -92,6 +92,11 @@ def test_without_speakers_clips_are_the_unit_and_the_result_says_so():
     assert result["clusters"] == 300
 
 
+def test_one_unknown_speaker_makes_clips_the_unit():
+    run = changed("speaker", None)
+    assert compare(run, run)["interval_unit"] == "clip"
+
+
 def changed(column, value):
     table = fake_predictions()
     table.loc[0, column] = value
