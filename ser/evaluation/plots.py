@@ -70,24 +70,24 @@ def training_curves(log_history: Sequence[Mapping]) -> Figure:
         ValueError: No entry holds a loss or a dev score.
     """
     curves = {key: _curve(log_history, key) for key in ("loss", "eval_loss", "eval_uar", "eval_ccc")}
-    score = next((key for key in ("eval_uar", "eval_ccc") if len(curves[key])), None)
-    if not any(len(curve) for curve in curves.values()):
-        raise ValueError(
-            "the log of training holds none of `loss`, `eval_loss`, `eval_uar`, `eval_ccc`: nothing to draw"
-        )
-    figure, rows = canvas(3.8 if score else 2.4, nrows=2 if score else 1, sharex=True, squeeze=False)
-    losses = rows[0, 0]
-    for key, colour, style, name in (("loss", ACCENT, "-", "training"), ("eval_loss", SECOND, "--", "dev")):
-        if len(curves[key]):
-            losses.plot(*curves[key].T, style, marker=_dots(curves[key]), color=colour, label=name)
-    losses.set_title("Loss")
-    losses.legend(ncols=2, loc="upper right", borderaxespad=0)
-    if score:
-        _mark_best(rows[1, 0], curves[score])
-        rows[1, 0].set_title("Dev UAR" if score == "eval_uar" else "Dev CCC")
-    for axes in rows[:, 0]:
+    losses = [key for key in ("loss", "eval_loss") if len(curves[key])]
+    scores = [key for key in ("eval_uar", "eval_ccc") if len(curves[key])][:1]
+    num_panels = bool(losses) + bool(scores)
+    if not num_panels:
+        raise ValueError(f"the log of training holds none of {', '.join(curves)}: there is nothing to draw")
+    figure, panels = canvas(1.9 * num_panels + 0.3, nrows=num_panels, sharex=True, squeeze=False)
+    if losses:
+        looks = {"loss": ("-", ACCENT, "training"), "eval_loss": ("--", SECOND, "dev")}
+        for style, colour, name, curve in ((*looks[key], curves[key]) for key in losses):
+            panels[0, 0].plot(*curve.T, style, marker=_dots(curve), color=colour, label=name)
+        panels[0, 0].set_title("Loss")
+        panels[0, 0].legend(ncols=2, loc="upper right", borderaxespad=0)
+    if scores:
+        _mark_best(panels[-1, 0], curves[scores[0]])
+        panels[-1, 0].set_title("Dev UAR" if scores == ["eval_uar"] else "Dev CCC")
+    for axes in panels[:, 0]:
         axes.grid(True)
-    rows[-1, 0].set_xlabel("epoch")
+    panels[-1, 0].set_xlabel("epoch")
     return figure
 
 
@@ -242,13 +242,16 @@ def duration_distribution(seconds: Sequence[float]) -> Figure:
     """
     figure, axes = canvas(2.3)
     seconds = np.asarray(seconds, float)
-    low, median, high = 0.95 * seconds.min(), np.median(seconds), 1.05 * seconds.max()
+    median = np.median(seconds)
+    low, high = min(0.95 * seconds.min(), median / 1.5), max(1.05 * seconds.max(), median * 1.5)
     axes.hist(seconds, bins=np.geomspace(low, high, 31), color=ACCENT, alpha=0.55)
     axes.axvline(median, color=SECOND, linewidth=1.2, linestyle=DASHED)
     note(axes, f"median {median:.1f} s", (median, 1), (4, -6), color=SECOND, xycoords=("data", "axes fraction"))
     axes.set(xscale="log", xlabel="length in seconds", ylabel="clips", xlim=(low, high))
     ticks = [tick for decade in (0.01, 0.1, 1, 10, 100, 1000) for tick in (decade, 2 * decade, 5 * decade)]
     axes.set_xticks([tick for tick in ticks if low <= tick <= high])
+    axes.margins(y=0.15)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
     axes.grid(True)

@@ -114,6 +114,7 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
             setting=words.setting_of(results),
             verdict=words.verdict_of(results),
             subtitle=_subtitle(results),
+            faults=tables.faults(results),
             facts=tables.facts(results),
             plots={**plots, **({"scale": _drawn("scale", scale)} if scale else {})},
             clips_per_class=run.split.get("clips_per_class"),
@@ -184,13 +185,14 @@ def _notes(results: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str,
     scored = results.get(words.part_of(results), {})
     how = f"Intervals are 95\N{NO-BREAK SPACE}%: {scored['interval_method']}." if scored.get("interval_method") else ""
     audio = any(clip["audio"] for clip in sections["clips"])
+    calibrated = "temperature" in results.get("calibration", {})
     return {
         "classes": f"UAR is the mean recall of the classes, so that a rare one counts as much as a frequent one. {how}",
         "dimensions": f"CCC is 1 where every prediction equals its annotation, and 0 for a constant guess. {how}",
         "baseline": "Both were scored on the same clips. The difference is the model less the baseline; its interval "
         "and p value take all clips of a speaker as one.",
-        "calibration": "Whether a model that says 70 % is right 7 times in 10. One temperature, fitted on dev, divides "
-        "the logits; it changes no decision.",
+        "calibration": "Whether a model that says 70 % is right 7 times in 10."
+        + (" A temperature, fitted on dev, divides the logits; it changes no decision." if calibrated else ""),
         "speakers": "UAR over the classes that a speaker has. Few clips make wide intervals, and the worst of many "
         "look worse than they are.",
         "gender": "The gap is taken between different speakers; an interval that holds 0 shows none.",

@@ -30,6 +30,17 @@ def facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [fact for fact in facts if fact]
 
 
+def faults(results: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the protocol, in sentences."""
+    protocol = results.get("protocol", {})
+    known = protocol.get("what_is_wrong") or []
+    if protocol.get("speaker_independent") is False and not known:
+        return [
+            "It is speaker-dependent: voices of test clips may have been heard in training. Expect less of new voices."
+        ]
+    return list(known)
+
+
 def runs(results: Mapping[str, Any]) -> dict[str, Any] | None:
     """The table of folds and seeds; None for a single run."""
     runs = results.get("per_run", [])

@@ -1,0 +1,90 @@
+import re
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from ser.evaluation import plots, theme
+
+
+def texts(figure) -> list[str]:
+    """Every text that the SVG of a figure shows."""
+    root = ElementTree.fromstring(theme.to_svg(figure, "plot", "a plot"))
+    return ["".join(element.itertext()).strip() for element in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_a_cell_of_the_confusion_matrix_shows_its_share_of_the_row_and_its_clips():
+    shown = texts(plots.confusion_matrix([[3, 1], [0, 1200]], ["anger", "fear"]))
+    assert {"75\N{NO-BREAK SPACE}%", "3", "25\N{NO-BREAK SPACE}%", "1", "1,200", "anger", "fear"} <= set(shown)
+
+
+def test_a_class_without_a_clip_leaves_its_row_empty():
+    shown = texts(plots.confusion_matrix([[0, 0], [1, 1]], ["anger", "fear"]))
+    assert shown.count("0\N{NO-BREAK SPACE}%") == 2
+
+
+def test_the_best_epoch_is_the_one_with_the_best_dev_score():
+    log = [{"eval_uar": uar, "epoch": epoch} for epoch, uar in enumerate((0.2, 0.51, 0.4))]
+    assert "best 0.510" in texts(plots.training_curves(log))
+
+
+def test_a_log_with_a_loss_that_was_not_finite_is_drawn():
+    log = [{"loss": None, "epoch": 1.0}, {"loss": 0.4, "epoch": 2.0}, {"train_runtime": 3.0, "epoch": 2.0}]
+    assert "Loss" in texts(plots.training_curves(log))
+
+
+def test_a_log_without_a_curve_is_refused():
+    with pytest.raises(ValueError, match="eval_uar"):
+        plots.training_curves([{"train_runtime": 3.0}])
+
+
+def test_lengths_that_are_all_the_same_are_drawn_with_an_axis():
+    shown = texts(plots.duration_distribution([3.0] * 5))
+    assert "median 3.0 s" in shown
+    assert "2" in shown
+
+
+def test_a_name_is_no_formula_and_no_markup():
+    shown = texts(plots.class_distribution({"$x^{2": 3, "<b>&amp;": 4}))
+    assert {"$x^{2", "<b>&amp;"} <= set(shown)
+
+
+def test_speakers_without_gender_or_interval_are_drawn():
+    rows = [{"speaker": "a", "gender": None, "value": 0.5, "interval": None}, {"speaker": "b", "value": 0.7}]
+    assert "not known" in texts(plots.speakers(rows))
+
+
+def test_drawing_leaves_the_settings_of_matplotlib_alone():
+    before = dict(matplotlib.rcParams)
+    theme.to_svg(plots.class_distribution({"a": 1}), "plot", "a plot")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_colours_of_an_svg_are_variables_of_the_page():
+    svg = theme.to_svg(plots.confusion_matrix([[3, 1], [0, 2]], ["a", "b"]), "plot", "a plot")
+    colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", svg)) - {"none"}
+    assert colours
+    assert all(colour.startswith("var(--") for colour in colours)
+
+
+def test_a_style_sheet_of_the_plot_does_not_reach_the_page():
+    assert "<style" not in theme.to_svg(plots.class_distribution({"a": 1}), "plot", "a plot")
+
+
+def test_ids_of_two_plots_in_one_page_differ_and_links_follow_them():
+    figure = plots.speakers([{"speaker": "a", "gender": "male", "value": 0.5}], 0.6)
+    first, second = (theme.to_svg(figure, name, "a plot") for name in ("one", "two"))
+    ids = [set(re.findall(r'id="([^"]+)"', svg)) for svg in (first, second)]
+    assert not ids[0] & ids[1]
+    for svg, known in ((first, ids[0]), (second, ids[1])):
+        assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg)) <= known
+
+
+def test_a_png_is_opaque_and_a_thousand_pixels_wide(tmp_path):
+    path = theme.write_png(plots.class_distribution({"a": 1, "b": 2}), tmp_path / "classes.png")
+    picture = Image.open(path)
+    assert picture.width == 1000
+    assert np.asarray(picture.convert("RGBA"))[..., 3].min() == 255
+    assert [file.name for file in tmp_path.iterdir()] == ["classes.png"]
