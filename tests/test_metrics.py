@@ -122,6 +122,15 @@ def test_metrics_for_the_trainer_equal_the_scores_offline(pair):
         assert [None if np.isnan(value) else value for value in result] == pytest.approx(wanted)
 
 
+def test_the_example_of_the_metrics_for_the_trainer_is_true():
+    import doctest
+
+    from ser.evaluation import trainer_metrics
+
+    assert doctest.testmod(trainer_metrics).attempted == 1
+    assert doctest.testmod(trainer_metrics).failed == 0
+
+
 def test_a_metric_for_the_trainer_adds_up_batches():
     from ser.evaluation.trainer_metrics import UAR
 
