@@ -46,6 +46,16 @@ def load_corpus(args: DataArguments) -> datasets.Dataset:
     Raises:
         ValueError, FileNotFoundError: A flag does not fit, or files cannot be used; all of them are listed at once.
     """
+    dataset = _prepared(args)
+    facts = corpus_facts(dataset)
+    for difference in facts["differences"]:
+        logger.warning("%s differs from what is published: %s", facts["name"], difference)
+    if facts["skipped"]:
+        logger.warning("%s: %d files were left out (skip_unreadable)", facts["name"], len(facts["skipped"]))
+    return dataset
+
+
+def _prepared(args: DataArguments) -> datasets.Dataset:
     if args.corpus == "shemo":
         options = asdict(args)
         del options["corpus"]
@@ -53,13 +63,7 @@ def load_corpus(args: DataArguments) -> datasets.Dataset:
     else:
         builder = SpeechCorpus(args)
     builder.download_and_prepare(num_proc=args.num_proc or num_cores())
-    dataset = builder.as_dataset(split="train")
-    facts = corpus_facts(dataset)
-    for difference in facts["differences"]:
-        logger.warning("%s differs from what is published: %s", facts["name"], difference)
-    if facts["skipped"]:
-        logger.warning("%s: %d files were left out (skip_unreadable)", facts["name"], len(facts["skipped"]))
-    return dataset
+    return builder.as_dataset(split="train")
 
 
 class SpeechCorpus(datasets.ArrowBasedBuilder):
@@ -256,11 +260,9 @@ def draw(dataset: datasets.Dataset, output_dir: Path) -> list[Path]:
 
 def main(argv: Sequence[str]) -> None:
     """Prepares the corpus of a configuration, prints what it holds and draws it."""
-    # Warnings of load_corpus stand in the summary.
-    logger.setLevel(logging.ERROR)
     try:
         args, output_dir = read_data_arguments(argv)
-        dataset = load_corpus(args)
+        dataset = _prepared(args)  # what load_corpus warns of stands in the summary
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         sys.exit(f"data_prep.py: {error}")
     print(summary(dataset))

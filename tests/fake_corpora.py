@@ -1,4 +1,4 @@
-"""Corpora whose names and labels count and whose audio nobody reads, and a web server to download them from."""
+"""Small corpora to list, to prepare and to download from this machine."""
 
 import hashlib
 import http.server
@@ -6,7 +6,12 @@ import threading
 import zipfile
 from contextlib import contextmanager
 
+import numpy as np
+import soundfile
+
+from data_prep import load_corpus
 from ser.data.arguments import DataArguments
+from ser.data.audio import clip_wave, undecoded
 from ser.data.corpora import list_corpus
 from ser.data.download import Published
 
@@ -68,3 +73,25 @@ def serving(files, ranges=True):
     finally:
         server.shutdown()
         server.server_close()
+
+
+def tone(seconds=0.2, rate_hz=16_000, pitch_hz=440.0, channels=1):
+    """A sine, the same in every channel."""
+    wave = 0.5 * np.sin(2 * np.pi * pitch_hz * np.arange(int(seconds * rate_hz)) / rate_hz)
+    return np.repeat(wave[:, None], channels, axis=1)
+
+
+def write_emodb(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        soundfile.write(folder / f"{name}.wav", tone(pitch_hz=200 + number), 16_000)
+    return folder
+
+
+def prepared(tmp_path, corpus="emodb", data_dir=None, **options):
+    options = {"num_proc": 1, "cache_dir": str(tmp_path / "cache"), **options}
+    return load_corpus(DataArguments(corpus=corpus, data_dir=data_dir and str(data_dir), **options))
+
+
+def waves(dataset):
+    return {row["id"]: clip_wave(row) for row in undecoded(dataset)}

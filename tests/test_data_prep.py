@@ -1,5 +1,4 @@
 import io
-import json
 import os
 import signal
 import subprocess
@@ -12,38 +11,15 @@ import datasets
 import numpy as np
 import pytest
 import soundfile
-from fake_corpora import archive_of, published
+from fake_corpora import prepared, tone, waves, write_emodb
 
 import data_prep
-from data_prep import ShEMO, SpeechCorpus, load_corpus
-from ser.data import shemo
+from data_prep import SpeechCorpus, load_corpus
 from ser.data.arguments import DataArguments
-from ser.data.audio import clip_wave, corpus_facts, undecoded
+from ser.data.audio import corpus_facts, undecoded
 
 ROOT = Path(data_prep.__file__).parent
 COLUMNS = ["id", "speaker", "gender", "emotion", "transcript", "ipa", "duration", "source_sampling_rate", "audio"]
-
-
-def tone(seconds=0.2, rate_hz=16_000, pitch_hz=440.0, channels=1):
-    """A sine, the same in every channel."""
-    wave = 0.5 * np.sin(2 * np.pi * pitch_hz * np.arange(int(seconds * rate_hz)) / rate_hz)
-    return np.repeat(wave[:, None], channels, axis=1)
-
-
-def write_emodb(folder, *names):
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, name in enumerate(names):
-        soundfile.write(folder / f"{name}.wav", tone(pitch_hz=200 + number), 16_000)
-    return folder
-
-
-def prepared(tmp_path, corpus="emodb", data_dir=None, **options):
-    options = {"num_proc": 1, "cache_dir": str(tmp_path / "cache"), **options}
-    return load_corpus(DataArguments(corpus=corpus, data_dir=data_dir and str(data_dir), **options))
-
-
-def waves(dataset):
-    return {row["id"]: clip_wave(row) for row in undecoded(dataset)}
 
 
 # ------------------------------------------------------------------------------------------------------- the audio
@@ -258,53 +234,6 @@ def test_a_run_killed_midway_leaves_nothing_that_the_next_one_takes_for_whole(tm
     finally:
         os.killpg(process.pid, signal.SIGKILL)
     assert not list((tmp_path / "cache").rglob("*.incomplete"))
-
-
-# ----------------------------------------------------------------------------------------------------------- ShEMO
-@pytest.fixture
-def small_shemo(tmp_path):
-    """Three clips of ShEMO's names, and corrected labels that call one of them neutral."""
-    folder = tmp_path / "shemo"
-    for name in ("female/F03S02", "female/F03F01", "male/M12A01"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(folder / f"{name}.wav", tone(0.2, 44_100), 44_100)
-    emotions = {"F03S02": "neutral", "F03F01": "fear", "M12A01": "anger"}
-    entries = {
-        f"{name}.wav": {"emotion": label, "transcript": "سلام", "ipa": "sælɑm"} for name, label in emotions.items()
-    }
-    (folder / "modified_shemo.json").write_text(json.dumps(entries))
-    return folder
-
-
-@pytest.mark.parametrize(("config", "emotion"), [("filename", "sadness"), ("modified", "neutral")])
-def test_the_builder_of_shemo_has_two_configurations(config, emotion, small_shemo, tmp_path):
-    builder = ShEMO(config_name=config, data_dir=str(small_shemo), cache_dir=str(tmp_path / "cache"))
-    assert set(builder.builder_configs) == {"filename", "modified"}
-    builder.download_and_prepare(num_proc=2)
-    dataset = builder.as_dataset(split="train")
-    assert dataset.column_names == COLUMNS
-    row = undecoded(dataset)[1]
-    assert (row["id"], dataset.features["emotion"].int2str(row["emotion"])) == ("F03S02", emotion)
-    assert (row["transcript"], row["source_sampling_rate"]) == ("سلام", 44_100)
-    assert corpus_facts(dataset)["label_source"] == config
-
-
-def test_an_incomplete_shemo_is_prepared_and_warns_of_each_difference(small_shemo, tmp_path, caplog):
-    dataset = prepared(tmp_path, "shemo", small_shemo)
-    assert "clips: 3, published 3000" in caplog.text
-    assert "speakers: 2, published 87" in corpus_facts(dataset)["differences"]
-
-
-def test_the_zips_give_what_the_folders_give(small_shemo, tmp_path, monkeypatch):
-    zips, archives = tmp_path / "zips", {}
-    zips.mkdir()
-    for gender in ("female", "male"):
-        sounds = {f"{gender}/{path.name}": path.read_bytes() for path in (small_shemo / gender).iterdir()}
-        archives[f"{gender}.zip"] = published(archive_of(zips / f"{gender}.zip", **sounds))
-    monkeypatch.setattr(shemo, "ARCHIVES", archives)
-    from_zips, from_folders = prepared(tmp_path, "shemo", zips), prepared(tmp_path, "shemo", small_shemo)
-    assert from_zips["id"] == from_folders["id"]
-    np.testing.assert_equal(waves(from_zips), waves(from_folders))
 
 
 # ------------------------------------------------------------------------------------------------ the command line

@@ -2,10 +2,14 @@ import csv
 import hashlib
 import json
 
+import numpy as np
 import pytest
-from fake_corpora import POINTER, archive_of, listed, problems, published, serving, touch
+import soundfile
+from fake_corpora import POINTER, archive_of, listed, prepared, problems, published, serving, tone, touch, waves
 
+from data_prep import ShEMO
 from ser.data import shemo
+from ser.data.audio import corpus_facts, undecoded
 from ser.data.download import Published
 
 
@@ -147,3 +151,50 @@ def test_offline_a_download_is_refused_and_the_folder_is_asked_for(tmp_path):
     corpus = listed("shemo", cache_dir=str(tmp_path))
     with pytest.raises(ValueError, match=r"(?s)HF_HUB_OFFLINE.*--data_dir"):
         corpus.fetch(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------- the prepared corpus
+@pytest.fixture
+def small_shemo(tmp_path):
+    """Three clips of ShEMO's names, and corrected labels that call one of them neutral."""
+    folder = tmp_path / "shemo"
+    for name in ("female/F03S02", "female/F03F01", "male/M12A01"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"{name}.wav", tone(0.2, 44_100), 44_100)
+    emotions = {"F03S02": "neutral", "F03F01": "fear", "M12A01": "anger"}
+    entries = {
+        f"{name}.wav": {"emotion": label, "transcript": "سلام", "ipa": "sælɑm"} for name, label in emotions.items()
+    }
+    (folder / "modified_shemo.json").write_text(json.dumps(entries))
+    return folder
+
+
+@pytest.mark.parametrize(("config", "emotion"), [("filename", "sadness"), ("modified", "neutral")])
+def test_the_builder_of_shemo_has_two_configurations(config, emotion, small_shemo, tmp_path):
+    builder = ShEMO(config_name=config, data_dir=str(small_shemo), cache_dir=str(tmp_path / "cache"))
+    assert set(builder.builder_configs) == {"filename", "modified"}
+    builder.download_and_prepare(num_proc=2)
+    dataset = builder.as_dataset(split="train")
+    assert dataset.column_names[:4] == ["id", "speaker", "gender", "emotion"]
+    row = undecoded(dataset)[1]
+    assert (row["id"], dataset.features["emotion"].int2str(row["emotion"])) == ("F03S02", emotion)
+    assert (row["transcript"], row["source_sampling_rate"]) == ("سلام", 44_100)
+    assert corpus_facts(dataset)["label_source"] == config
+
+
+def test_an_incomplete_shemo_is_prepared_and_warns_of_each_difference(small_shemo, tmp_path, caplog):
+    dataset = prepared(tmp_path, "shemo", small_shemo)
+    assert "clips: 3, published 3000" in caplog.text
+    assert "speakers: 2, published 87" in corpus_facts(dataset)["differences"]
+
+
+def test_the_zips_give_what_the_folders_give(small_shemo, tmp_path, monkeypatch):
+    zips, archives = tmp_path / "zips", {}
+    zips.mkdir()
+    for gender in ("female", "male"):
+        sounds = {f"{gender}/{path.name}": path.read_bytes() for path in (small_shemo / gender).iterdir()}
+        archives[f"{gender}.zip"] = published(archive_of(zips / f"{gender}.zip", **sounds))
+    monkeypatch.setattr(shemo, "ARCHIVES", archives)
+    from_zips, from_folders = prepared(tmp_path, "shemo", zips), prepared(tmp_path, "shemo", small_shemo)
+    assert from_zips["id"] == from_folders["id"]
+    np.testing.assert_equal(waves(from_zips), waves(from_folders))

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -196,8 +196,7 @@ def manifest(args: DataArguments) -> Corpus:
     except UnicodeDecodeError as error:
         raise ValueError(f"{source}: is not UTF-8 text ({error}); save it as UTF-8.") from None
     columns = {name for _, row in rows for name in row}
-    needed = ["path", *targets] if targets else ["path", "label"]
-    for name in needed:
+    for name in ("path", *(targets or ["label"])):
         if name not in columns:
             raise ValueError(
                 f"{source}: has no column {name!r}, only {listed(sorted(columns))}; rename it." + closest(name, columns)
@@ -221,7 +220,7 @@ def _rows(source: Path) -> list[tuple[str, dict[str, str]]]:
     for where, row in rows:
         if None in row:
             raise ValueError(f"{source}: {where} has more cells than the header; put a cell with a comma in quotes.")
-    return [(where, dict(_cells(row))) for where, row in rows]
+    return [(where, _cells(row)) for where, row in rows]
 
 
 def _json_row(source: Path, number: int, line: str) -> dict[str, Any]:
@@ -234,11 +233,9 @@ def _json_row(source: Path, number: int, line: str) -> dict[str, Any]:
     return row
 
 
-def _cells(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, value in row.items():
-        text = "" if value is None else str(value).strip()
-        if text:
-            yield name.strip(), text
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    texts = {name.strip(): "" if value is None else str(value).strip() for name, value in row.items()}
+    return {name: text for name, text in texts.items() if text}
 
 
 def _row_recording(row: dict[str, str], where: str, targets: list[str], has_labels: bool) -> Recording:
