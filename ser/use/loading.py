@@ -27,6 +27,7 @@ def load_pipeline(name_or_path: str, model_class: type, pipeline_class: type, de
     """
     config = read_config(name_or_path, **hub)
 
+    from huggingface_hub.utils import httpx
     from transformers import AutoFeatureExtractor
     from transformers.utils import logging
 
@@ -37,7 +38,7 @@ def load_pipeline(name_or_path: str, model_class: type, pipeline_class: type, de
     try:
         model, report = chosen.from_pretrained(name_or_path, use_safetensors=True, output_loading_info=True, **hub)
         extractor = AutoFeatureExtractor.from_pretrained(name_or_path, trust_remote_code=False, **hub)
-    except OSError as error:
+    except (OSError, httpx.HTTPError) as error:
         raise ValueError(f"--model: {name_or_path} cannot be loaded: {_first_line(error)}") from error
     except RuntimeError as error:  # a tensor of another shape
         raise ValueError(f"--model: {name_or_path}: the weights do not fit config.json.") from error
@@ -101,7 +102,7 @@ def read_config(name_or_path: str, **hub: Any) -> dict[str, Any]:
 
 def _download_config(name: str, hub: dict[str, Any]) -> str:
     from huggingface_hub import errors, hf_hub_download
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils import httpx, logging
 
     logging.set_verbosity_error()  # it tells of each retry
     where = os.environ.get("HF_ENDPOINT", "the Hub")
@@ -127,6 +128,8 @@ def _download_config(name: str, hub: dict[str, Any]) -> str:
         problem = f"{where} answers {status} for {name}."
         if status in (401, 403):
             problem = f"{where} refuses the token ({status}); log in again (hf auth login) or unset HF_TOKEN."
+    except httpx.HTTPError as error:
+        problem = f"{where} cannot be reached ({_first_line(error)})."
     raise ValueError(f"--model: {problem}")
 
 
