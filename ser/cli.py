@@ -148,7 +148,8 @@ def robustness(
         from ser.use.robustness import model_folders, read_results, robustness_table
         from ser.use.robustness import robustness as measure
 
-        model_folders(run), read_results(run)
+        model_folders(run)
+        read_results(run)
         from data_prep import load_corpus
         from ser.data.arguments import read_data_arguments
         from ser.use.loading import load_pipeline
@@ -189,6 +190,49 @@ def leak(
         from ser.training.ablation import leak, leak_words
 
         print(leak_words(leak([config, *context.args], run_jobs)))
+
+
+@app.command(context_settings=PASSED_ON)
+def push(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run; flags of the data, as --data_dir, follow.")],
+    repo_id: Annotated[str, typer.Argument(help="user/name on the Hub.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and push nothing.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Checks a run as a stranger would get it, and puts it on the Hub in one commit."""
+    with errors_in_words(debug):
+        from ser.use.hub import check_before_push, push_run
+
+        check_before_push(run, repo_id)
+        from data_prep import load_corpus
+        from ser.data.arguments import read_data_arguments
+        from ser.use.gate import audio_of
+
+        data, _ = read_data_arguments([str(run / "run_config.yaml"), *context.args])
+        push_run(run, repo_id, audio_of(load_corpus(data)), private, dry_run)
+
+
+@app.command(context_settings=PASSED_ON)
+def push_dataset(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(help="As of data_prep.py, or a run's folder; its flags may follow.")],
+    repo_id: Annotated[str, typer.Argument(help="user/name on the Hub.")],
+    licence: Annotated[str | None, typer.Option(help="The Hub's name of the licence, if the corpus has none.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Prepare everything and push nothing.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Puts a prepared corpus on the Hub: Parquet with clips that play, a card, and its folds as configurations."""
+    with errors_in_words(debug):
+        from data_prep import load_corpus
+        from ser.data.arguments import read_data_arguments
+        from ser.use.push_dataset import push_dataset as push_corpus
+
+        source = config / "run_config.yaml" if config.is_dir() else config
+        data, _ = read_data_arguments([str(source), *context.args])
+        push_corpus(load_corpus(data), data, repo_id, licence, private, dry_run)
 
 
 @contextmanager

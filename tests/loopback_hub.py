@@ -110,7 +110,6 @@ _ROUTES = (
     ("GET", "info", rf"/api/{_TYPE}/{_REPO}(/revision/(?P<revision>[^/]+))?"),
     ("POST", "lfs-batch", rf"/(?P<kind>datasets/|spaces/)?{_REPO}\.git/info/lfs/objects/batch"),
     ("PUT", "lfs-put", r"/blobs/(?P<oid>[0-9a-f]{64})"),
-    ("GET", "blob", r"/blobs/(?P<oid>[0-9a-f]{64})"),
     ("GET", "resolve", rf"/(?P<kind>datasets/|spaces/)?{_REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)"),
 )
 
@@ -264,13 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _RefusalError(404, "Entry not found", "EntryNotFound")
         data, is_lfs = files[path]
         headers = {"X-Repo-Commit": stored.sha if revision == "main" else revision, "ETag": f'"{_oid(data, is_lfs)}"'}
-        if is_lfs:
-            headers |= {"X-Linked-Etag": headers["ETag"], "X-Linked-Size": str(len(data))}
-            headers["Location"] = f"{self.hub.endpoint}/blobs/{_oid(data, True)}"
-        self._send_bytes(302 if is_lfs else 200, b"" if is_lfs else data, headers)
-
-    def _blob(self, body: bytes, oid: str) -> None:
-        data, status, headers = self.hub.blobs[oid], 200, {"ETag": f'"{oid}"', "Accept-Ranges": "bytes"}
+        status, headers["Accept-Ranges"] = 200, "bytes"
         if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
             first, last = int(asked[1]), int(asked[2] or len(data) - 1)
             headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"

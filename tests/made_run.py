@@ -44,7 +44,7 @@ def make_run(root: Path, stock: bool = False, **results: Any) -> MadeRun:
     from tiny import tiny_model, tiny_stock_model
 
     clips = _clips()
-    corpus = _write_corpus(root / "corpus", clips)
+    corpus = make_corpus(root / "corpus")
     folder = (tiny_stock_model if stock else tiny_model)(root / "run")
     scores = _scores(folder, clips)
     split = _split(clips)
@@ -84,12 +84,13 @@ def _clips() -> list[dict[str, Any]]:
     return clips
 
 
-def _write_corpus(folder: Path, clips: list[dict[str, Any]]) -> Path:
+def make_corpus(folder: Path) -> Path:
+    """Writes the recordings and `clips.csv`, a manifest with speakers and a split."""
     folder.mkdir(parents=True)
     with open(folder / "clips.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "path", "label", "speaker", "gender", "split"))
-        for clip in clips:
+        for clip in _clips():
             (folder / f"{clip['id']}.wav").write_bytes(encode_wav(clip["wave"]))
             row = (clip["id"], f"{clip['id']}.wav", clip["emotion"], clip["speaker"], clip["gender"], clip["split"])
             writer.writerow(row)

@@ -111,7 +111,7 @@ def card_data(results: Mapping[str, Any], model_name: str) -> Any:
         library_name="transformers",
         language=corpus.get("language"),
         license=model_licence(corpus.get("licence"), backbone),
-        datasets=[_slug(corpus["name"])] if corpus.get("name") else None,
+        datasets=[slug(corpus["name"])] if corpus.get("name") else None,
         base_model=backbone,
         metrics=[_METRICS[key][0] for key in _METRICS if key in results.get("test", {})] or None,
         tags=["speech", "speech-emotion-recognition", *dependent],
@@ -131,6 +131,11 @@ def pretrained_backbone(results: Mapping[str, Any]) -> str | None:
     except HFValidationError:
         return None
     return name if "/" in name and not Path(name).exists() else None
+
+
+def slug(name: str) -> str:
+    """A name as a part of a dataset's address: lower case letters, digits, `-`, `.` and `_`."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "corpus"
 
 
 def check_card(text: str, results: Mapping[str, Any]) -> None:
@@ -179,7 +184,7 @@ def _eval_results(results: Mapping[str, Any]) -> list[Any]:
         EvalResult(
             task_type=TASK,
             task_name="Speech Emotion Recognition",
-            dataset_type=_slug(name),
+            dataset_type=slug(name),
             dataset_name=f"{name}, {words.setting_of(results)}",
             dataset_config=protocol.get("name"),
             dataset_split="test",
@@ -196,10 +201,6 @@ def _eval_results(results: Mapping[str, Any]) -> list[Any]:
 def _title(results: Mapping[str, Any]) -> str:
     language = results.get("corpus", {}).get("language")
     return "Speech emotion recognition" + (f", {_LANGUAGES.get(language, safe(language))}" if language else "")
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "corpus"
 
 
 def _listed(names: Any) -> str:

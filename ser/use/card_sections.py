@@ -18,7 +18,7 @@ _PLOTS = {
     "robustness": "UAR under noise, codecs and other changes",
     "training_curves": "Loss and dev score over the epochs of training",
 }
-_AI_ACT = (
+AI_ACT = (
     "The law limits this kind of system in places. In the European Union, Article 5(1)(f) of Regulation (EU) 2024/1689 "
     "(the AI Act), applied since 2 February 2025, prohibits placing on the market, putting into service for this "
     "purpose, or using AI systems that infer emotions of natural persons in the areas of workplace and education "
@@ -221,7 +221,7 @@ def limits(results: Results) -> str:
             "Other languages, dialects, ages, microphones and ways of speaking than those of its corpus are not "
             "covered by the figures above.",
             "Not for decisions about a person: hiring, work, school, credit, police, borders, health.",
-            _AI_ACT,
+            AI_ACT,
         )
     )
 

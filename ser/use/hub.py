@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.use import gate
-from ser.use.staging import stage, staged_files
+from ser.use.staging import check_run, stage, staged_files
 
 # What stays on the Hub although this project did not write it.
 _KEPT = re.compile(r"\.git[a-z]+|(LICEN[CS]E|NOTICE|CITATION)([.-].*)?", re.IGNORECASE)
@@ -42,7 +42,9 @@ def push_run(
         OSError: The Hub refused or could not be reached.
     """
     run_dir = Path(run_dir)
-    check_repo_id(repo_id)
+    check_before_push(run_dir, repo_id)
+    if not dry_run:
+        _check_token(token)
     with tempfile.TemporaryDirectory() as folder:
         files = stage(run_dir, Path(folder), repo_id)
         gate.check(Path(folder), run_dir, clip_audio, token or stored_token())
@@ -54,6 +56,16 @@ def push_run(
         address = commit_folder(Path(folder), repo_id, "model", private, token)
     print(f"pushed to {address}")
     return address
+
+
+def check_before_push(run_dir: str | Path, repo_id: str) -> None:
+    """Refuses at once what cannot be pushed: no name of a repository, no finished run.
+
+    Raises:
+        ValueError, FileNotFoundError: See above.
+    """
+    check_repo_id(repo_id)
+    check_run(Path(run_dir))
 
 
 def commit_folder(folder: Path, repo_id: str, repo_type: str, private: bool = False, token: str | None = None) -> str:
@@ -71,8 +83,7 @@ def commit_folder(folder: Path, repo_id: str, repo_type: str, private: bool = Fa
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     check_repo_id(repo_id)
-    if token is None and stored_token() is None:
-        raise PermissionError(f"There is no token for {_host()}. {_how_to_get_a_token()}")
+    _check_token(token)
     api = HfApi(token=token)
     with in_words(repo_id):
         address = api.create_repo(repo_id, repo_type=repo_type, private=private or None, exist_ok=True)
@@ -114,6 +125,11 @@ def stored_token() -> str | None:
     from huggingface_hub import get_token
 
     return get_token()
+
+
+def _check_token(token: str | None) -> None:
+    if token is None and stored_token() is None:
+        raise PermissionError(f"There is no token for {_host()}. {_how_to_get_a_token()}")
 
 
 def _check_repository(info: Any, repo_id: str, repo_type: str, private: bool) -> None:

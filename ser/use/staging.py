@@ -28,7 +28,7 @@ def stage(run_dir: Path, folder: Path, repo_id: str) -> list[str]:
     keeps ids only; the report is made again without audio; the card is made from the results that go with it.
 
     Args:
-        run_dir: The folder of one finished run.
+        run_dir: The folder of one finished run, as `check_run` lets it pass.
         folder: Where to; it is there, and empty.
         repo_id: The repository that the card's example loads.
 
@@ -36,9 +36,8 @@ def stage(run_dir: Path, folder: Path, repo_id: str) -> list[str]:
         Names of the files, sorted.
 
     Raises:
-        FileNotFoundError, ValueError: The folder lacks what makes a model, or holds several runs.
+        ValueError: A file of the run is not JSON.
     """
-    check_run(run_dir)
     results = _json(run_dir / "results.json")
     paths = private_paths(run_dir, results.get("config", {}))
     for name in _as_they_are(run_dir):
