@@ -85,6 +85,12 @@ def test_clips_of_one_group_are_not_compared(waves):
     assert near_copies([fingerprint(waves[0])] * 2, ["train", "train"]) == []
 
 
+def test_the_same_faint_noise_behind_two_clips_does_not_make_them_one(waves):
+    noise = 1e-4 * np.random.default_rng(0).normal(size=4 * RATE_HZ).astype(np.float32)
+    prints = [fingerprint(np.concatenate([wave[:RATE_HZ], noise])) for wave in waves[:2]]
+    assert near_copies(prints, [0, 1]) == []
+
+
 @pytest.mark.parametrize("wave", [np.zeros(0), np.zeros(400), np.zeros(32_000), np.full(32_000, 0.1)])
 def test_what_holds_no_sound_matches_nothing(wave, waves):
     empty = fingerprint(wave.astype(np.float32))

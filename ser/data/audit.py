@@ -33,9 +33,12 @@ def audit(split: Split, columns: Mapping[str, list] | Any, near_identical: bool 
     Returns:
         See [`audit_parts`].
     """
-    recordings, prints = recordings_of(columns), {}
+    recordings, prints = {}, {}
     if near_identical and "audio" in getattr(columns, "column_names", ()):
-        prints = {i: fingerprint(wave) for i, wave in waves_of(columns)}
+        for i, wave in waves_of(columns):
+            recordings[i], prints[i] = recording_hash(wave), fingerprint(wave)
+    else:
+        recordings = recordings_of(columns)
     return audit_parts(split.parts, clips_of(columns), recordings, prints, classes_of(columns))
 
 
