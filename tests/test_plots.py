@@ -31,7 +31,11 @@ def test_the_best_epoch_is_the_one_with_the_best_dev_score():
 
 
 def test_a_log_with_a_loss_that_was_not_finite_is_drawn():
-    log = [{"loss": None, "epoch": 1.0}, {"loss": 0.4, "epoch": 2.0}, {"train_runtime": 3.0, "epoch": 2.0}]
+    log = [
+        {"loss": None, "eval_uar": None, "epoch": 1.0},
+        {"loss": 0.4, "epoch": 2.0},
+        {"train_runtime": 3.0, "epoch": 2.0},
+    ]
     assert "Loss" in texts(plots.training_curves(log))
 
 
@@ -41,14 +45,13 @@ def test_a_log_without_a_curve_is_refused():
 
 
 def test_lengths_that_are_all_the_same_are_drawn_with_an_axis():
-    shown = texts(plots.duration_distribution([3.0] * 5))
-    assert "median 3.0 s" in shown
-    assert "2" in shown
+    shown = texts(plots.duration_distribution([300.0] * 5))
+    assert {"median 300.0 s", "200"} <= set(shown)
 
 
 def test_a_name_is_no_formula_and_no_markup():
-    shown = texts(plots.class_distribution({"$x^{2": 3, "<b>&amp;": 4}))
-    assert {"$x^{2", "<b>&amp;"} <= set(shown)
+    shown = texts(plots.class_distribution({"$x^{2$": 3, "<b>&amp;": 4}))
+    assert {"$x^{2$", "<b>&amp;"} <= set(shown)
 
 
 def test_speakers_without_gender_or_interval_are_drawn():
