@@ -49,7 +49,7 @@ def given_parts(clips: Iterable[Clip], splits_file: str | None, protocol: str) -
         ValueError, FileNotFoundError: There is no split, or a file is not one, or puts a clip in two parts.
     """
     clips = list(clips)
-    if splits_file is None:
+    if not splits_file:
         if protocol != "given":
             raise ValueError(
                 f"--protocol {protocol}: needs --splits_file, its files or their folder; see {_HOMES[protocol]}."

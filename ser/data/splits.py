@@ -92,7 +92,7 @@ def make_split(
     if protocol in (*PUBLISHED, "given"):
         part_of, notes = given_parts(clips, splits_file, protocol)
     elif splits_file and protocol != "speaker_kfold":
-        raise ValueError(f"--splits_file: protocol {protocol} reads no file; leave it out, or use --protocol given.")
+        raise ValueError(f"--splits_file: protocol {protocol} reads no file; give --splits_file '' to use none.")
     else:
         folds, notes = _folds(clips, protocol, num_folds, seed, splits_file)
         names = {fold: TEST} | ({} if protocol == "random_holdout" else {(fold + 1) % total: DEV})
