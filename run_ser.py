@@ -15,11 +15,11 @@ from typing import Any
 import datasets
 import pandas as pd
 import transformers
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedConfig
 
 from data_prep import load_corpus
 from ser.data.arguments import DataArguments
-from ser.data.audio import SAMPLING_RATE_HZ, corpus_facts, undecoded
+from ser.data.audio import corpus_facts, undecoded
 from ser.data.audit import what_is_wrong
 from ser.data.augment import build_augmentation
 from ser.data.batching import Clips, Collator
@@ -27,7 +27,7 @@ from ser.data.splits import Split, load_split, save_split
 from ser.evaluation import plots
 from ser.evaluation.format import format_interval
 from ser.evaluation.report import write_report
-from ser.evaluation.results import build_results, write_json_atomic
+from ser.evaluation.results import FORMAT, build_results, write_json_atomic
 from ser.evaluation.theme import write_png
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
 from ser.training.calibrate import calibrate
@@ -40,7 +40,7 @@ from ser.training.predictions import prediction_table, write_predictions
 from ser.training.probe import Probe, Statistics, corpus_statistics, stack
 from ser.training.runs import CHECKPOINTS, claim_folder, is_finished, last_checkpoint
 from ser.training.trainer import SERTrainer
-from ser_model import SERConfig, SERForAudioClassification
+from ser_model import SERConfig, SERForAudioClassification, new_feature_extractor
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,10 +48,10 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         run_jobs(*parse_arguments(argv))
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if any(flag.startswith("--debug_errors") for flag in argv):
             raise
-        print(f"run_ser.py: {error}", file=sys.stderr)
+        print(f"run_ser.py: {error}\n(--debug_errors true shows where)", file=sys.stderr)
         return 2
     return 0
 
@@ -119,7 +119,10 @@ def run_job(job: Job, dataset: Any) -> None:
         write_json_atomic(trainer.state.log_history, job.folder / "training_log.json")
         if args.do_train:
             save_model(model, feature_extractor, job.folder)
-        finish(job, write_predictions(tables, job.folder / "predictions.parquet"), dataset, context)
+        if tables:
+            finish(job, write_predictions(tables, job.folder / "predictions.parquet"), dataset, context)
+        else:
+            write_json_atomic({"format": FORMAT, "labels": labels, **context}, job.folder / "results.json")
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
 
 
@@ -133,17 +136,14 @@ def build_model(job: Job, labels: list[str]) -> tuple[Any, Any]:
     if name is None and not backbone:
         raise ValueError("--model_name_or_path: no backbone is given; name one, or make one with backbone_config.")
     if name is None:
-        extractor = Wav2Vec2FeatureExtractor(
-            sampling_rate=SAMPLING_RATE_HZ, do_normalize=True, return_attention_mask=True
-        )
+        extractor = new_feature_extractor(AutoConfig.for_model(**{"model_type": "hubert", **backbone}))
     else:
         extractor = AutoFeatureExtractor.from_pretrained(name)
         extractor.return_attention_mask = True  # without a mask, padding is taken for speech
     if arguments.head == "stock":
         return stock_model(arguments, config), extractor
-    config |= {
-        key: getattr(arguments, key) for key in ("pooling", "layer_mix", "classifier_proj_size", "final_dropout")
-    }
+    kept = ("pooling", "layer_mix", "classifier_proj_size", "final_dropout", "whisper_full_window")
+    config |= {key: getattr(arguments, key) for key in kept}
     attention = arguments.attn_implementation
     if name is None:
         return SERForAudioClassification(
@@ -171,7 +171,8 @@ def load_trained(job: Job, split: Split) -> tuple[Any, Any]:
             f"{own_split}: {name} was trained on another split (protocol {load_split(own_split).protocol}, fold "
             f"{load_split(own_split).fold}); part of this test set may have been in its training. Ask for the same one."
         )
-    is_ours = AutoConfig.from_pretrained(name, trust_remote_code=False).model_type == SERConfig.model_type
+    # The class is ours, installed here: no code that lies in the folder is run.
+    is_ours = PreTrainedConfig.get_config_dict(name)[0].get("model_type") == SERConfig.model_type
     kind = SERForAudioClassification if is_ours else AutoModelForAudioClassification
     return kind.from_pretrained(name), AutoFeatureExtractor.from_pretrained(name)
 

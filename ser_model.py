@@ -213,7 +213,7 @@ class SERConfig(PreTrainedConfig):
         attention_heads: Heads of `attentive_stats`.
         whisper_full_window: Whisper alone. True: each clip is the start of 30 s, the rest silence, as in pretraining.
             False: the layers run over the clip alone, see [`whisper_states`]. Either way its own frames are pooled.
-        temperature: What the logits were divided by to calibrate them; already in the classifier's weights.
+        calibration_temperature: What the logits were divided by to calibrate them; already in the classifier's weights.
 
     Raises:
         ValueError: A value is outside what the backbone offers.
@@ -229,7 +229,7 @@ class SERConfig(PreTrainedConfig):
     final_dropout: float = 0.1
     attention_heads: int = 4
     whisper_full_window: bool = True
-    temperature: float = 1.0
+    calibration_temperature: float = 1.0
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
@@ -1162,10 +1162,11 @@ class SERPipeline(ChunkPipeline):
             raise ValueError(f"{name}: is silent: every sample is {wave[0]:g}; record or export it again.")
 
     def _features(self, wave: np.ndarray) -> dict[str, torch.Tensor]:
-        features = self.feature_extractor(
+        extractor = self.feature_extractor
+        features = extractor(
             wave,
-            sampling_rate=self.feature_extractor.sampling_rate,
-            padding=True,
+            sampling_rate=extractor.sampling_rate,
+            padding="max_length" if hasattr(extractor, "chunk_length") else True,  # as in training
             return_attention_mask=True,
             return_tensors="pt",
         )

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
-from ser.data.arguments import DataArguments, closest
+from ser.data.arguments import DataArguments, closest, read_config
 
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 # What may differ between a run and its continuation.
@@ -40,6 +39,9 @@ class ModelArguments:
     layer_mix: str = _argument("last", "Hidden states that are pooled: last, weighted, or a layer's number.")
     classifier_proj_size: int = _argument(256, "Width of the layer between pooling and classes.")
     final_dropout: float = _argument(0.1, "Dropout before each linear layer of the head.")
+    whisper_full_window: bool = _argument(
+        True, "Whisper hears each clip and silence up to 30 s, as in pretraining; false: the clip alone, faster."
+    )
     attn_implementation: str | None = _argument(None, "eager, sdpa or flash_attention_2; chosen by default.")
     freeze_feature_encoder: bool | None = _argument(None, "Keep the convolutions; by default if pretrained.")
     freeze_base_model: bool = _argument(False, "Keep the whole backbone as it is; only the head is trained.")
@@ -202,29 +204,6 @@ def split_files_from_flags(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
     """The configuration files at the head of a command line, and the flags behind them."""
     first_flag = next((place for place, token in enumerate(argv) if token.startswith("-")), len(argv))
     return [Path(name) for name in argv[:first_flag]], list(argv[first_flag:])
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Reads a flat YAML file.
-
-    Raises:
-        ValueError: It is not YAML, or not one mapping of keys to values, or names a key twice.
-        FileNotFoundError: There is no such file.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such configuration file.")
-    text = path.read_text(encoding="utf-8")
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: is not YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected lines of the form `key: value`, found {type(values).__name__}.")
-    keys = [str(node[0].value) for node in yaml.compose(text).value]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise ValueError(f"{path}: key {twice[0]!r} is given twice.")
-    return values
 
 
 def _as_flag(key: str, value: Any) -> list[str]:

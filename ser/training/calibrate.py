@@ -29,4 +29,6 @@ def fold_temperature(model: Any, temperature: float) -> None:
         raise ValueError(f"temperature: {temperature} is not above 0.")
     model.classifier.weight /= temperature
     model.classifier.bias /= temperature
-    model.config.temperature = getattr(model.config, "temperature", 1.0) * temperature
+    # `temperature` itself is a word of text generation, which transformers refuses in a model's configuration.
+    before = getattr(model.config, "calibration_temperature", 1.0)
+    model.config.calibration_temperature = before * temperature

@@ -8,6 +8,7 @@ from typing import Any
 from ser.data.audio import corpus_facts
 from ser.data.splits import Split
 
+FACTS = ("name", "licence", "language", "citation", "homepage", "differences", "notes", "skipped")
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "audiomentations", "soundfile", "soxr", "scikit-learn")
 
 
@@ -16,7 +17,10 @@ def corpus_section(dataset: Any, labels: list[str]) -> dict[str, Any]:
     facts = corpus_facts(dataset)
     speakers = {speaker for speaker in dataset["speaker"] if speaker is not None}
     section = {
-        **{key: facts.get(key) for key in ("name", "licence", "language", "citation", "homepage", "notes", "skipped")},
+        **{
+            key: facts.get(key)
+            for key in ("name", "licence", "language", "citation", "homepage", "differences", "notes", "skipped")
+        },
         "clips": len(dataset),
         "speakers": len(speakers) or None,
         "hours": sum(dataset["duration"]) / 3600,

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ser.data.augment import hash_of
 from ser.data.batching import Clips, Draw, fill_by_duration
@@ -43,9 +44,9 @@ class Probe(nn.Module):
     def base_model_prefix(self) -> str:
         return "backbone"
 
-    def forward(self, statistics: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """Logits `[B, C]` from statistics `[B, L + 1, 2 D]`."""
-        return {"logits": self._classify(statistics)}
+    def forward(self, statistics: torch.Tensor, labels: torch.Tensor | None = None) -> SequenceClassifierOutput:
+        """Logits `[B, C]` from statistics `[B, L + 1, 2 D]`; `labels` is there for Trainer to find its name."""
+        return SequenceClassifierOutput(logits=self._classify(statistics))
 
 
 class Statistics(Dataset):
@@ -103,7 +104,9 @@ def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copi
     """
     if copies and clips.augment is None:
         raise ValueError("--probe_augmented_copies: there is nothing to augment with; give --augmentations.")
-    weights, tables = _hash_of_weights(model.backbone), []
+    # What the model does with the backbone's outputs is mixed in later, all but how much Whisper hears.
+    weights = f"{_hash_of_weights(model.backbone)} {getattr(model.config, 'whisper_full_window', True)}"
+    tables = []
     for copy in range(copies + 1):
         path = cache / "ser_probe" / f"{_key(clips, weights, collator, copy)}.npy"
         if not path.is_file():

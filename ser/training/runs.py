@@ -10,6 +10,8 @@ import yaml
 from ser.training.arguments import NOT_PART_OF_A_RUN
 
 CHECKPOINTS = "checkpoints"
+# What data_prep.py may have put into the folder before the run.
+PLOTS_OF_PREPARATION = ("class_distribution.png", "duration_histogram.png")
 
 
 def claim_folder(folder: Path, arguments: dict[str, Any], overwrite: bool) -> bool:
@@ -24,7 +26,7 @@ def claim_folder(folder: Path, arguments: dict[str, Any], overwrite: bool) -> bo
     if overwrite and is_run(folder):
         shutil.rmtree(folder)
     config = folder / "run_config.yaml"
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or all(path.name in PLOTS_OF_PREPARATION for path in folder.iterdir()):
         folder.mkdir(parents=True, exist_ok=True)
         write_text(config, yaml.safe_dump(arguments, sort_keys=True, allow_unicode=True))
         return False

@@ -1,5 +1,6 @@
 """transformers' Trainer with this project's batches, losses and learning rates."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class SERTrainer(Trainer):
     ):
         self.model_arguments, self.labels = model_arguments, labels
         self.is_regression = model.config.problem_type == "regression"
+        if model_arguments.mixup_alpha > 0 and model.main_input_name != "input_values":
+            raise ValueError("--mixup_alpha: mixes waves, and this backbone takes features of them; leave it 0.")
         train = datasets.get("train_dataset")
         self.class_counts = None if train is None or self.is_regression else count_classes(train.targets, len(labels))
         self.class_loss = None
@@ -150,8 +153,8 @@ class SERTrainer(Trainer):
         if "backbone." not in name and not name.startswith(f"{model.base_model_prefix}."):
             return rate if self.model_arguments.head_learning_rate is None else self.model_arguments.head_learning_rate
         layers = backbone_depth(model)
-        depth = name.split("encoder.layers.")[1].split(".")[0] if "encoder.layers." in name else "-1"
-        return rate * decay ** (layers - 1 - int(depth))
+        found = re.search(r"(?:encoder|backbone)\.layers\.(\d+)\.", name)  # Whisper's backbone is the encoder itself
+        return rate * decay ** (layers - 1 - (int(found[1]) if found else -1))
 
 
 def backbone_depth(model: Any) -> int:

@@ -1,0 +1,311 @@
+"""The main job, from a manifest of tones to a folder that `pipeline` loads, with every option on the way."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from tones import CLASSES, write_tones
+
+import run_ser
+from ser.data.audio import decode_wav
+from ser_model import SERForAudioClassification
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "corpus": "manifest",
+    "num_folds": 3,
+    "backbone_config": {
+        "model_type": "hubert",
+        "conv_kernel": [400, 3],
+        "conv_stride": [160, 2],
+        "conv_dim": [32, 32],
+        "feat_extract_norm": "layer",
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "num_conv_pos_embeddings": 8,
+        "num_conv_pos_embedding_groups": 2,
+        "mask_time_prob": 0.0,
+    },
+    "learning_rate": 3e-3,
+    "num_train_epochs": 1,
+    "use_cpu": True,
+    "disable_tqdm": True,
+}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> Path:
+    return write_tones(tmp_path_factory.mktemp("tones"), targets=True)
+
+
+def launch(folder: Path, manifest: Path, *flags: str) -> int:
+    config = folder.parent / "config.yaml"
+    config.write_text(yaml.safe_dump(TINY | {"manifest": str(manifest)}))
+    return run_ser.main([str(config), "--output_dir", str(folder), *flags])
+
+
+def train(folder: Path, manifest: Path, *flags: str) -> Path:
+    assert launch(folder, manifest, "--debug_errors", "true", *flags) == 0
+    return folder
+
+
+def waves_of(manifest: Path, ids: list[str]) -> list[np.ndarray]:
+    return [decode_wav((manifest.parent / f"{clip}.wav").read_bytes()) for clip in ids]
+
+
+def probabilities_in_a_new_process(folder: Path, waves: list[np.ndarray], trust: bool = True) -> np.ndarray:
+    """What `pipeline` says of arrays, in a process that knows nothing of this project, from another folder."""
+    np.savez(folder.parent / "waves.npz", *waves)
+    code = (
+        "import sys, json, numpy as np\n"
+        "from transformers import pipeline\n"
+        "classify = pipeline('audio-classification', model=sys.argv[1], trust_remote_code=bool(int(sys.argv[3])))\n"
+        "data = np.load(sys.argv[2])\n"
+        "rows = [{r['label']: r['score'] for r in classify(data[k], top_k=None)} for k in data.files]\n"
+        "print(json.dumps(rows))"
+    )
+    arguments = [str(folder), str(folder.parent / "waves.npz"), str(int(trust))]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    process = subprocess.run(
+        [sys.executable, "-I", "-c", code, *arguments],
+        capture_output=True, text=True, cwd=folder.parent, env=environment, check=True,
+    )  # fmt: skip
+    rows = json.loads(process.stdout.splitlines()[-1])
+    return np.array([[row[label] for label in sorted(CLASSES)] for row in rows])
+
+
+def predictions_of(folder: Path, split: str = "test") -> pd.DataFrame:
+    table = pd.read_parquet(folder / "predictions.parquet")
+    return table[table["split"] == split]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, manifest) -> Path:
+    return train(tmp_path_factory.mktemp("runs") / "plain", manifest, "--num_train_epochs", "3")
+
+
+def test_a_run_leaves_what_its_users_need_and_no_training_state(run):
+    needed = {
+        "model.safetensors", "config.json", "ser_model.py", "preprocessor_config.json", "splits.json",
+        "predictions.parquet", "results.json", "run_config.yaml", "training_log.json", "training_curves.png",
+        "confusion_matrix.png", "report.html",
+    }  # fmt: skip
+    assert needed == {path.name for path in run.iterdir()}
+
+
+def test_results_hold_the_scores_of_the_predictions(run):
+    results, test = json.loads((run / "results.json").read_text()), predictions_of(run)
+    predicted = [max(CLASSES, key=lambda label, row=row: row[f"p_{label}"]) for _, row in test.iterrows()]
+    assert results["test"]["accuracy"] == pytest.approx(np.mean(test["truth"] == predicted))
+    assert results["test"]["n"] == len(test) == 12
+    assert results["protocol"]["speaker_independent"] is True
+    assert results["protocol"]["what_is_wrong"] is not None
+    assert set(results["dev"]) >= {"uar", "accuracy", "macro_f1", "per_class", "confusion"}
+
+
+@pytest.mark.slow
+def test_the_pipeline_gives_the_probabilities_that_were_written(run, manifest):
+    table = predictions_of(run)
+    expected = table[[f"p_{label}" for label in sorted(CLASSES)]].to_numpy()
+    found = probabilities_in_a_new_process(run, waves_of(manifest, table["id"].tolist()))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_speakers_of_test_were_never_in_train(run):
+    splits = json.loads((run / "splits.json").read_text())
+    speakers = {part: {clip.split("_")[0] for clip in splits[part]} for part in ("train", "dev", "test")}
+    assert not speakers["test"] & (speakers["train"] | speakers["dev"])
+
+
+def test_a_finished_run_is_not_written_over(run, manifest, capsys):
+    before = (run / "results.json").stat().st_mtime_ns
+    assert launch(run, manifest, "--num_train_epochs", "3") == 2
+    assert "holds a finished run. --overwrite true replaces it" in capsys.readouterr().err
+    assert (run / "results.json").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path, manifest, capsys):
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter1.tex").write_text("years of work")
+    for flags in ((), ("--overwrite", "true")):
+        assert launch(folder, manifest, *flags) == 2
+        assert "holds files that are no run of this project" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["chapter1.tex"]
+
+
+def test_an_unfinished_run_with_other_arguments_is_left_alone(tmp_path, manifest, capsys):
+    folder = train(tmp_path / "run", manifest)
+    (folder / "results.json").unlink()
+    assert launch(folder, manifest, "--seed", "7", "--pooling", "mean_std") == 2
+    assert "holds another run, which differs in pooling, seed" in capsys.readouterr().err
+
+
+def test_a_trained_model_is_scored_again_without_training(run, manifest, tmp_path):
+    again = train(tmp_path / "again", manifest, "--do_train", "false", "--model_name_or_path", str(run))
+    expected, found = predictions_of(run), predictions_of(again)
+    columns = [f"p_{label}" for label in CLASSES]
+    np.testing.assert_allclose(found[columns], expected[columns], atol=1e-6)
+    assert not (again / "model.safetensors").exists()
+
+
+def test_a_trained_model_is_not_scored_on_clips_it_was_trained_on(run, manifest, tmp_path, capsys):
+    flags = ("--do_train", "false", "--model_name_or_path", str(run), "--fold", "1")
+    assert launch(tmp_path / "other", manifest, *flags) == 2
+    assert "was trained on another split" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_folds_and_seeds_are_pooled_and_a_killed_run_goes_on(tmp_path, manifest, capsys):
+    flags = ("--fold", "all", "--seeds", "1,2")
+    whole = train(tmp_path / "whole", manifest, *flags)
+    table = predictions_of(whole)
+    assert table.groupby("seed")["id"].nunique().tolist() == [36, 36]
+    assert len(table) == 72
+    broken = train(tmp_path / "broken", manifest, *flags)
+    for name in ("results.json", "seed-2/fold-1/results.json", "seed-2/fold-2/results.json"):
+        (broken / name).unlink()
+    kept = (broken / "seed-1" / "fold-2" / "model.safetensors").stat().st_mtime_ns
+    capsys.readouterr()
+    train(broken, manifest, *flags)
+    assert capsys.readouterr().out.count("is finished; it is not trained again") == 4
+    assert (broken / "seed-1" / "fold-2" / "model.safetensors").stat().st_mtime_ns == kept
+    first, second = (json.loads((folder / "results.json").read_text()) for folder in (whole, broken))
+    assert first["test"] == second["test"]
+    assert first["per_run"] == second["per_run"]
+
+
+OPTIONS = {
+    "probe": ["--train_mode", "probe", "--pooling", "mean_std", "--layer_mix", "weighted"],
+    "lora": ["--lora_rank", "4"],
+    "stock": ["--head", "stock"],
+    "strong": [
+        *(
+            "--pooling",
+            "attentive_stats",
+            "--layer_mix",
+            "weighted",
+            "--loss",
+            "logit_adjusted",
+            "--mixup_alpha",
+            "0.3",
+        ),
+        *("--layer_lr_decay", "0.9", "--head_learning_rate", "1e-2", "--label_smoothing_factor", "0.1"),
+    ],
+    "one layer": ["--layer_mix", "1", "--loss", "focal", "--balanced_sampler", "true"],
+    "by seconds": ["--batch_seconds", "4", "--loss", "weighted", "--freeze_layers", "1", "--max_train_seconds", "0.5"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_recipe_ends_in_a_folder_that_the_pipeline_loads(name, tmp_path, manifest):
+    folder = train(tmp_path / "run", manifest, *OPTIONS[name])
+    table = predictions_of(folder).iloc[:4]
+    expected = table[[f"p_{label}" for label in sorted(CLASSES)]].to_numpy()
+    found = probabilities_in_a_new_process(folder, waves_of(manifest, table["id"].tolist()), trust=name != "stock")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_dimensions_are_regressed_and_named(tmp_path, manifest):
+    folder = train(tmp_path / "run", manifest, "--target_columns", "valence,arousal", "--num_train_epochs", "6")
+    results = json.loads((folder / "results.json").read_text())
+    assert results["task"] == "regression"
+    assert set(results["test"]["per_dimension"]) == {"valence", "arousal"}
+    assert results["test"]["ccc"] > 0.3
+    model = SERForAudioClassification.from_pretrained(folder).eval()
+    assert list(model.config.id2label.values()) == ["valence", "arousal"]
+    table = predictions_of(folder)
+    wave = waves_of(manifest, [table["id"].iloc[0]])[0]
+    wave = torch.from_numpy((wave - wave.mean()) / np.sqrt(wave.var() + 1e-7))[None]
+    with torch.no_grad():
+        values = model(wave).logits[0]
+    np.testing.assert_allclose(values, table[["pred_valence", "pred_arousal"]].iloc[0].to_numpy(float), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_probe_runs_the_backbone_once_and_scores_as_the_full_model_does(tmp_path, manifest, monkeypatch):
+    calls = []
+    original = SERForAudioClassification.layer_statistics
+    monkeypatch.setattr(
+        SERForAudioClassification, "layer_statistics", lambda self, *a, **k: calls.append(1) or original(self, *a, **k)
+    )
+    flags = ("--train_mode", "probe", "--pooling", "mean_std", "--layer_mix", "weighted", "--cache_dir", str(tmp_path))
+    folder = train(tmp_path / "first", manifest, *flags, "--fold", "all")
+    after_first = len(calls)
+    train(tmp_path / "second", manifest, *flags, "--fold", "all", "--learning_rate", "1e-2")
+    assert 0 < after_first == len(calls)
+    again = train(
+        tmp_path / "full", manifest, "--do_train", "false", "--model_name_or_path", str(folder / "seed-42" / "fold-0")
+    )
+    columns = [f"p_{label}" for label in CLASSES]
+    expected = predictions_of(folder / "seed-42" / "fold-0")
+    np.testing.assert_allclose(predictions_of(again)[columns], expected[columns], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--layer_mix", "13"], "layer 13 of a backbone of 2"),
+        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
+        (["--poling", "mean"], "unknown flag '--poling'. Did you mean 'pooling'?"),
+        (["--train_mode", "probe", "--pooling", "attentive_stats"], "attentive_stats weighs single frames"),
+        (["--freeze_layers", "3"], "freeze_layers: 3 of a backbone of 2"),
+        (["--fold", "5"], "folds 0 to 2"),
+        (["--protocol", "random_kfold"], "accept_speaker_leakage"),
+        (["--do_train", "false"], "names the trained model to score"),
+        (["--model_name_or_path", "no/such/folder/here"], "no/such/folder/here"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line_before_training(flags, message, tmp_path, manifest, capsys):
+    assert launch(tmp_path / "run", manifest, *flags) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_random_split_is_possible_when_leakage_is_accepted_and_is_called_what_it_is(tmp_path, manifest):
+    flags = ("--protocol", "random_kfold", "--accept_speaker_leakage", "true")
+    results = json.loads((train(tmp_path / "run", manifest, *flags) / "results.json").read_text())
+    assert results["protocol"]["speaker_independent"] is False
+
+
+@pytest.mark.slow
+def test_a_real_backbones_shape_is_loaded_by_name_on_a_corpus_of_shemos_names(tmp_path, shemo_meta_dir):
+    """HuBERT-base of random weights, ShEMO's 3000 names: what a user starts, but for two steps and short clips."""
+    import soundfile
+    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+    torch.manual_seed(0)
+    HubertModel(HubertConfig()).save_pretrained(tmp_path / "hubert")
+    Wav2Vec2FeatureExtractor(return_attention_mask=False).save_pretrained(tmp_path / "hubert")
+    index = pd.read_csv(shemo_meta_dir / "index.csv")
+    generator = np.random.default_rng(0)
+    for row in index.itertuples():
+        folder = tmp_path / "ShEMO" / row.gender
+        folder.mkdir(parents=True, exist_ok=True)
+        wave = 0.1 * generator.standard_normal(int(0.05 * 16000)).astype(np.float32)
+        soundfile.write(folder / f"{row.id}.wav", wave, 16000, subtype="PCM_16")
+    flags = "--max_steps 2 --batch_seconds 0 --per_device_train_batch_size 4 --dataloader_num_workers 0 --use_cpu true"
+    limits = "--eval_strategy no --save_strategy no --do_eval false --do_predict false --disable_tqdm true"
+    code = run_ser.main(
+        [
+            str(ROOT / "configs" / "shemo_hubert_base.yaml"), "--data_dir", str(tmp_path / "ShEMO"),
+            "--model_name_or_path", str(tmp_path / "hubert"), "--output_dir", str(tmp_path / "run"),
+            *flags.split(), *limits.split(), "--debug_errors", "true",
+        ]
+    )  # fmt: skip
+    assert code == 0
+    extractor = json.loads((tmp_path / "run" / "preprocessor_config.json").read_text())
+    assert extractor["return_attention_mask"] is True
