@@ -68,10 +68,14 @@ def _crop(wave: np.ndarray, length: int, key: tuple) -> np.ndarray:
 
 
 class Collator:
-    """Pads waves to the longest of the batch, as prediction does, and stacks the labels.
+    """Makes the model's inputs of waves, as prediction does, and stacks the labels.
+
+    Clips are padded to the longest of the batch. Whisper's log-mel features see 12 ms beyond a clip, and its window is
+    30 s whatever the clip: they are made of each clip and the silence that fills the window, so that a clip's features
+    depend on no other. What a clip holds beyond the window is left out.
 
     Args:
-        feature_extractor: The model's own; it normalises, pads and masks.
+        feature_extractor: The model's own; it normalises or makes log-mel features, pads and masks.
     """
 
     def __init__(self, feature_extractor: Any):
@@ -81,7 +85,7 @@ class Collator:
         batch = self.feature_extractor(
             [example["wave"] for example in examples],
             sampling_rate=SAMPLING_RATE_HZ,
-            padding=True,
+            padding="max_length" if hasattr(self.feature_extractor, "chunk_length") else True,
             return_attention_mask=True,
             return_tensors="pt",
         )
