@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClas
 from data_prep import load_corpus
 from ser.data.arguments import DataArguments
 from ser.data.audio import corpus_facts, undecoded
-from ser.data.audit import what_is_wrong
+from ser.data.audit import audit, what_is_wrong
 from ser.data.augment import build_augmentation
 from ser.data.batching import Clips, Collator
 from ser.data.splits import Split, load_split, save_split
@@ -109,6 +109,7 @@ def run_job(job: Job, dataset: Any) -> None:
         "corpus": corpus_section(dataset, labels),
         "label_source": corpus_facts(dataset).get("label_source"),
         "model": model_section(model, job.model.model_name_or_path, trainable),
+        "audit": audit(split, dataset, near_identical=False),
         "calibration": {"temperature": temperature},
         "seconds": {"train": trained - started, "predict": time.monotonic() - trained},
         "versions": versions(),
@@ -212,8 +213,8 @@ def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
 def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any]) -> None:
     """Computes the results from the predictions, then the plots and the page from the results; results come last."""
     results = build_results(table, job.labels(dataset), context)
-    if (job.folder / "training_log.json").is_file():
-        log = json.loads((job.folder / "training_log.json").read_text(encoding="utf-8"))
+    log_file = job.folder / "training_log.json"
+    if log_file.is_file() and (log := json.loads(log_file.read_text(encoding="utf-8"))):
         write_png(plots.training_curves(log), job.folder / "training_curves.png")
     scores = results.get("test") or results["dev"]
     if "confusion" in scores:

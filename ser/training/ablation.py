@@ -124,7 +124,7 @@ def leak(argv: Sequence[str], run: Run) -> dict[str, Any]:
 
 
 def parse_setting(setting: str) -> tuple[str, list[str]]:
-    """`pooling=mean,mean_std` as the flag and its values; in a JSON list, `augmentations=[[], [{...}]]`, they hold commas.
+    """`pooling=mean,mean_std` as the flag and its values, which may be a JSON list: `augmentations=[[], [{...}]]`.
 
     Raises:
         ValueError: It is not of that form, or the flag is not one that an ablation may vary.

@@ -42,9 +42,18 @@ def pooled_context(folders: list[Path], num_folds: int, arguments: dict[str, Any
         for run in runs
         if "temperature" in run.get("calibration", {})
     ]
+    audits = [run["audit"] for run in runs]
+    protocol["what_is_wrong"] = list(dict.fromkeys(line for run in runs for line in run["protocol"]["what_is_wrong"]))
     return {
         **{key: runs[0][key] for key in ("corpus", "label_source", "model", "versions") if key in runs[0]},
         "protocol": protocol,
+        "audit": {
+            "ok": all(found["ok"] for found in audits),
+            **{
+                kind: list(dict.fromkeys(line for found in audits for line in found[kind]))
+                for kind in ("leaks", "warnings")
+            },
+        },
         "calibration": {"per_run": temperatures or None},
         "seconds": {key: sum(run["seconds"][key] for run in runs) for key in runs[0]["seconds"]},
         "config": arguments,
