@@ -19,7 +19,16 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 demo: venv
 	rm -rf runs/demo
 	$(BIN)/accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no run_ser.py configs/demo.yaml
-	cd /tmp && $(CURDIR)/$(BIN)/ser predict $(CURDIR)/runs/demo/examples --model $(CURDIR)/runs/demo
+	cd runs/demo/examples && $(CURDIR)/$(BIN)/python -c "$$ONE_CLIP"
+
+define ONE_CLIP
+from pathlib import Path
+from transformers import pipeline
+classify = pipeline("audio-classification", model=str(Path("..").resolve()), trust_remote_code=True)
+clip = sorted(Path().glob("*.wav"))[0]
+print(clip, *(f"{row['label']} {row['score']:.3f}" for row in classify(str(clip))), sep="  ")
+endef
+export ONE_CLIP
 
 test: venv
 	$(BIN)/python -m pytest -m "not browser"

@@ -120,6 +120,7 @@ def run_job(job: Job, dataset: Any) -> None:
         write_json_atomic(trainer.state.log_history, job.folder / "training_log.json")
         if args.do_train:
             save_model(model, feature_extractor, job.folder)
+            write_examples(job, dataset, split)
         if tables:
             finish(job, write_predictions(tables, job.folder / "predictions.parquet"), dataset, context)
         else:
@@ -225,6 +226,17 @@ def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any])
     write_report(job.folder, audio=lambda clip: stored[rows[clip]]["audio"]["bytes"])
     print_scores(results)
     print(f"{job.folder}: model, results.json, report.html", flush=True)
+
+
+def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None:
+    """Puts a few test clips beside the model, to try it on. Only of synthetic speech: recordings are not ours to copy."""
+    if job.data.corpus != "synthetic":
+        return
+    folder = job.folder / "examples"
+    folder.mkdir(exist_ok=True)
+    chosen = set(split.test[:: max(1, len(split.test) // count)][:count])
+    for row in undecoded(dataset.filter(lambda clip: clip in chosen, input_columns="id")):
+        (folder / f"{row['id']}.wav").write_bytes(row["audio"]["bytes"])
 
 
 def print_scores(results: dict[str, Any]) -> None:
