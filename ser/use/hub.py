@@ -12,8 +12,8 @@ from ser.use.staging import check_run, stage, staged_files
 
 # What stays on the Hub although this project did not write it.
 _KEPT = re.compile(r"\.git[a-z]+|(LICEN[CS]E|NOTICE|CITATION)([.-].*)?", re.IGNORECASE)
-# A repository that holds one of these was pushed by this project, or is a dataset with our layout.
-_OURS = {"model": "results.json", "dataset": "data/"}
+# What every repository of this project holds, by its type.
+_OURS = {"model": "results.json", "dataset": "data/", "space": "app.py"}
 
 
 def push_run(
@@ -50,6 +50,8 @@ def push_run(
         gate.check(Path(folder), run_dir, clip_audio, token or stored_token())
         size = sum((Path(folder) / name).stat().st_size for name in files)
         print(f"gate passed; {len(files)} files, {size / 1e6:.1f} MB: {', '.join(files)}", flush=True)
+        if gate.results_of(run_dir).get("config", {}).get("corpus") in ("manifest", "folder"):
+            print("note: results, report and splits name clips and speakers as your files do.", flush=True)
         if dry_run:
             print("dry run: nothing was pushed.")
             return None
@@ -86,7 +88,8 @@ def commit_folder(folder: Path, repo_id: str, repo_type: str, private: bool = Fa
     _check_token(token)
     api = HfApi(token=token)
     with in_words(repo_id):
-        address = api.create_repo(repo_id, repo_type=repo_type, private=private or None, exist_ok=True)
+        kind: dict[str, Any] = {"repo_type": repo_type, "space_sdk": "gradio" if repo_type == "space" else None}
+        address = api.create_repo(repo_id, private=private or None, exist_ok=True, **kind)
         info = api.repo_info(repo_id, repo_type=repo_type)
         _check_repository(info, repo_id, repo_type, private)
         names = staged_files(folder)
@@ -171,6 +174,10 @@ def in_words(repo_id: str) -> Iterator[None]:
             f"The connection to {_host()} failed ({_first_line(cause)}). {repo_id} is as it was, or new and whole; "
             "check the network and run the same command again."
         ) from error
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # the storage client that huggingface_hub uploads with has classes of its own
+        raise ConnectionError(f"The upload to {_host()} failed ({_first_line(error)}). Nothing was pushed.") from error
     finally:
         logging.set_verbosity(level)
 
