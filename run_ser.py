@@ -229,7 +229,7 @@ def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any])
 
 
 def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None:
-    """Puts a few test clips beside the model, to try it on. Only of synthetic speech: recordings are not ours to copy."""
+    """Puts a few test clips beside the model, to try it on; only synthetic ones: recordings are not ours to copy."""
     if job.data.corpus != "synthetic":
         return
     folder = job.folder / "examples"
