@@ -45,6 +45,7 @@ def context(labels: list[str] = LABELS) -> dict[str, Any]:
             "licence": "CC BY 4.0",
             "language": "fa",
             "citation": "Nobody, Of Nothing, 2024.",
+            "notes": ["Nobody ever said any of this."],
             "skipped": [{"path": "a.wav", "reason": "is empty (0 bytes)"}],
             "clips": 400,
             "speakers": 20,

@@ -43,6 +43,10 @@ def test_time_is_told_in_two_units(seconds, text):
             {"name": "random_kfold", "speaker_independent": False, "num_folds": 3, "folds": [0, 1, 2], "seeds": [1, 2]},
             "speaker-dependent random 3-fold (seeds 1, 2)",
         ),
+        (
+            {"name": "random_holdout", "speaker_independent": False, "num_folds": 5, "folds": [0]},
+            "speaker-dependent random 80/20 hold-out",
+        ),
         ({"name": "one of my own", "speaker_independent": True}, "speaker-independent one of my own"),
         ({}, "unknown protocol"),
     ],

@@ -116,6 +116,10 @@ def test_a_speaker_dependent_result_says_so_even_without_an_audit(run):
     assert "voices of test clips may have been heard in training" in text
 
 
+def test_what_one_must_know_of_the_corpus_stands_before_all_sections(page):
+    assert "Nobody ever said any of this." in page.text[""]
+
+
 def test_every_score_of_a_class_stands_in_its_table(page, results):
     text, test = page.text["classes"], results["test"]
     for label in LABELS:

@@ -21,6 +21,7 @@ _PROTOCOLS = {
     "emobox_fold_1": "EmoBox fold 1",
     "nkululeko": "nkululeko hold-out",
 }
+_OF_SEVERAL_FOLDS = ("speaker_kfold", "leave_one_speaker_out", "random_kfold")
 
 
 def format_number(value: float | None, digits: int = DIGITS) -> str:
@@ -130,7 +131,7 @@ def protocol_words(protocol: dict) -> str:
     if independent is not None:
         words = f"speaker-{'independent' if independent else 'dependent'} {words}"
     notes = []
-    if 0 < len(folds) < number:
+    if name in _OF_SEVERAL_FOLDS and 0 < len(folds) < number:
         notes.append(f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} only")
     if len(seeds) > 1:
         notes.append(f"seeds {', '.join(map(str, seeds))}")

@@ -248,7 +248,7 @@ def duration_distribution(seconds: Sequence[float]) -> Figure:
     axes.axvline(median, color=SECOND, linewidth=1.2, linestyle=DASHED)
     note(axes, f"median {median:.1f} s", (median, 1), (4, -6), color=SECOND, xycoords=("data", "axes fraction"))
     axes.set(xscale="log", xlabel="length in seconds", ylabel="clips", xlim=(low, high))
-    ticks = [tick for decade in (0.01, 0.1, 1, 10, 100, 1000) for tick in (decade, 2 * decade, 5 * decade)]
+    ticks = [tick for decade in (0.01, 0.1, 1, 10, 100, 1000) for tick in (decade, 2 * decade, 3 * decade, 5 * decade)]
     axes.set_xticks([tick for tick in ticks if low <= tick <= high])
     axes.margins(y=0.15)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))

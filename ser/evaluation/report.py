@@ -35,7 +35,7 @@ _TITLES = {
     "training": "Training",
     "corpus": "Corpus",
     "split": "Split and audit",
-    "clips": "Sure and wrong",
+    "clips": "Surest mistakes",
     "configuration": "Configuration",
     "cite": "How to cite",
 }

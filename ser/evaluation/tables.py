@@ -66,7 +66,7 @@ def corpus(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         "speakers": words.format_count(corpus["speakers"]) if corpus.get("speakers") else None,
         "length in all": words.format_seconds(3600 * hours) if hours else None,
         "home page": corpus.get("homepage"),
-        "notes": "\n".join([*(corpus.get("notes") or []), *(corpus.get("differences") or [])]),
+        "differs from what is published": "\n".join(corpus.get("differences") or []),
     }
     return [(name, str(value)) for name, value in found.items() if value]
 
