@@ -216,7 +216,7 @@ def limits(results: Results) -> str:
     return bullets(
         (
             "For research, and for aid to people who stay responsible for what they decide.",
-            f"It returns {kind} by which annotators or actors described speech of {_corpus_name(results)}. "
+            f"It returns {kind} by which annotators or actors described the speech of {_corpus_name(results)}. "
             "That is how a voice sounds to some, not what a person feels.",
             "Other languages, dialects, ages, microphones and ways of speaking than those of its corpus are not "
             "covered by the figures above.",
@@ -230,7 +230,9 @@ def licences(results: Results, licence: str, backbone: str | None, is_ours: bool
     """Whose work the model is made from, and on what terms."""
     given = results.get("corpus", {}).get("licence")
     known = backbone_facts(backbone)[0] if backbone else None
-    origin = f"{safe(backbone)}, {known or 'licence not known here; see its page'}" if backbone else "made from scratch"
+    origin = (
+        f"{safe(backbone)}; licence: {known or 'not known here, see its page'}" if backbone else "made from scratch"
+    )
     other = None
     if licence == "other":
         what = (
@@ -241,7 +243,7 @@ def licences(results: Results, licence: str, backbone: str | None, is_ours: bool
         other = f"The metadata say `other`, since {what}: all of the terms above hold."
     return bullets(
         (
-            f"Data: {_corpus_name(results)}, {safe(given) if given else 'licence not known'}.",
+            f"Data: {_corpus_name(results)}; licence: {safe(given) if given else 'not known'}.",
             f"Backbone: {origin}.",
             "`ser_model.py`: Apache-2.0." if is_ours else None,
             other,

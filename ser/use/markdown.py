@@ -17,9 +17,15 @@ def safe(text: Any) -> str:
     return _SPECIAL.sub(r"\\\1", words.replace("&", "&amp;"))
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are figures. The cells are safe already."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---:") -> str:
+    """A Markdown table of cells that are safe already.
+
+    Args:
+        header: Names of the columns.
+        rows: As many cells each.
+        align: Of all columns but the first: figures to the right, or `---` for texts.
+    """
+    lines = [header, ["---", *[align] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

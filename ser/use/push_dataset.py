@@ -218,7 +218,7 @@ def dataset_card(
         repo_id=given["repo_id"],
         config=first,
         summary=_summary(dataset, columns),
-        columns=table(["column", "what it holds"], _column_rows(dataset)),
+        columns=table(["column", "what it holds"], _column_rows(dataset), align="---"),
         classes=_classes(dataset),
         splits=_split_words(columns, splits),
         licence=_licence_words(facts, given["licence"]),
@@ -273,7 +273,10 @@ def _classes(dataset: Any) -> str:
 def _split_words(columns: Mapping[str, list], splits: Sequence[Split]) -> str:
     independent = all(split.speaker_independent for split in splits)
     protocol = {"name": splits[0].protocol, "speaker_independent": independent, "num_folds": len(splits)}
-    faults = dict.fromkeys(fault for split in splits for fault in what_is_wrong(split, columns))
+    faults = []
+    for split in splits:
+        where = f"fold {split.fold}: " if len(splits) > 1 else ""
+        faults += [where + fault for fault in what_is_wrong(split, columns)]
     lines = [
         f"Protocol: {safe(words.protocol_words(protocol))}, seed {splits[0].seed}.",
         "`all` holds every clip in one part, `train`." if len(splits) == 1 else None,
@@ -281,7 +284,7 @@ def _split_words(columns: Mapping[str, list], splits: Sequence[Split]) -> str:
         "every clip in one part, `train`."
         if len(splits) > 1
         else None,
-        *(f"Mind: {safe(fault)}" for fault in list(faults)[:20]),
+        *(f"Mind: {safe(fault)}" for fault in faults),
     ]
     return bullets(lines)
 
