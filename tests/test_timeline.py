@@ -200,6 +200,14 @@ def test_a_window_weighs_by_how_evenly_it_lies_around_a_time():
         assert weights.sum() == pytest.approx(1)
 
 
+def test_a_window_weighs_by_how_much_of_it_sounds():
+    grid, sound, starts = Grid(4, 2, RATE_HZ), np.ones(60, bool), np.array([0, 2 * RATE_HZ])
+    sound[:20] = False
+    blended = blend_windows(np.array([[1.0], [0.0]]), starts, grid, sound, 6 * RATE_HZ)[:, 0]
+    # 3 s is 1 s from the middle of both; half of the first is silent.
+    assert blended[1] == pytest.approx(1 / 3)
+
+
 def test_runs_shorter_than_a_hop_join_their_neighbour_but_no_pause():
     kinds = np.array([1, 1, 1, 2, 1, 1, -1, -1, 3, 4, 4, 4])
     runs = [(int(first), int(end), None if own is None else own.tolist()) for first, end, own in runs_of(kinds, 2)]
