@@ -99,6 +99,12 @@ def test_a_silent_recording_is_one_silence(classify, seconds):
     assert labels_of(classify(silence(seconds), timeline=True)) == ["silence"]
 
 
+def test_integers_are_as_loud_as_their_range_says(classify):
+    faint = np.random.default_rng(0).integers(-1, 2, 5 * RATE_HZ)
+    assert labels_of(classify(faint.astype(np.int16), timeline=True)) == ["silence"]
+    assert "silence" not in labels_of(classify(faint.astype(np.int8), timeline=True))
+
+
 def test_window_or_hop_alone_ask_for_a_timeline(classify):
     wave = noise(5)
     assert classify(wave, window_seconds=4) == classify(wave, hop_seconds=1) == classify(wave, timeline=True)
