@@ -5,7 +5,6 @@ accelerate launch run_ser.py configs/shemo_hubert_base.yaml --data_dir ShEMO --f
 python run_ser.py configs/emodb_tiny.yaml --data_dir emodb --learning_rate 1e-3
 """
 
-import json
 import shutil
 import sys
 import time
@@ -23,12 +22,11 @@ from ser.data.audio import corpus_facts, undecoded
 from ser.data.audit import audit, what_is_wrong
 from ser.data.augment import build_augmentation
 from ser.data.batching import Clips, Collator
-from ser.data.splits import Split, load_split, save_split
-from ser.evaluation import plots
+from ser.data.splits import Split, load_split, num_folds_of, save_split
+from ser.evaluation.figures import write_plots
 from ser.evaluation.format import format_interval
 from ser.evaluation.report import write_report
 from ser.evaluation.results import FORMAT, build_results, write_json_atomic
-from ser.evaluation.theme import write_png
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
 from ser.training.calibrate import calibrate
 from ser.training.context import corpus_section, model_section, protocol_section, versions
@@ -77,7 +75,7 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
     if training_args.should_save:
         folders = [job.folder for job in jobs]
         table = write_predictions(pooled_predictions(folders), whole.folder / "predictions.parquet")
-        finish(whole, table, dataset, pooled_context(folders, data_args.num_folds, whole.arguments()))
+        finish(whole, table, dataset, pooled_context(folders, whole.arguments()))
 
 
 def run_job(job: Job, dataset: Any) -> None:
@@ -103,8 +101,9 @@ def run_job(job: Job, dataset: Any) -> None:
             merge_lora(model)
     trained = time.monotonic()
     tables, temperature = predict(job, trainer, parts)
+    num_folds = num_folds_of(job.data.protocol, dataset, job.data.num_folds)
     context = {
-        "protocol": protocol_section(split, job.data.num_folds, [job.seed], [job.fold])
+        "protocol": protocol_section(split, num_folds, [job.seed], [job.fold])
         | {"what_is_wrong": what_is_wrong(split, dataset)},
         "corpus": corpus_section(dataset, labels),
         "label_source": corpus_facts(dataset).get("label_source"),
@@ -212,15 +211,10 @@ def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
 
 
 def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any]) -> None:
-    """Computes the results from the predictions, then the plots and the page from the results; results come last."""
+    """Computes the results from the predictions, then the plots and the page from the results."""
     results = build_results(table, job.labels(dataset), context)
-    log_file = job.folder / "training_log.json"
-    if log_file.is_file() and (log := json.loads(log_file.read_text(encoding="utf-8"))):
-        write_png(plots.training_curves(log), job.folder / "training_curves.png")
-    scores = results.get("test") or results["dev"]
-    if "confusion" in scores:
-        write_png(plots.confusion_matrix(scores["confusion"], results["labels"]), job.folder / "confusion_matrix.png")
     write_json_atomic(results, job.folder / "results.json")
+    write_plots(job.folder)
     rows = {clip: row for row, clip in enumerate(dataset["id"])}
     stored = undecoded(dataset)
     write_report(job.folder, audio=lambda clip: stored[rows[clip]]["audio"]["bytes"])

@@ -2,8 +2,8 @@
 
     python benchmarks/exactness.py --index ../shared/data/shemo/index.csv
 
-Random weights in each backbone's base shape, 16 clips of lengths drawn from ShEMO's, noise for sound. Prints the largest
-difference of a logit between a clip alone and the same clip in the batch of 16.
+Random weights in each backbone's base shape, 16 clips of lengths drawn from ShEMO's, noise for sound. Prints the
+largest difference of a logit between a clip alone and the same clip in the batch of 16.
 """
 
 import argparse
@@ -54,9 +54,8 @@ def main() -> None:
         stock = AutoModelForAudioClassification.from_config(config).eval()
         ours = SERForAudioClassification(SERConfig(backbone_config=config, num_labels=6)).eval()
         ours.backbone.load_state_dict(stock.base_model.state_dict())
-        print(
-            f"| {name} | {moved(stock, waves, values, mask.long()):.1e} | {moved(ours, waves, values, mask.long()):.1e} |"
-        )
+        figures = (moved(model, waves, values, mask.long()) for model in (stock, ours))
+        print(f"| {name} | " + " | ".join(f"{figure:.1e}" for figure in figures) + " |", flush=True)
 
 
 @torch.no_grad()

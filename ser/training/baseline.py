@@ -15,7 +15,7 @@ import numpy as np
 
 from ser.data.arguments import DataArguments
 from ser.data.audio import corpus_facts
-from ser.data.audit import what_is_wrong
+from ser.data.audit import audit, what_is_wrong
 from ser.data.functionals import check_features, corpus_functionals
 from ser.data.splits import Split, check_split, make_split, num_folds_of, save_split
 from ser.evaluation.calibration import fit_temperature
@@ -148,6 +148,7 @@ def run_fold(baseline: Baseline, fold: int, folder: Path) -> dict[str, Any]:
         "label_source": corpus_facts(dataset).get("label_source"),
         "model": baseline.model(),
         "svm": machine,
+        "audit": audit(split, dataset, near_identical=False),
         "calibration": {"temperature": temperature},
         "seconds": {"train": time.monotonic() - started},
         "versions": versions(),

@@ -16,19 +16,18 @@ def pooled_predictions(folders: list[Path]) -> list[pd.DataFrame]:
     return [pd.read_parquet(folder / "predictions.parquet") for folder in folders]
 
 
-def pooled_context(folders: list[Path], num_folds: int, arguments: dict[str, Any]) -> dict[str, Any]:
+def pooled_context(folders: list[Path], arguments: dict[str, Any]) -> dict[str, Any]:
     """What `results.json` of several runs says beside the scores, from the results of each.
 
     Args:
         folders: Finished runs, which differ in seed and fold alone.
-        num_folds: Of the protocol.
         arguments: Of the whole.
     """
     runs = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in folders]
     splits = {load_split(folder / "splits.json").fold: load_split(folder / "splits.json") for folder in folders}
     first, *_ = splits.values()
     seeds = sorted({seed for run in runs for seed in run["protocol"]["seeds"]})
-    protocol = protocol_section(first, num_folds, seeds, sorted(splits))
+    protocol = protocol_section(first, runs[0]["protocol"]["num_folds"], seeds, sorted(splits))
     hashes = "".join(splits[fold].sha256 for fold in sorted(splits))
     protocol["split_sha256"] = first.sha256 if len(splits) == 1 else hashlib.sha256(hashes.encode()).hexdigest()
     protocol["speaker_independent"] = all(split.speaker_independent for split in splits.values())
