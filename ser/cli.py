@@ -66,7 +66,8 @@ def compare(
 @app.command()
 def predict(
     paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, URLs; - for a list on stdin.")],
-    model: Annotated[str, typer.Option(help="Folder of a run, or a repository on the Hub.")],
+    model: Annotated[str | None, typer.Option(help="Folder of a run, or a repository on the Hub.")] = None,
+    onnx: Annotated[Path | None, typer.Option(help="File of ser export, instead of --model; runs on the CPU.")] = None,
     timeline: Annotated[bool, typer.Option("--timeline", help="Say what is heard when.")] = False,
     window_seconds: Annotated[float | None, typer.Option(help="Window of the timeline (4).")] = None,
     hop_seconds: Annotated[float | None, typer.Option(help="Time between two windows (a quarter of one).")] = None,
@@ -83,12 +84,19 @@ def predict(
     with errors_in_words(debug):
         from ser.use.command import Request, run
 
+        if (model is None) == (onnx is None):
+            raise ValueError("--model: give a folder or a repository, or --onnx and a file of ser export, not both.")
         lengths = (window_seconds, hop_seconds, batch_seconds)
         request = Request(paths, format, output, overwrite, resume, timeline, *lengths)
 
         def load():
             from ser.use.loading import load_pipeline, read_config
 
+            if onnx is not None:
+                from ser.use.onnx_model import load_onnx_pipeline
+                from ser_model import SERConfig, SERPipeline
+
+                return load_onnx_pipeline(onnx, SERConfig, SERPipeline)
             read_config(model, revision=revision)
             from ser_model import SERForAudioClassification, SERPipeline
 
@@ -190,6 +198,41 @@ def leak(
         from ser.training.ablation import leak, leak_words
 
         print(leak_words(leak([config, *context.args], run_jobs)))
+
+
+@app.command(context_settings=PASSED_ON)
+def export(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(help="Folder of a run, or a repository; flags of the data for --check follow.")],
+    format: Annotated[str, typer.Option(help="onnx; there is no other.")] = "onnx",
+    int8: Annotated[bool, typer.Option("--int8", help="Round the weights of linear layers to 8 bits.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Score the run's clips with the file, and compare.")] = False,
+    output: Annotated[Path | None, typer.Option(help="File to write; RUN/model.onnx by default.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Writes a model as one ONNX file; exit code 1 when --check finds more than a point of UAR lost."""
+    with errors_in_words(debug):
+        from ser.use.export import check_flags, check_model, compare_with_run, destination, export_onnx
+        from ser.use.loading import load_pipeline, read_config
+
+        data = check_flags(format, run if check else None, context.args)
+        path, config = destination(run, output, int8, overwrite), read_config(run)
+        from ser_model import WAVE_BACKBONES, SERForAudioClassification, SERPipeline, min_samples
+
+        check_model(config, WAVE_BACKBONES)
+        pipe = load_pipeline(run, SERForAudioClassification, SERPipeline, "cpu")
+        needed = min_samples(pipe.model.config.backbone_config)
+        print(export_onnx(pipe.model, pipe.feature_extractor, path, needed, int8))
+        if data is None:
+            return
+        from data_prep import load_corpus
+        from ser.use.gate import audio_of
+
+        found = compare_with_run(path, run, audio_of(load_corpus(data)))
+        print(found.words())
+    if not found.is_good:
+        raise typer.Exit(1)
 
 
 @app.command(context_settings=PASSED_ON)
