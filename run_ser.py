@@ -38,6 +38,8 @@ from ser.training.predictions import prediction_table, write_predictions
 from ser.training.probe import Probe, Statistics, corpus_statistics, stack
 from ser.training.runs import CHECKPOINTS, claim_folder, is_finished, last_checkpoint
 from ser.training.trainer import SERTrainer
+from ser.use.gate import audio_of
+from ser.use.hub import check_repo_id, push_run
 from ser_model import SERConfig, SERForAudioClassification, new_feature_extractor
 
 
@@ -60,10 +62,16 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
         dataset = load_corpus(data_args)
     whole = Job(model_args, data_args, training_args, Path(training_args.output_dir), training_args.seed, -1)
     jobs = jobs_of(whole, dataset)
-    if jobs == [whole.at(whole.folder, whole.seed, jobs[0].fold)]:
+    if training_args.push_to_hub:
+        check_push(training_args, jobs)
+    if jobs[0].folder == whole.folder:
         if is_finished(whole.folder) and not training_args.overwrite:
             raise ValueError(f"--output_dir: {whole.folder} holds a finished run. --overwrite true replaces it.")
-        return run_job(jobs[0], dataset)
+        run_job(jobs[0], dataset)
+        if training_args.push_to_hub and training_args.should_save:
+            options = {"private": bool(training_args.hub_private_repo), "token": training_args.hub_token}
+            push_run(whole.folder, training_args.hub_model_id, audio_of(dataset), **options)
+        return
     with training_args.main_process_first(desc="claim of the output folder"):
         claim_folder(whole.folder, whole.arguments(), training_args.overwrite and training_args.should_save)
     for number, job in enumerate(jobs, start=1):
@@ -76,6 +84,15 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
         folders = [job.folder for job in jobs]
         table = write_predictions(pooled_predictions(folders), whole.folder / "predictions.parquet")
         finish(whole, table, dataset, pooled_context(folders, whole.arguments()))
+
+
+def check_push(args: SERTrainingArguments, jobs: list[Job]) -> None:
+    """Refuses a push that could not be made, before hours of training."""
+    if args.hub_model_id is None:
+        raise ValueError("--push_to_hub: give the repository with --hub_model_id user/name.")
+    check_repo_id(args.hub_model_id)
+    if len(jobs) > 1:
+        raise ValueError("--push_to_hub: several runs are asked for. Push the one you choose: ser push RUN user/name.")
 
 
 def run_job(job: Job, dataset: Any) -> None:

@@ -309,3 +309,15 @@ def test_a_real_backbones_shape_is_loaded_by_name_on_a_corpus_of_shemos_names(tm
     assert code == 0
     extractor = json.loads((tmp_path / "run" / "preprocessor_config.json").read_text())
     assert extractor["return_attention_mask"] is True
+
+
+def test_a_push_that_cannot_be_made_is_refused_before_training(tmp_path, manifest, capsys):
+    cases = {
+        ("--push_to_hub", "true"): "give the repository with --hub_model_id",
+        ("--push_to_hub", "true", "--hub_model_id", "a b/c"): "a b/c",
+        ("--push_to_hub", "true", "--hub_model_id", "me/model", "--fold", "all"): "several runs are asked for",
+    }
+    for flags, message in cases.items():
+        assert launch(tmp_path / "run", manifest, *flags) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()

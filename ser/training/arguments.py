@@ -13,7 +13,10 @@ from ser.data.arguments import DataArguments, closest, read_config
 
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 # What may differ between a run and its continuation.
-NOT_PART_OF_A_RUN = ("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors")
+NOT_PART_OF_A_RUN = (
+    *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors"),
+    *("push_to_hub", "hub_model_id", "hub_private_repo"),
+)
 
 
 def _argument(default, text: str, **metadata):
@@ -222,6 +225,7 @@ def merged_arguments(*arguments: Any) -> dict[str, Any]:
         given = kind.to_dict() if isinstance(kind, TrainingArguments) else asdict(kind)
         usual = defaults.to_dict() if isinstance(kind, TrainingArguments) else asdict(defaults)
         merged |= {key: value for key, value in given.items() if value != usual.get(key)}
+    merged.pop("hub_token", None)
     for key in ("label_map", "augmentations", "backbone_config"):
         if isinstance(merged.get(key), str):
             merged[key] = json.loads(merged[key])

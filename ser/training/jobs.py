@@ -38,6 +38,7 @@ class Job:
         """The trainer's arguments: its checkpoints lie in a folder of their own."""
         args = copy.deepcopy(self.training)
         args.seed, args.output_dir = self.seed, str(self.folder / CHECKPOINTS)
+        args.push_to_hub = False  # checkpoints stay here; the finished run is pushed, once, through the gate
         if self.data.target_columns and args.metric_for_best_model == "uar":
             args.metric_for_best_model = "ccc"
         return args
