@@ -169,6 +169,7 @@ def robustness(
 
         data, _ = read_data_arguments([str(run / "run_config.yaml"), *context.args])
         print(robustness_table(measure(run, load_corpus(data), load, device=device)))
+        print(f"{run}/results.json holds the table; ser report {run} writes it into the page.")
 
 
 @app.command(context_settings=PASSED_ON)
@@ -276,6 +277,47 @@ def push_dataset(
         source = config / "run_config.yaml" if config.is_dir() else config
         data, _ = read_data_arguments([str(source), *context.args])
         push_corpus(load_corpus(data), data, repo_id, licence, private, dry_run)
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Option(help="Folder of a run, or a repository on the Hub.")],
+    port: Annotated[int | None, typer.Option(help="Port; the first free one from 7860 by default.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
+    share: Annotated[bool, typer.Option("--share", help="Make a public address at gradio.live for a week.")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the first GPU by default.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Opens a page to record, upload and hear, in English and Persian."""
+    with errors_in_words(debug):
+        from ser.use.loading import load_pipeline, read_config
+        from ser.use.page import check_gradio
+        from ser.use.page import serve as serve_page
+
+        check_gradio()
+        read_config(model)
+        from ser_model import SERForAudioClassification, SERPipeline, read_blocks
+
+        pipe = load_pipeline(model, SERForAudioClassification, SERPipeline, device)
+        serve_page(pipe, read_blocks, model, server_name=host, server_port=port, share=share)
+
+
+@app.command()
+def push_space(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, which ser push has put on the Hub.")],
+    repo_id: Annotated[str, typer.Argument(help="user/name of the Space.")],
+    model: Annotated[str | None, typer.Option(help="user/name of the model; that of the Space by default.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the Space into this new folder and push nothing.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the Space private.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make everything and push nothing.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Puts the page of `ser serve` on the Hub as a Space, in one commit."""
+    with errors_in_words(debug):
+        import ser_model
+        from ser.use.space import push_space as push
+
+        push(run, repo_id, Path(ser_model.__file__), model, output, private, dry_run)
 
 
 @contextmanager

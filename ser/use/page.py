@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def make_page(pipe: Any, read_blocks: ReadBlocks, model: str) -> Any:
     import gradio
 
     results = read_results(model)
+    html = partial(gradio.HTML, apply_default_css=False)
     regression = pipe.model.config.problem_type == "regression"
 
     def answer(path: str | None) -> str:
@@ -59,16 +61,16 @@ def make_page(pipe: Any, read_blocks: ReadBlocks, model: str) -> Any:
     with gradio.Blocks(
         analytics_enabled=False, title=f"ser: {_name(model)}", delete_cache=(_HOUR_SECONDS, _HOUR_SECONDS)
     ) as page:
-        gradio.HTML(header_html(_name(model)))
+        html(header_html())
         with gradio.Row():
             with gradio.Column(scale=3, min_width=320):
                 audio = gradio.Audio(
                     sources=["upload", "microphone"], type="filepath", show_label=False, buttons=[], elem_id="ser-audio"
                 )
-                _add_examples(audio, model)
-                shown = gradio.HTML(text_html("waiting"), elem_id="ser-answer")
+                _add_examples(html, audio, model)
+                shown = html(text_html("waiting"), elem_id="ser-answer")
             with gradio.Column(scale=2, min_width=300):
-                gradio.HTML(limits_html(results))
+                html(limits_html(results, _name(model)))
         audio.change(answer, audio, shown, concurrency_limit=1, concurrency_id="model", api_name="classify")
     return page
 
@@ -127,14 +129,15 @@ def read_results(model: str) -> Mapping[str, Any]:
     return results
 
 
-def _add_examples(audio: Any, model: str) -> None:
+def _add_examples(html: Any, audio: Any, model: str) -> None:
     """A button for each clip that the run brings along."""
     import gradio
 
     clips = sorted((Path(model) / "examples").glob("*.wav"))
     if clips:
-        gradio.HTML(text_html("examples"))
-        gradio.Examples([[str(clip)] for clip in clips], audio, label=" ", example_labels=[clip.stem for clip in clips])
+        with gradio.Column(elem_id="ser-examples"):
+            html(text_html("examples"))
+            gradio.Examples([[str(clip)] for clip in clips], audio, example_labels=[clip.stem for clip in clips])
 
 
 def _name(model: str) -> str:

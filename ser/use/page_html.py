@@ -46,22 +46,24 @@ def error_html(name: str, problem: str) -> str:
     return _render("page_error.html", name=name, problem=page_words.why(problem))
 
 
-def limits_html(results: Results) -> str:
+def limits_html(results: Results, model: str) -> str:
     """What the model was made from, how well it did and what it must not be used for, from `results.json`."""
     return _render(
         "page_limits.html",
+        model=model,
         results=results,
         metric=words.metric_of(results) if results else None,
         setting=words.setting_of(results) if results else None,
         threshold=threshold_of(results),
+        on_test=(results.get("calibration", {}).get("precision_90") or {}).get("test") or {},
         recalls=_recalls(results),
         regression=results.get("task") == "regression",
     )
 
 
-def header_html(model: str) -> str:
+def header_html() -> str:
     """The title and the switch of languages."""
-    return _render("page_header.html", model=model)
+    return _render("page_header.html")
 
 
 def text_html(key: str) -> str:
@@ -90,10 +92,10 @@ def _recalls(results: Results) -> list[tuple[str, float]]:
 
 
 def _ticks(seconds: float) -> list[float]:
-    """Four to eight round times along a recording."""
+    """Up to six round times along a recording, none at its very end."""
     steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
-    step = next((step for step in steps if seconds / step <= 8), 14_400)
-    return np.arange(0, seconds * 0.96, step).tolist()
+    step = next((step for step in steps if seconds / step <= 6), 14_400)
+    return np.arange(0, seconds * 0.94, step).tolist()
 
 
 def _outline_path(outline: np.ndarray) -> str:
@@ -130,16 +132,13 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.globals |= {"say": page_words.say, "both": page_words.both, "silence": "silence"}
+    environment.globals |= {"say": page_words.say, "both": page_words.both, "facts": page_words.corpus_facts}
     environment.filters |= {
         "emotion": page_words.emotion,
-        "figure": page_words.figure,
         "percent": lambda share: page_words.figure(words.format_percent(share)),
         "number": lambda value: page_words.figure(words.format_number(value)),
-        "count": lambda value: page_words.figure(words.format_count(value)),
-        "span": lambda seconds: page_words.figure(clock(seconds)),
+        "span": lambda seconds: page_words.figure(words.format_seconds(seconds)),
         "clock": clock,
-        "bracket": words.format_bracket,
-        "hours": lambda value: words.format_seconds(3600 * value),
+        "bracket": lambda interval: page_words.figure(words.format_bracket(interval)),
     }
     return environment

@@ -1,8 +1,11 @@
 """The words of the page, in English and Persian; a text is made in both, and the style sheet shows one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup, escape
+
+from ser.evaluation import format as words
 
 # Corpora name their classes in English; a class that is not here keeps its name in both languages.
 EMOTIONS = {
@@ -32,31 +35,23 @@ COLOURS = {
 _OTHER_COLOURS = ("#b0366f", "#2f7d95", "#75631c", "#5457b5", "#9a4a3c", "#4b7a3f")
 _TEXTS = {
     "title": ("How does this voice sound?", "این صدا چه حسی دارد؟"),
-    "intro": (
-        "Record or upload speech; the answer comes by itself. {model}",
-        "صدایی ضبط یا بارگذاری کنید؛ پاسخ خودبه‌خود می‌آید. {model}",
-    ),
+    "intro": ("Record or upload speech.", "صدایی ضبط یا بارگذاری کنید."),
+    "model": ("Model: {model}", "مدل: {model}"),
     "examples": ("Or try an example", "یا یک نمونه را امتحان کنید"),
     "waiting": ("The answer appears here.", "پاسخ اینجا نمایش داده می‌شود."),
-    "verdict": ("{label}, {score}", "{label}، {score}"),
     "not_sure": ("Not sure", "مطمئن نیستم"),
     "perhaps": ("perhaps {label}, {score}", "شاید {label}، {score}"),
     "whole": ("The whole recording, {length}", "کل فایل صوتی، {length}"),
     "timeline": ("What is heard when", "چه چیزی کِی شنیده می‌شود"),
     "click": ("Click a part to hear it.", "برای شنیدن هر بخش روی آن کلیک کنید."),
-    "hear": ("Hear {start} to {end}", "پخش از {start} تا {end}"),
-    "listen": ("What the model heard", "آنچه مدل شنید"),
     "download": ("Download", "دریافت"),
     "subtitles": ("subtitles (SRT)", "زیرنویس (SRT)"),
     "table": ("table (CSV)", "جدول (CSV)"),
     "bad": ("This recording cannot be used", "این فایل قابل استفاده نیست"),
     "again": ("Choose another one above.", "فایل دیگری را از بالا انتخاب کنید."),
     "limits": ("Before you trust it", "پیش از آنکه اعتماد کنید"),
-    "trained": ("Trained on {corpus}.", "آموزش‌دیده روی {corpus}."),
-    "hours": ("{hours} of speech", "{hours} گفتار"),
-    "speakers": ("{count} speakers", "{count} گوینده"),
-    "language": ("language: {language}", "زبان: {language}"),
-    "guessing": ("guessing would give {chance}", "حدس تصادفی: {chance}"),
+    "trained": ("Trained on {corpus}{facts}.", "آموزش‌دیده روی {corpus}{facts}."),
+    "guessing": ("Guessing would give {chance}.", "حدس تصادفی {chance} می‌دهد."),
     "best": (
         "It finds {best} best (recall {high}) and {worst} worst (recall {low}).",
         "{best} را بهتر از همه می‌یابد (بازیابی {high}) و {worst} را بدتر از همه (بازیابی {low}).",
@@ -78,13 +73,22 @@ _TEXTS = {
         "درصدها خام‌اند و کالیبره نشده‌اند: آن‌ها را احتمال نپندارید.",
     ),
     "threshold": (
-        "Under {threshold} it says “not sure”. Above, 9 answers in 10 were right on held-out clips.",
-        "زیر {threshold} می‌گوید «مطمئن نیستم». بالاتر از آن، از هر ۱۰ پاسخ روی داده‌ی کنارگذاشته ۹ تا درست بود.",
+        "Under {threshold} it says “not sure”, chosen on dev so that 9 answers in 10 are right.",
+        "زیر {threshold} می‌گوید «مطمئن نیستم»؛ این آستانه روی dev چنان برگزیده شده که از هر ۱۰ پاسخ ۹ تا درست باشد.",
+    ),
+    "on_test": (
+        "On test, {precision} of its answers were right, and it answered {coverage} of the clips.",
+        "روی داده‌ی آزمون {precision} پاسخ‌ها درست بود و به {coverage} نمونه‌ها پاسخ داد.",
     ),
     "no_threshold": (
         "No confidence above which it is right 9 times in 10 is known, so every answer is shown, however unsure.",
-        "آستانه‌ای که بالای آن از هر ۱۰ پاسخ ۹ تا درست باشد شناخته نیست؛ پس هر پاسخی، هرچند نامطمئن، نشان داده می‌شود.",
+        "آستانه‌ای که بالای آن از هر ۱۰ پاسخ ۹ تا درست باشد شناخته نیست؛ پس هر پاسخی نشان داده می‌شود.",
     ),
+    "mind": (
+        "How it sounds, not what the speaker feels.",
+        "صدا چنین به گوش می‌رسد؛ اینکه گوینده چه احساسی دارد چیز دیگری است.",
+    ),
+    "how_far": ("How far to trust this", "تا کجا می‌توان اعتماد کرد"),
     "feels": (
         "It says how a voice sounds to some listeners, not what a person feels. Other languages, ages and "
         "microphones than those of its corpus are not covered.",
@@ -93,7 +97,8 @@ _TEXTS = {
     ),
     "law": (
         "Not for decisions about people. In the EU, inferring emotions at work or in education is prohibited except "
-        "for medical or safety reasons (AI Act, Article 5(1)(f)); elsewhere those exposed must be told (Article 50(3)).",
+        "for medical or safety reasons (AI Act, Article 5(1)(f)); elsewhere those exposed must be "
+        "told (Article 50(3)).",
         "برای تصمیم درباره‌ی اشخاص نیست. در اتحادیه‌ی اروپا تشخیص احساسات در محل کار و آموزش، جز به دلایل پزشکی یا "
         "ایمنی، ممنوع است (قانون هوش مصنوعی، بند ۵(۱)(f))؛ در جاهای دیگر باید به افراد اطلاع داد (بند ۵۰(۳)).",
     ),
@@ -113,7 +118,13 @@ _REASONS = {
     "cut off": "ناقص یا آسیب‌دیده است؛ دوباره کپی کنید.",
     "ffmpeg": "برای m4a و ویدئو برنامه‌ی ffmpeg لازم است؛ به WAV، FLAC، OGG یا MP3 تبدیل کنید.",
 }
-_DIGITS = str.maketrans("0123456789%", "۰۱۲۳۴۵۶۷۸۹٪")
+_DIGITS = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
+_UNITS = {"h": "ساعت", "min": "دقیقه", "s": "ثانیه"}
+_LANGUAGES = {
+    "de": ("German", "آلمانی"),
+    "en": ("English", "انگلیسی"),
+    "fa": ("Persian", "فارسی"),
+}
 
 
 def both(english: Any, persian: Any) -> Markup:
@@ -141,8 +152,27 @@ def emotion(label: str) -> tuple[str, str]:
 
 
 def figure(text: str) -> tuple[str, str]:
-    """A figure with the digits of each language."""
-    return text, text.translate(_DIGITS)
+    """A number, share or span of time with the digits, signs and units of each language.
+
+    >>> figure("0.62")[1], figure("62\\xa0%")[1], figure("2 min 5 s")[1]
+    ('۰٫۶۲', '۶۲٪', '۲ دقیقه ۵ ثانیه')
+    """
+    persian = " ".join(_UNITS.get(word, word) for word in text.split(" "))
+    return text, persian.translate(_DIGITS).replace("\N{NO-BREAK SPACE}%", "٪").replace(".", "٫")
+
+
+def corpus_facts(corpus: Mapping[str, Any]) -> tuple[str, str]:
+    """What is known of the data in a few words that follow its name; nothing where nothing is known."""
+    facts = []
+    if corpus.get("language"):
+        facts.append(_LANGUAGES.get(str(corpus["language"]), (str(corpus["language"]),) * 2))
+    if corpus.get("speakers"):
+        count, persian = figure(words.format_count(corpus["speakers"]))
+        facts.append((f"{count} speakers", f"{persian} گوینده"))
+    if corpus.get("hours"):
+        facts.append(figure(words.format_seconds(3600 * corpus["hours"])))
+    english, persian = zip(*facts, strict=True) if facts else ((), ())
+    return "".join(f", {fact}" for fact in english), "".join(f"، {fact}" for fact in persian)
 
 
 def why(english: str) -> tuple[str, str]:
