@@ -30,7 +30,6 @@ SAMPLING_RATE_HZ = 16_000
 _DECODER_SLACK_SAMPLES = 2 * 1152
 
 
-# ------------------------------------------------------------------------------------------------- reading of audio
 def read_wave(source: str | PathLike | bytes, name: str | None = None, sampling_rate_hz: int = SAMPLING_RATE_HZ):
     """Reads one recording, whole, as training and prediction both see it.
 
@@ -192,7 +191,6 @@ def _ffmpeg_blocks(source: str | PathLike | bytes, name: str, block_seconds: flo
             raise ValueError(f"{name}: ffmpeg cannot read it ({' '.join(reason)})")
 
 
-# ----------------------------------------------------------------------------------------------------- configuration
 # Speech encoders that take raw waves through a stack of convolutions, and share the names of their parts.
 WAVE_BACKBONES = ("hubert", "wav2vec2", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat")
 # Speech encoders that take log-mel features, which their feature extractors make of waves.
@@ -260,7 +258,6 @@ class SERConfig(PreTrainedConfig):
             raise ValueError(f"layer_mix: {self.layer_mix!r} is not last, weighted or a layer's number.")
 
 
-# ---------------------------------------------------------------------------------------- exactness: masks and norms
 def num_frames(num_samples: Any, config: PreTrainedConfig) -> Any:
     """Number of frames that the backbone's convolutions make of `num_samples` samples, both ints or int tensors.
 
@@ -522,7 +519,6 @@ def norm_behind_layers(backbone: nn.Module) -> nn.Module | None:
     return encoder_of(backbone).layer_norm if has_one else None
 
 
-# ---------------------------------------------------------------------------------------------------------- pooling
 def masked_mean_std(hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of `hidden` `[B, F, D]` over the frames of `mask` `[B, F]`, each `[B, D]`, float32.
 
@@ -552,7 +548,7 @@ class AttentiveStatistics(nn.Module):
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = hidden.float()
         context = torch.cat(masked_mean_std(hidden, mask), dim=-1)[:, None].expand(-1, hidden.shape[1], -1)
-        scores = self.score(torch.cat([hidden, context.to(hidden.dtype)], dim=-1)).float()
+        scores = self.score(torch.cat([hidden, context], dim=-1).to(self.score[0].weight.dtype)).float()
         weights = scores.masked_fill(~mask[..., None], float("-inf")).softmax(dim=1)[..., None]  # [B, F, heads, 1]
         channels = hidden.unflatten(-1, (self.heads, -1))  # [B, F, heads, D / heads]
         mean = (weights * channels).sum(1)
@@ -560,7 +556,6 @@ class AttentiveStatistics(nn.Module):
         return torch.cat([mean.flatten(1), (variance + 1e-8).sqrt().flatten(1)], dim=-1)
 
 
-# ------------------------------------------------------------------------------------------------------------ model
 def whisper_encoder_class() -> type[PreTrainedModel]:
     """Whisper's encoder alone, which no auto class knows."""
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -833,7 +828,6 @@ class SERForAudioClassification(PreTrainedModel):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
-# --------------------------------------------------------------------------------------------------------- pipeline
 SILENCE = "silence"
 # Pauses are looked for in steps of a tenth of a second. Fluent speech hardly holds one of half a second, 45 dB under
 # its loudest tenth: one in the 535 clips of EMO-DB.
