@@ -90,7 +90,7 @@ def predict(
         request = Request(paths, format, output, overwrite, resume, timeline, *lengths)
 
         def load():
-            from ser.use.loading import load_pipeline, read_config
+            from ser.use.loading import load_pipeline, no_garbage_collection, read_config
 
             if onnx is not None:
                 from ser.use.onnx_model import load_onnx_pipeline
@@ -98,9 +98,10 @@ def predict(
 
                 return load_onnx_pipeline(onnx, SERConfig, SERPipeline)
             read_config(model, revision=revision)
-            from ser_model import SERForAudioClassification, SERPipeline
+            with no_garbage_collection():
+                from ser_model import SERForAudioClassification, SERPipeline
 
-            return load_pipeline(model, SERForAudioClassification, SERPipeline, device, revision=revision)
+                return load_pipeline(model, SERForAudioClassification, SERPipeline, device, revision=revision)
 
         code = run(request, load)
     raise typer.Exit(code)

@@ -48,7 +48,8 @@ def functionals(wave: np.ndarray) -> np.ndarray:
     """
     import librosa
 
-    wave = np.asarray(wave, np.float32)
+    num_samples, wave = len(wave), np.asarray(wave, np.float32)
+    wave = np.pad(wave, (0, max(0, _WINDOW - num_samples)))
     spectrum = np.abs(librosa.stft(wave, n_fft=_WINDOW, hop_length=HOP, pad_mode="constant"))
     mel = _mel_filters() @ spectrum**2
     mfcc = librosa.feature.mfcc(S=librosa.power_to_db(mel), sr=SAMPLING_RATE_HZ, n_mfcc=14)[1:]
@@ -68,7 +69,7 @@ def functionals(wave: np.ndarray) -> np.ndarray:
         harmonicity[pitch > 0],
     ]
     statistics = [value for contour in contours for value in _statistics(contour)]
-    return np.nan_to_num(np.array([*statistics, *_rates(level, pitch, len(wave))], np.float64))
+    return np.nan_to_num(np.array([*statistics, *_rates(level, pitch, num_samples)], np.float64))
 
 
 def pitch_track(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +83,7 @@ def pitch_track(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Args:
         wave: `(T,)`, 16 kHz.
     """
-    from scipy.signal import medfilt
+    from scipy.ndimage import median_filter
     from scipy.signal.windows import hann
 
     padded = np.pad(np.asarray(wave, np.float64), _PITCH_WINDOW // 2)
@@ -107,7 +108,7 @@ def pitch_track(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
     pitch = np.where(is_voiced, SAMPLING_RATE_HZ / lag, 0.0)
     peak = np.clip(peak, 1e-3, 1 - 1e-5)
-    return np.where(is_voiced, medfilt(pitch, 5), 0.0), 10 * np.log10(peak / (1 - peak))
+    return np.where(is_voiced, median_filter(pitch, 5), 0.0), 10 * np.log10(peak / (1 - peak))
 
 
 def egemaps(wave: np.ndarray) -> np.ndarray:

@@ -76,7 +76,8 @@ def robustness(
     section = robustness_section(whole, conditions, rates)
     pd.concat(whole.values(), ignore_index=True).to_parquet(draft := run_dir / f".{FILE_NAME}.partial", index=False)
     draft.replace(run_dir / FILE_NAME)
-    write_json_atomic({**results, "robustness": section}, run_dir / "results.json")
+    # Read again: another command may have added its section in the hours since.
+    write_json_atomic({**read_results(run_dir), "robustness": section}, run_dir / "results.json")
     return section
 
 
@@ -206,8 +207,8 @@ def check_unchanged(clean: pd.DataFrame, rows: pd.DataFrame, folder: Path) -> No
     off = np.abs(clean[columns].to_numpy() - rows[columns].to_numpy()).max(axis=1)
     if off.mean() > _TOLERANCE:
         raise ValueError(
-            f"{folder}: model and corpus give other probabilities than predictions.parquet ({rows['id'][off.argmax()]}: "
-            f"{off.max():.3f} off); one of them was changed since. Score the run again."
+            f"{folder}: model and corpus give other probabilities than predictions.parquet holds, such as for "
+            f"{rows['id'][off.argmax()]} ({off.max():.3f} off); one of them was changed since. Score the run again."
         )
 
 
