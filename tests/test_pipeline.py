@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny import LABELS, noise, tiny_model
+from tiny import LABELS, names, noise, tiny_model
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
@@ -219,15 +219,15 @@ def test_evaluate_accepts_the_pipeline(classify, monkeypatch):
 
 
 def test_a_regression_returns_each_value_by_name_in_the_models_order(tmp_path):
-    names = {"id2label": {0: "valence", 1: "arousal"}, "label2id": {"valence": 0, "arousal": 1}}
-    folder = tiny_model(tmp_path, problem_type="regression", **names)
+    dimensions = ("valence", "arousal", "dominance", "interest", "trust")
+    folder = tiny_model(tmp_path, problem_type="regression", **names(dimensions))
     classify = pipeline("audio-classification", model=str(folder), trust_remote_code=True)
     values = classify(noise(1))
-    assert [value["label"] for value in values] == ["valence", "arousal"]
+    assert tuple(value["label"] for value in values) == dimensions
     assert by_label(values) == pytest.approx(by_label(classify(noise(1), function_to_apply="none")))
     segments = classify(noise(6), timeline=True)
     assert [segment["start"] for segment in segments] == [0, 1, 2, 3, 4, 5]
-    assert all(segment["label"] is None and len(segment["scores"]) == 2 for segment in segments)
+    assert all(segment["label"] is None and len(segment["scores"]) == 5 for segment in segments)
 
 
 def test_a_model_in_bfloat16_scores_alike(model_dir, classify, wav):

@@ -1,7 +1,10 @@
 """Loading of a model by the code that is installed, never by code that comes with the model."""
 
+import gc
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,18 @@ def load_pipeline(name_or_path: str, model_class: type, pipeline_class: type, de
             f"--model: {name_or_path} is damaged: {len(wrong)} weights are missing or left over, such as {wrong[0]}."
         )
     return pipeline_class(model=model.eval(), feature_extractor=extractor, task="audio-classification", device=device)
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """For imports: half a second of torch's five goes into looking for garbage among what is there to stay."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def is_exact_in_batches(pipe: Any) -> bool:
