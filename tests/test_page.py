@@ -11,7 +11,7 @@ import soundfile
 from tiny import noise, tiny_model
 
 from ser.evaluation import format as words
-from ser.use import page_words
+from ser.use import page, page_words
 from ser.use.formats import columns_of, text_of
 from ser.use.loading import load_pipeline
 from ser.use.page import read_results
@@ -229,6 +229,31 @@ def test_classes_that_nobody_knows_have_colours_of_their_own():
 @pytest.mark.parametrize(("seconds", "text"), [(4.24, "0:04.2"), (59.97, "1:00.0"), (3723, "1:02:03.0")])
 def test_a_place_in_a_recording_is_written_as_players_do(seconds, text):
     assert clock(seconds) == text
+
+
+def test_without_gradio_the_page_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'ser\[serve\]'"):
+        page.check_gradio()
+
+
+@pytest.mark.slow
+def test_a_recording_and_its_copy_are_deleted_together_and_nobody_is_told(pipe, tmp_path, monkeypatch):
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'ser[serve]'")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    made = page.make_page(pipe, read_blocks, str(tmp_path))
+    from gradio.route_utils import delete_files_created_by_app
+
+    recording = tmp_path / "abc" / "clip.wav"
+    recording.parent.mkdir()
+    soundfile.write(recording, noise(1.0), 16_000)
+    made.upload_file_set.add(str(recording))
+    (answering,) = (event.fn for event in made.fns.values() if event.api_name == "classify")
+    assert "clip.wav" in answering(str(recording))
+    assert len(list(recording.parent.iterdir())) == 2
+    delete_files_created_by_app(made, age=None)
+    assert list(recording.parent.iterdir()) == []
+    assert not made.analytics_enabled
 
 
 def test_header_and_notes_speak_both_languages():

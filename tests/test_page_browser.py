@@ -33,6 +33,8 @@ ARGUMENTS = [
     ),
 ]
 UPLOAD = "#ser-audio input[type=file]"
+# What Gradio would fill in, were it taken for a template.
+TEMPLATE = "${40+2} {{value}} <b>"
 WAIT_MS = 90_000
 
 
@@ -71,6 +73,7 @@ def address(browser, files, tmp_path_factory):
     run = make_run(tmp_path_factory.mktemp("made")).folder
     results = dict(read_results(str(run)))
     results["calibration"] |= {"precision_90": {"threshold": 0.45, "test": {"precision": 0.9, "coverage": 0.5, "n": 9}}}
+    results["corpus"] |= {"name": TEMPLATE}
     write_json_atomic(results, run / "results.json")
     (run / "examples").mkdir()
     shutil.copyfile(files / "clip.wav", run / "examples" / "a clip.wav")
@@ -258,8 +261,20 @@ def test_the_microphone_is_recorded_and_scored(open_page):
     assert page.locator(".ser-answer").count() == 1
 
 
+def test_a_dark_screen_gets_a_dark_page(open_page, files):
+    page = open_page(color_scheme="dark")
+    upload(page, files / "گفتگو.wav")
+    keep(page, "dark")
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert max(light[:3]) < 60
+
+
 def test_the_limits_are_in_sight_before_any_answer(open_page):
     text = open_page().inner_text("#ser-limits")
     assert "UAR" in text
     assert "AI Act" in text
     assert "Under 45" in text
+
+
+def test_a_name_that_looks_like_a_template_is_shown_letter_for_letter(open_page):
+    assert TEMPLATE in open_page().inner_text("#ser-limits")

@@ -51,7 +51,10 @@ _TEXTS = {
     "again": ("Choose another one above.", "فایل دیگری را از بالا انتخاب کنید."),
     "limits": ("Before you trust it", "پیش از آنکه اعتماد کنید"),
     "trained": ("Trained on {corpus}{facts}.", "آموزش‌دیده روی {corpus}{facts}."),
-    "guessing": ("Guessing would give {chance}.", "حدس تصادفی {chance} می‌دهد."),
+    "guessing": (
+        "UAR is the share that it finds of each class, averaged; guessing would give {chance}.",
+        "UAR میانگین سهمی است که از هر دسته می‌یابد؛ حدس تصادفی {chance} می‌دهد.",
+    ),
     "best": (
         "It finds {best} best (recall {high}) and {worst} worst (recall {low}).",
         "{best} را بهتر از همه می‌یابد (بازیابی {high}) و {worst} را بدتر از همه (بازیابی {low}).",
