@@ -222,6 +222,7 @@ def test_a_run_that_stops_leaves_neither_half_a_file_nor_a_draft(clips, model_di
 REFUSED = {
     "a format": (["--format", "xml"], "--format: 'xml' is not one of table, json"),
     "parquet to a terminal": (["--format", "parquet"], "--format parquet: needs --output"),
+    "shards of text": (["--resume", "--output", "new", "--format", "csv"], "csv and --resume exclude each other"),
     "resume to a terminal": (["--resume"], "--resume: needs --output and a folder"),
     "subtitles of many": (["--format", "srt"], "--format srt: holds one recording, 5 were given"),
 }
@@ -243,6 +244,12 @@ def test_an_empty_folder_and_a_glob_of_nothing_are_refused(tmp_path, model_dir):
 
 def test_debug_shows_the_traceback(clips):
     assert isinstance(ser(clips, "--model", "./nowhere", "--debug").exception, ValueError)
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "abacus"])
+def test_a_device_that_is_not_here_is_refused_in_one_line(clips, model_dir, device):
+    result = ser(clips / "a.wav", "--model", model_dir, "--device", device)
+    assert (result.exit_code, result.stderr) == (2, f"ser: --device: there is no {device} here; cpu is always there.\n")
 
 
 def test_a_stock_model_scores_as_in_the_stock_pipeline(clips, tmp_path):

@@ -66,6 +66,8 @@ class Request:
             raise ValueError(f"--format: {self.format!r} is not one of {', '.join(FORMATS)}.")
         if self.resume and self.output is None:
             raise ValueError("--resume: needs --output and a folder, which keeps what is done.")
+        if self.resume and self.format not in ("table", "parquet"):
+            raise ValueError(f"--format: {self.format} and --resume exclude each other; its shards are Parquet.")
         if self.resume and self.output.is_file():
             raise ValueError(f"--output: {self.output} is a file; --resume needs a folder.")
         if self.format == "parquet" and self.output is None:
@@ -89,6 +91,8 @@ def run(request: Request, load: Callable[[], Any]) -> int:
         OSError, ValueError: Nothing was done.
     """
     request.check()
+    if "-" in request.paths and hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")  # names are bytes, and not all of them UTF-8
     files = find_recordings(request.paths, sys.stdin)
     if request.format == "srt" and len(files) != 1:
         raise ValueError(f"--format srt: holds one recording, {len(files)} were given; rttm and csv hold many.")

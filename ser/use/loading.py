@@ -19,7 +19,7 @@ def load_pipeline(name_or_path: str, model_class: type, pipeline_class: type, de
         name_or_path: A folder, or a repository on the Hub.
         model_class: `SERForAudioClassification`.
         pipeline_class: `SERPipeline`.
-        device: As `pipeline()` takes it; the first GPU where there is one.
+        device: As `pipeline()` takes it; by default the GPU of this process where there is one.
         hub: `revision` and `token` of the repository.
 
     Returns:
@@ -29,6 +29,7 @@ def load_pipeline(name_or_path: str, model_class: type, pipeline_class: type, de
         ValueError: There is no such model, it may not be read, it is not an SER model, or weights are missing.
     """
     config = read_config(name_or_path, **hub)
+    device = _device(device)
 
     from huggingface_hub.utils import httpx
     from transformers import AutoFeatureExtractor
@@ -70,6 +71,20 @@ def no_garbage_collection() -> Iterator[None]:
 def is_exact_in_batches(pipe: Any) -> bool:
     """Whether a clip's scores do not depend on its batch. Those of a stock model do."""
     return pipe.model.config.model_type == "ser"
+
+
+def _device(device: Any) -> Any:
+    """Refuses a device that is not here; without one, gives each process of a launcher a GPU of its own."""
+    import torch
+
+    if device is None:
+        count = torch.cuda.device_count()
+        return int(os.environ.get("LOCAL_RANK", 0)) % count if count else None
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):  # each kind of device has its own
+        raise ValueError(f"--device: there is no {device} here; cpu is always there.") from None
+    return device
 
 
 def _model_class(name_or_path: str, config: dict[str, Any], model_class: type) -> type:
