@@ -181,6 +181,18 @@ def test_scores_that_are_those_of_the_run_pass(made, up, in_this_process):
     gate.check(up, made.folder, made.audio.__getitem__)
 
 
+def test_the_numbers_of_a_regression_are_compared_too(made, tmp_path, in_this_process):
+    from tiny import names, tiny_model
+
+    folder = tiny_model(tmp_path / "run", problem_type="regression", **names(("arousal", "valence")))
+    given = probe.examine(str(folder), {"a": str(made.corpus / "F03A00.wav")}, True)["scores"]["a"]
+    row = {"id": "a", "duration": 1.0, "truth_arousal": 3.0, "truth_valence": 3.0}
+    table = pd.DataFrame([row | {f"pred_{name}": value for name, value in given.items()}])
+    gate.check_scores(folder, table, {"a": made.audio["F03A00"]}.__getitem__)
+    with pytest.raises(ValueError, match="for valence"):
+        gate.check_scores(folder, table.assign(pred_valence=0.0), {"a": made.audio["F03A00"]}.__getitem__)
+
+
 def test_audio_that_is_not_at_hand_stops_the_push(made):
     with pytest.raises(ValueError, match="The audio of test clip 'F03A00' is not at hand"):
         gate.check_scores(made.folder, gate.test_predictions(made.folder).head(1), {}.__getitem__)

@@ -46,7 +46,6 @@ def stage(run_dir: Path, folder: Path, repo_id: str) -> list[str]:
     is_ours = "auto_map" in config
     if is_ours:
         shutil.copyfile(run_dir / CODE, folder / CODE)
-    results = without_paths(results, paths)
     contents = {
         "config.json": config,
         "preprocessor_config.json": _json(run_dir / "preprocessor_config.json"),
@@ -54,11 +53,12 @@ def stage(run_dir: Path, folder: Path, repo_id: str) -> list[str]:
     }
     if (run_dir / "splits.json").is_file():
         contents["splits.json"] = {k: v for k, v in _json(run_dir / "splits.json").items() if k != "clips"}
+    contents = without_paths(contents, paths)
     for name, content in contents.items():
-        _write_json(without_paths(content, paths), folder / name)
+        _write_json(content, folder / name)
     _write_report(run_dir, folder, contents)
     digest = hashlib.sha256((folder / "results.json").read_bytes()).hexdigest()
-    make_card(results, repo_id, digest, sorted(p.name for p in folder.glob("*.png")), is_ours).save(
+    make_card(contents["results.json"], repo_id, digest, sorted(p.name for p in folder.glob("*.png")), is_ours).save(
         folder / "README.md"
     )
     return staged_files(folder)
