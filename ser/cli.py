@@ -215,7 +215,7 @@ def export(
 ) -> None:
     """Writes a model as one ONNX file; exit code 1 when --check finds more than a point of UAR lost."""
     with errors_in_words(debug):
-        from ser.use.export import check_flags, check_model, compare_with_run, destination, export_onnx
+        from ser.use.export import check_flags, check_model, destination, export_onnx
         from ser.use.loading import load_pipeline, read_config
 
         data = check_flags(format, run if check else None, context.args)
@@ -229,6 +229,7 @@ def export(
         if data is None:
             return
         from data_prep import load_corpus
+        from ser.use.export_check import compare_with_run
         from ser.use.gate import audio_of
 
         found = compare_with_run(path, run, audio_of(load_corpus(data)))
