@@ -252,8 +252,11 @@ def test_pipeline_hears_a_recording_longer_than_whispers_window_in_pieces(tmp_pa
     classify = pipeline("audio-classification", model=str(tmp_path), trust_remote_code=True)
     heard = []
     classify.model.backbone.conv1.register_forward_hook(lambda *_: heard.append(1))
-    assert len(classify(clips(1, 15.0)[0].numpy())) == 6
+    wave = clips(1, 15.0)[0].numpy()
+    assert len(classify(wave, max_seconds=60)) == 6
     assert len(heard) > 1
+    with pytest.raises(ValueError, match="window_seconds: 15, but the model hears 14 at most"):
+        classify(wave, window_seconds=15)
 
 
 @pytest.mark.parametrize("family", ["whisper, full window", "w2v-bert"])
