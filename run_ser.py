@@ -13,6 +13,7 @@ from typing import Any
 
 import datasets
 import pandas as pd
+import torch
 import transformers
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedConfig
 
@@ -38,9 +39,10 @@ from ser.training.predictions import prediction_table, write_predictions
 from ser.training.probe import Probe, Statistics, corpus_statistics, stack
 from ser.training.runs import CHECKPOINTS, claim_folder, is_finished, last_checkpoint
 from ser.training.trainer import SERTrainer
+from ser.use.card import write_card
 from ser.use.gate import audio_of
 from ser.use.hub import check_repo_id, push_run
-from ser_model import SERConfig, SERForAudioClassification, new_feature_extractor
+from ser_model import WAVE_BACKBONES, SERConfig, SERForAudioClassification, new_feature_extractor
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -173,9 +175,14 @@ def build_model(job: Job, labels: list[str]) -> tuple[Any, Any]:
 def stock_model(arguments: ModelArguments, config: dict[str, Any]) -> Any:
     """transformers' own `...ForSequenceClassification`, which loads without `trust_remote_code`."""
     overrides = {**arguments.parsed_backbone_config(), **config, "classifier_proj_size": arguments.classifier_proj_size}
-    if arguments.model_name_or_path is None:
-        return AutoModelForAudioClassification.from_config(AutoConfig.for_model(**overrides))
-    return AutoModelForAudioClassification.from_pretrained(arguments.model_name_or_path, **overrides)
+    overrides["use_weighted_layer_sum"] = arguments.layer_mix == "weighted"
+    name = arguments.model_name_or_path
+    kind = AutoConfig.for_model(**overrides) if name is None else AutoConfig.from_pretrained(name)
+    if kind.model_type not in WAVE_BACKBONES:
+        raise ValueError(f"--head stock: {kind.model_type} is not one of {', '.join(WAVE_BACKBONES)}; use --head ser.")
+    if name is None:
+        return AutoModelForAudioClassification.from_config(kind)
+    return AutoModelForAudioClassification.from_pretrained(name, dtype=torch.float32, **overrides)
 
 
 def load_trained(job: Job, split: Split) -> tuple[Any, Any]:
@@ -234,6 +241,8 @@ def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any])
     write_plots(job.folder)
     rows = {clip: row for row, clip in enumerate(dataset["id"])}
     stored = undecoded(dataset)
+    if (job.folder / "config.json").is_file():
+        write_card(job.folder)
     write_report(job.folder, audio=lambda clip: stored[rows[clip]]["audio"]["bytes"])
     print_scores(results)
     print(f"{job.folder}: model, results.json, report.html", flush=True)

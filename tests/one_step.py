@@ -70,7 +70,8 @@ def gradient_of_one_step(out: str, size: int, accumulate: int, loss: str, folder
     )
     clips = Clips(corpus([0.5, 1.3, 0.2, 2.0, 0.9, 0.3, 1.1, 0.7], CLASSES), CLASSES)
     model = small_model()
-    trainer = SERTrainer(model, args, ModelArguments(loss=loss), LABELS, Collator(feature_extractor()), train_dataset=clips)
+    collator = Collator(feature_extractor())
+    trainer = SERTrainer(model, args, ModelArguments(loss=loss), LABELS, collator, train_dataset=clips)
     trainer.add_callback(Record())
     trainer.train()
     if out and args.process_index == 0:

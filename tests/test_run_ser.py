@@ -97,9 +97,11 @@ def test_a_run_leaves_what_its_users_need_and_no_training_state(run):
     needed = {
         "model.safetensors", "config.json", "ser_model.py", "preprocessor_config.json", "splits.json",
         "predictions.parquet", "results.json", "run_config.yaml", "training_log.json", "training_curves.png",
-        "confusion_matrix.png", "report.html",
+        "confusion_matrix.png", "report.html", "README.md",
     }  # fmt: skip
-    assert needed == {path.name for path in run.iterdir()}
+    found = {path.name for path in run.iterdir()}
+    assert needed <= found
+    assert all(name in needed or name.endswith(".png") for name in found)
 
 
 def test_results_hold_the_scores_of_the_predictions(run):
@@ -321,3 +323,24 @@ def test_a_push_that_cannot_be_made_is_refused_before_training(tmp_path, manifes
         assert launch(tmp_path / "run", manifest, *flags) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_model_that_one_does_with_twice_the_batch(tmp_path, manifest):
+    from safetensors.torch import load_file
+
+    quiet = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
+    backbone = json.dumps({**TINY["backbone_config"], **quiet})
+    flags = ["--backbone_config", backbone, "--final_dropout", "0", "--max_grad_norm", "0", "--calibrate", "false"]
+    one = train(tmp_path / "one", manifest, *flags, "--per_device_train_batch_size", "4")
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_endpoint", "localhost:0"]
+    program = [str(ROOT / "run_ser.py"), str(tmp_path / "config.yaml"), "--output_dir", str(tmp_path / "two"), *flags]
+    subprocess.run(
+        [sys.executable, *launcher, "--rdzv_backend", "c10d", *program, "--per_device_train_batch_size", "2"],
+        capture_output=True, check=True, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    first, second = (load_file(folder / "model.safetensors") for folder in (one, tmp_path / "two"))
+    for name, weight in first.items():
+        torch.testing.assert_close(second[name], weight, atol=2e-3, rtol=0)
+    columns = [f"p_{label}" for label in CLASSES]
+    np.testing.assert_allclose(predictions_of(tmp_path / "two")[columns], predictions_of(one)[columns], atol=2e-2)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ NOT_PART_OF_A_RUN = (
     *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors"),
     *("push_to_hub", "hub_model_id", "hub_private_repo"),
 )
+
+# What TrainingArguments finds out by itself, and what nobody should write down.
+DERIVED = ("accelerator_config", "dataloader_pin_memory", "hub_token")
+NOTHING = (None, False, "", "none", "no")
 
 
 def _argument(default, text: str, **metadata):
@@ -85,6 +89,8 @@ class ModelArguments:
             raise ValueError("--lora_rank: LoRA freezes the backbone; drop --freeze_base_model and --freeze_layers.")
         if self.head == "stock" and (self.pooling != "mean" or self.layer_mix not in ("last", "weighted")):
             raise ValueError("--head stock: transformers' own head takes --pooling mean, --layer_mix last or weighted.")
+        if self.head == "stock" and self.freeze_layers:
+            raise ValueError("--freeze_layers: transformers' own classifiers cannot; use --head ser.")
         self._check_probe()
         self.parsed_backbone_config()
 
@@ -129,7 +135,7 @@ class SERTrainingArguments(TrainingArguments):
     save_strategy: str = _argument("epoch", "When a checkpoint is written.")
     save_total_limit: int | None = _argument(1, "Checkpoints to keep, the best one apart.")
     load_best_model_at_end: bool = _argument(True, "End with the checkpoint that is best on dev.")
-    metric_for_best_model: str | None = _argument(None, "Metric of dev that names the best checkpoint: uar (or ccc).")
+    metric_for_best_model: str | None = _argument("uar", "Metric of dev that names the best checkpoint: uar (or ccc).")
     greater_is_better: bool | None = _argument(True, "Whether more of that metric is better.")
     remove_unused_columns: bool = _argument(False, "Left false: clips are decoded by the collator.")
     report_to: str = _argument("none", "tensorboard, wandb, ... or none.")
@@ -153,7 +159,6 @@ class SERTrainingArguments(TrainingArguments):
             self.eval_strategy, self.load_best_model_at_end = "no", False
         if not torch.cuda.is_available():
             self.dataloader_pin_memory = False  # there is no memory to pin it for
-        self.metric_for_best_model = self.metric_for_best_model or "uar"
         super().__post_init__()
 
     def seed_list(self) -> list[int]:
@@ -221,11 +226,14 @@ def merged_arguments(*arguments: Any) -> dict[str, Any]:
     """All arguments that differ from their defaults, as one flat dict that a YAML file can hold."""
     merged: dict[str, Any] = {}
     for kind in arguments:
-        defaults = type(kind)(output_dir=".") if isinstance(kind, TrainingArguments) else type(kind)()
         given = kind.to_dict() if isinstance(kind, TrainingArguments) else asdict(kind)
-        usual = defaults.to_dict() if isinstance(kind, TrainingArguments) else asdict(defaults)
-        merged |= {key: value for key, value in given.items() if value != usual.get(key)}
-    merged.pop("hub_token", None)
+        # The defaults are read off the fields: making a second TrainingArguments to compare with would reset the
+        # state that several processes share, and each would go on training by itself.
+        usual = {f.name: f.default for f in fields(kind) if f.default is not MISSING}
+        changed = {key: value for key, value in given.items() if value != usual.get(key)}
+        merged |= {key: value for key, value in changed.items() if value or usual.get(key) not in NOTHING}
+    for key in DERIVED:
+        merged.pop(key, None)
     for key in ("label_map", "augmentations", "backbone_config"):
         if isinstance(merged.get(key), str):
             merged[key] = json.loads(merged[key])

@@ -38,6 +38,8 @@ class Job:
         """The trainer's arguments: its checkpoints lie in a folder of their own."""
         args = copy.deepcopy(self.training)
         args.seed, args.output_dir = self.seed, str(self.folder / CHECKPOINTS)
+        if self.model.head == "stock":
+            args.per_device_eval_batch_size = 1  # its scores depend on padding; alone is how its users will hear them
         args.push_to_hub = False  # checkpoints stay here; the finished run is pushed, once, through the gate
         if self.data.target_columns and args.metric_for_best_model == "uar":
             args.metric_for_best_model = "ccc"

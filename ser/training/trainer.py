@@ -154,13 +154,22 @@ class SERTrainer(Trainer):
             return rate if self.model_arguments.head_learning_rate is None else self.model_arguments.head_learning_rate
         layers = backbone_depth(model)
         found = re.search(r"(?:encoder|backbone)\.layers\.(\d+)\.", name)  # Whisper's backbone is the encoder itself
-        return rate * decay ** (layers - 1 - (int(found[1]) if found else -1))
+        depth = int(found[1]) if found else -1
+        if has_norm_behind_layers(model) and re.search(r"(?:encoder|backbone)\.layer_norm\.", name):
+            depth = layers - 1
+        return rate * decay ** (layers - 1 - depth)
 
 
 def backbone_depth(model: Any) -> int:
     """Number of transformer layers of the backbone in `model`."""
     config = getattr(model.config, "backbone_config", model.config)
     return config.num_hidden_layers
+
+
+def has_norm_behind_layers(model: Any) -> bool:
+    """Whether the norm of the backbone's encoder follows its layers, as in HuBERT-large, or comes before them."""
+    config = getattr(model.config, "backbone_config", model.config)
+    return config.model_type == "whisper" or getattr(config, "do_stable_layer_norm", False)
 
 
 def count_classes(targets: Any, num_classes: int) -> np.ndarray:
