@@ -11,9 +11,9 @@ from ser.data.functionals import FUNCTIONALS, corpus_functionals, functionals, p
 
 
 def harmonics(pitch_hz, seconds=1.0):
-    """A buzz: harmonics up to 5 kHz, falling by 6 dB an octave."""
+    """A buzz: harmonics up to 7.9 kHz, falling by 6 dB an octave."""
     time = np.arange(int(16_000 * seconds)) / 16_000
-    partials = [np.sin(2 * np.pi * pitch_hz * k * time) / k for k in range(1, int(5_000 / pitch_hz) + 1)]
+    partials = [np.sin(2 * np.pi * pitch_hz * k * time) / k for k in range(1, int(7_900 / pitch_hz) + 1)]
     return (0.1 * np.sum(partials, axis=0)).astype(np.float32)
 
 
@@ -33,6 +33,16 @@ def test_noise_and_silence_have_no_pitch():
     noise = 0.1 * np.random.default_rng(0).standard_normal(16_000)
     assert (pitch_track(noise)[0] > 0).mean() < 0.2
     assert not pitch_track(np.zeros(16_000))[0].any()
+
+
+def test_a_hum_below_the_range_of_voices_has_no_pitch():
+    assert not pitch_track(0.1 * np.sin(2 * np.pi * 30 * np.arange(16_000) / 16_000))[0][5:-5].any()
+
+
+def test_the_slope_down_from_no_lag_is_not_taken_for_a_high_voice():
+    rumble = np.fft.rfft(np.random.default_rng(0).standard_normal(16_000))
+    rumble[150:] = 0
+    assert pitch_track(0.01 * np.fft.irfft(rumble))[0].max() < 450
 
 
 def test_a_vibrato_is_a_wider_range_of_pitch():

@@ -64,7 +64,7 @@ def robustness(
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     with tqdm(total=len(folders) * len(names), desc="conditions", unit="condition") as progress:
         for folder in folders:
-            rows = test_rows(folder, clips)
+            rows = rows_of_test(folder, clips)
             scorer = Scorer(*load(folder), labels_of(rows), batch_size, device)
             for condition in (None, *conditions):
                 table = scorer.table(rows, clips, corruptor, condition)
@@ -169,7 +169,7 @@ def read_results(run_dir: Path) -> dict[str, Any]:
     return results
 
 
-def test_rows(folder: Path, clips: Any) -> pd.DataFrame:
+def rows_of_test(folder: Path, clips: Any) -> pd.DataFrame:
     """A run's predictions on test, the longest clip first, with the column `row` of their place in the corpus.
 
     Raises:
