@@ -231,7 +231,9 @@ def merged_arguments(*arguments: Any) -> dict[str, Any]:
         # state that several processes share, and each would go on training by itself.
         usual = {f.name: f.default for f in fields(kind) if f.default is not MISSING}
         changed = {key: value for key, value in given.items() if value != usual.get(key)}
-        merged |= {key: value for key, value in changed.items() if value or usual.get(key) not in NOTHING}
+        if isinstance(kind, TrainingArguments):  # which writes False and [] where its defaults say None and none
+            changed = {key: value for key, value in changed.items() if value or usual.get(key) not in NOTHING}
+        merged |= changed
     for key in DERIVED:
         merged.pop(key, None)
     for key in ("label_map", "augmentations", "backbone_config"):
