@@ -44,7 +44,8 @@ class SERTrainer(Trainer):
         self.class_loss = None
         if self.class_counts is not None:
             self.class_loss = build_loss(model_arguments, self.class_counts, args.label_smoothing_factor)
-        patience = args.early_stopping_patience
+        # Without scores of dev there is nothing to be patient about.
+        patience = args.early_stopping_patience if args.eval_strategy != "no" else 0
         super().__init__(
             model=model,
             args=args,
