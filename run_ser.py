@@ -37,6 +37,7 @@ from ser.training.lora import merge_lora
 from ser.training.pooling import pooled_context, pooled_predictions
 from ser.training.predictions import prediction_table, write_predictions
 from ser.training.probe import Probe, Statistics, corpus_statistics, stack
+from ser.training.processes import leave_process_group
 from ser.training.runs import CHECKPOINTS, claim_folder, is_finished, last_checkpoint
 from ser.training.trainer import SERTrainer
 from ser.use.card import write_card
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         run_jobs(*parse_arguments(argv))
+        leave_process_group()
     except (ValueError, OSError, ImportError) as error:
         if any(flag.startswith("--debug_errors") for flag in argv):
             raise

@@ -13,6 +13,21 @@ import pytest
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--all-clips", action="store_true", help="base size: 20 clips up to 12 s for every backbone")
+
+
+@pytest.fixture
+def all_cores():
+    """Gives torch every core for models of real size; small ones lose by a second thread (see tiny.py)."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count())
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def emodb_dir() -> Path:
     """Folder of the Berlin Database of Emotional Speech, 535 clips."""

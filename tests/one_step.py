@@ -14,6 +14,7 @@ from transformers import HubertConfig, TrainerCallback
 from ser.data.audio import encode_wav
 from ser.data.batching import Clips, Collator
 from ser.training.arguments import ModelArguments, SERTrainingArguments
+from ser.training.processes import leave_process_group
 from ser.training.trainer import SERTrainer
 from ser_model import SERConfig, SERForAudioClassification
 
@@ -81,3 +82,4 @@ def gradient_of_one_step(out: str, size: int, accumulate: int, loss: str, folder
 
 if __name__ == "__main__":
     gradient_of_one_step(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], f"{sys.argv[1]}.run")
+    leave_process_group()
