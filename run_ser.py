@@ -30,7 +30,7 @@ from ser.evaluation.report import write_report
 from ser.evaluation.results import FORMAT, build_results, write_json_atomic
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
 from ser.training.calibrate import calibrate
-from ser.training.context import corpus_section, model_section, protocol_section, versions
+from ser.training.context import control_words, corpus_section, model_section, protocol_section, versions
 from ser.training.freezing import freeze
 from ser.training.jobs import Job, clips_of, jobs_of, split_of, targets_of
 from ser.training.lora import merge_lora
@@ -87,7 +87,7 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
     if training_args.should_save:
         folders = [job.folder for job in jobs]
         table = write_predictions(pooled_predictions(folders), whole.folder / "predictions.parquet")
-        finish(whole, table, dataset, pooled_context(folders, whole.arguments()))
+        finish(whole, table, dataset, pooled_context(folders, whole.arguments(), dataset))
 
 
 def check_push(args: SERTrainingArguments, jobs: list[Job]) -> None:
@@ -125,7 +125,7 @@ def run_job(job: Job, dataset: Any) -> None:
     num_folds = num_folds_of(job.data.protocol, dataset, job.data.num_folds)
     context = {
         "protocol": protocol_section(split, num_folds, [job.seed], [job.fold])
-        | {"what_is_wrong": what_is_wrong(split, dataset)},
+        | {"what_is_wrong": [*what_is_wrong(split, dataset), *control_words(job.arguments())]},
         "corpus": corpus_section(dataset, labels),
         "label_source": corpus_facts(dataset).get("label_source"),
         "model": model_section(model, job.model.model_name_or_path, trainable),

@@ -300,14 +300,24 @@ def masked_group_norm(hidden: torch.Tensor, frames: torch.Tensor, norm: nn.Group
     """
     if not torch.compiler.is_compiling() and bool((frames == hidden.shape[-1]).all()):
         return norm(hidden)
-    mask = length_mask(frames, hidden.shape[-1])[:, None]
-    count = frames[:, None, None]
     # In float32 whatever autocast says: sums over thousands of frames overflow float16 and lose bfloat16's 8 bits.
-    values = hidden.float().masked_fill(~mask, 0.0)
-    centred = (values - values.sum(-1, keepdim=True) / count).masked_fill(~mask, 0.0)
-    variance = centred.square().sum(-1, keepdim=True) / count
+    values = hidden.float()
+    mean, variance = _masked_moments(values, frames)
     scale = norm.weight[None, :, None] * torch.rsqrt(variance + norm.eps)
-    return torch.addcmul(norm.bias[None, :, None].float(), centred, scale).to(hidden.dtype)
+    return torch.addcmul(norm.bias[None, :, None] - mean * scale, values, scale).to(hidden.dtype)
+
+
+def _masked_moments(values: torch.Tensor, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of each channel of `values` `[B, D, F]` over each clip's own frames, both `[B, D, 1]`."""
+    if torch.compiler.is_compiling():
+        mask, count = length_mask(frames, values.shape[-1])[:, None], frames[:, None, None]
+        mean = values.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / count
+        return mean, (values - mean).masked_fill(~mask, 0.0).square().sum(-1, keepdim=True) / count
+    # Clip by clip, this tensor, the largest of all, is read once and never copied.
+    rows = zip(values.split(1), frames.tolist(), strict=True)
+    moments = [torch.var_mean(row[..., :count], dim=-1, correction=0, keepdim=True) for row, count in rows]
+    variance, mean = (torch.cat(parts) for parts in zip(*moments, strict=True))
+    return mean, variance
 
 
 def wave_features(encoder: nn.Module, waves: torch.Tensor, samples: torch.Tensor, config: Any) -> torch.Tensor:

@@ -54,6 +54,31 @@ def what_is_wrong(split: Split, columns: Mapping[str, list] | Any) -> list[str]:
     return [*found["leaks"], *found["warnings"], *once, *split.notes]
 
 
+def audit_of_folds(splits: Sequence[Split], columns: Mapping[str, list] | Any) -> dict[str, Any]:
+    """Audits several folds as the one result that they are pooled into.
+
+    What is too small to score in one fold may be large enough in all; what leaks in one fold leaks.
+
+    Args:
+        splits: The folds, whose test clips are pooled.
+        columns: As for [`audit`].
+
+    Returns:
+        `ok`, `leaks`, `warnings` and `what_is_wrong`, the two and what the protocol itself says of itself.
+    """
+    found = [audit(split, columns, near_identical=False)["leaks"] for split in splits]
+    leaky = [lines for lines in found if lines]
+    leaks = list(leaky[0]) if leaky else []
+    if len(leaky) > 1:
+        leaks.append(f"{len(leaky)} of {len(splits)} folds leak; these lines are the first one's.")
+    tested = {clip for split in splits for clip in split.test}
+    pooled = audit_parts({TEST: sorted(tested)}, clips_of(columns), {}, {}, classes_of(columns))
+    notes = dict.fromkeys(note for split in splits for note in split.notes)
+    once = what_is_wrong(splits[0], columns) if len(splits) == 1 else []
+    wrong = list(dict.fromkeys([*leaks, *pooled["warnings"], *once, *notes]))
+    return {"ok": not leaks, "leaks": leaks, "warnings": pooled["warnings"], "what_is_wrong": wrong}
+
+
 def audit_files(
     files: Sequence[str], audio: str | None = None, read_wave: Callable[[str], np.ndarray] | None = None
 ) -> dict[str, Any]:

@@ -66,6 +66,9 @@ class ModelArguments:
         "finetune", "finetune, or probe: the backbone frozen, run once.", choices=("finetune", "probe")
     )
     probe_augmented_copies: int = _argument(0, "Augmented copies of each training clip that the probe caches too.")
+    shuffle_train_labels: bool = _argument(
+        False, "A control: deal the labels of train out at random. What is scored then is chance, or a leak."
+    )
     calibrate: bool = _argument(True, "Fit a temperature on dev and fold it into the last layer.")
 
     def __post_init__(self):
@@ -101,10 +104,6 @@ class ModelArguments:
             raise ValueError(
                 "--pooling: attentive_stats weighs single frames, and --train_mode probe keeps only each layer's mean "
                 "and deviation over frames. Use mean or mean_std, or --train_mode finetune --freeze_base_model true."
-            )
-        if self.lora_rank and (self.freeze_base_model or self.freeze_layers):
-            raise ValueError(
-                "--lora_rank: LoRA freezes the backbone by itself; leave freeze_base_model and freeze_layers."
             )
         for flag, off in (("head", "ser"), ("lora_rank", 0), ("mixup_alpha", 0.0), ("freeze_layers", 0)):
             if getattr(self, flag) != off:

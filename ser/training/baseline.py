@@ -104,7 +104,7 @@ def run_baseline(
         own.mkdir(parents=True, exist_ok=True)
         run_fold(baseline, fold, own)
     table = write_predictions(pooled_predictions(folders), folder / "predictions.parquet")
-    context = pooled_context(folders, baseline.config())
+    context = pooled_context(folders, baseline.config(), dataset)
     results = build_results(table, dataset.features["emotion"].names, context)
     write_json_atomic(results, folder / "results.json")
     return results

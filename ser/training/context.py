@@ -17,10 +17,7 @@ def corpus_section(dataset: Any, labels: list[str]) -> dict[str, Any]:
     facts = corpus_facts(dataset)
     speakers = {speaker for speaker in dataset["speaker"] if speaker is not None}
     section = {
-        **{
-            key: facts.get(key)
-            for key in ("name", "licence", "language", "citation", "homepage", "differences", "notes", "skipped")
-        },
+        **{key: facts.get(key) for key in FACTS},
         "clips": len(dataset),
         "speakers": len(speakers) or None,
         "hours": sum(dataset["duration"]) / 3600,
@@ -43,6 +40,12 @@ def protocol_section(split: Split, num_folds: int, seeds: list[int], folds: list
         "split_sha256": split.sha256,
         "clips": {"train": len(split.train), "dev": len(split.dev), "test": len(split.test)},
     }
+
+
+def control_words(arguments: dict[str, Any]) -> list[str]:
+    """A sentence for a run that is not a model but what others are measured against."""
+    shuffled = "The labels of train were shuffled: this run is a control, whose scores are chance or a leak."
+    return [shuffled] if arguments.get("shuffle_train_labels") else []
 
 
 def model_section(model: Any, backbone: str | None, trainable: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ser.data.arguments import DataArguments
-from ser.data.augment import build_augmentation
+from ser.data.augment import build_augmentation, hash_of
 from ser.data.batching import Clips
 from ser.data.splits import Split, check_split, make_split, num_folds_of
 from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments
@@ -83,6 +83,9 @@ def clips_of(job: Job, dataset: Any, split: Split, part: str) -> Clips:
     targets = targets_of(job, rows)
     if part != "train":
         return Clips(rows, targets)
+    if job.model.shuffle_train_labels:
+        order = np.random.default_rng(hash_of(("labels", job.seed, job.fold))).permutation(len(rows))
+        targets = np.asarray(targets)[order]
     return Clips(rows, targets, build_augmentation(job.data.augmentations), job.seed, job.data.max_train_seconds)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from ser.data.audit import audit_of_folds
 from ser.data.splits import load_split
-from ser.training.context import protocol_section
+from ser.training.context import control_words, protocol_section
 
 
 def pooled_predictions(folders: list[Path]) -> list[pd.DataFrame]:
@@ -16,12 +17,13 @@ def pooled_predictions(folders: list[Path]) -> list[pd.DataFrame]:
     return [pd.read_parquet(folder / "predictions.parquet") for folder in folders]
 
 
-def pooled_context(folders: list[Path], arguments: dict[str, Any]) -> dict[str, Any]:
+def pooled_context(folders: list[Path], arguments: dict[str, Any], dataset: Any) -> dict[str, Any]:
     """What `results.json` of several runs says beside the scores, from the results of each.
 
     Args:
         folders: Finished runs, which differ in seed and fold alone.
         arguments: Of the whole.
+        dataset: The corpus.
     """
     runs = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in folders]
     splits = {load_split(folder / "splits.json").fold: load_split(folder / "splits.json") for folder in folders}
@@ -41,18 +43,12 @@ def pooled_context(folders: list[Path], arguments: dict[str, Any]) -> dict[str, 
         for run in runs
         if "temperature" in run.get("calibration", {})
     ]
-    audits = [run["audit"] for run in runs]
-    protocol["what_is_wrong"] = list(dict.fromkeys(line for run in runs for line in run["protocol"]["what_is_wrong"]))
+    found = audit_of_folds(list(splits.values()), dataset)
+    protocol["what_is_wrong"] = [*found.pop("what_is_wrong"), *control_words(arguments)]
     return {
         **{key: runs[0][key] for key in ("corpus", "label_source", "model", "versions") if key in runs[0]},
         "protocol": protocol,
-        "audit": {
-            "ok": all(found["ok"] for found in audits),
-            **{
-                kind: list(dict.fromkeys(line for found in audits for line in found[kind]))
-                for kind in ("leaks", "warnings")
-            },
-        },
+        "audit": found,
         "calibration": {"per_run": temperatures or None},
         "seconds": {key: sum(run["seconds"][key] for run in runs) for key in runs[0]["seconds"]},
         "config": arguments,
