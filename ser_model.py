@@ -1237,7 +1237,7 @@ class SERPipeline(ChunkPipeline):
         return [{"label": id2label[int(index)], "score": float(scores[index])} for index in order[:top_k]]
 
     def _grid(self, timeline: bool, window_seconds: float | None, hop_seconds: float | None) -> Grid:
-        window_seconds = 4.0 if window_seconds is None else window_seconds
+        window_seconds = min(4.0, self._most_seconds()) if window_seconds is None else window_seconds
         if window_seconds > self._most_seconds():
             raise ValueError(f"window_seconds: {window_seconds}, but the model hears {self._most_seconds()} at most.")
         if hop_seconds is None or not timeline:
