@@ -86,22 +86,18 @@ def predict(
 
         if (model is None) == (onnx is None):
             raise ValueError("--model: give a folder or a repository, or --onnx and a file of ser export, not both.")
+        if onnx is not None and (device or "cpu") != "cpu":
+            raise ValueError(f"--device: {device}, but --onnx runs on the CPU; use --model for a GPU.")
         lengths = (window_seconds, hop_seconds, batch_seconds)
         request = Request(paths, format, output, overwrite, resume, timeline, *lengths)
 
         def load():
-            from ser.use.loading import load_pipeline, no_garbage_collection, read_config
+            if onnx is None:
+                return pipeline_of(model, device, revision=revision)
+            from ser.use.onnx_model import load_onnx_pipeline
+            from ser_model import SERConfig, SERPipeline
 
-            if onnx is not None:
-                from ser.use.onnx_model import load_onnx_pipeline
-                from ser_model import SERConfig, SERPipeline
-
-                return load_onnx_pipeline(onnx, SERConfig, SERPipeline)
-            read_config(model, revision=revision)
-            with no_garbage_collection():
-                from ser_model import SERForAudioClassification, SERPipeline
-
-                return load_pipeline(model, SERForAudioClassification, SERPipeline, device, revision=revision)
+            return load_onnx_pipeline(onnx, SERConfig, SERPipeline)
 
         code = run(request, load)
     raise typer.Exit(code)
@@ -161,11 +157,9 @@ def robustness(
         read_results(run)
         from data_prep import load_corpus
         from ser.data.arguments import read_data_arguments
-        from ser.use.loading import load_pipeline
-        from ser_model import SERForAudioClassification, SERPipeline
 
         def load(folder: Path):
-            pipe = load_pipeline(str(folder), SERForAudioClassification, SERPipeline, "cpu")
+            pipe = pipeline_of(str(folder), "cpu")
             return pipe.model, pipe.feature_extractor
 
         data, _ = read_data_arguments([str(run / "run_config.yaml"), *context.args])
@@ -216,14 +210,14 @@ def export(
     """Writes a model as one ONNX file; exit code 1 when --check finds more than a point of UAR lost."""
     with errors_in_words(debug):
         from ser.use.export import check_flags, check_model, destination, export_onnx
-        from ser.use.loading import load_pipeline, read_config
+        from ser.use.loading import read_config
 
         data = check_flags(format, run if check else None, context.args)
         path, config = destination(run, output, int8, overwrite), read_config(run)
-        from ser_model import WAVE_BACKBONES, SERForAudioClassification, SERPipeline, min_samples
+        from ser_model import WAVE_BACKBONES, min_samples
 
         check_model(config, WAVE_BACKBONES)
-        pipe = load_pipeline(run, SERForAudioClassification, SERPipeline, "cpu")
+        pipe = pipeline_of(run, "cpu")
         needed = min_samples(pipe.model.config.backbone_config)
         print(export_onnx(pipe.model, pipe.feature_extractor, path, needed, int8))
         if data is None:
@@ -292,15 +286,13 @@ def serve(
 ) -> None:
     """Opens a page to record, upload and hear, in English and Persian."""
     with errors_in_words(debug):
-        from ser.use.loading import load_pipeline, read_config
         from ser.use.page import check_gradio
         from ser.use.page import serve as serve_page
 
         check_gradio()
-        read_config(model)
-        from ser_model import SERForAudioClassification, SERPipeline, read_blocks
+        pipe = pipeline_of(model, device)
+        from ser_model import read_blocks
 
-        pipe = load_pipeline(model, SERForAudioClassification, SERPipeline, device)
         serve_page(pipe, read_blocks, model, server_name=host, server_port=port, share=share)
 
 
@@ -320,6 +312,17 @@ def push_space(
         from ser.use.space import push_space as push
 
         push(run, repo_id, Path(ser_model.__file__), model, output, private, dry_run)
+
+
+def pipeline_of(model: str, device: str | None = None, **hub: str | None):
+    """The pipeline of a model, by the code that is installed here."""
+    from ser.use.loading import load_pipeline, no_garbage_collection, read_config
+
+    read_config(model, **hub)  # what is no model is refused before anything slow is imported
+    with no_garbage_collection():
+        from ser_model import SERForAudioClassification, SERPipeline
+
+        return load_pipeline(model, SERForAudioClassification, SERPipeline, device, **hub)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from ser.cli import app
 from ser.data.audio import encode_wav
-from ser.data.audit import audit, audit_files, audit_parts, what_is_wrong
+from ser.data.audit import audit, audit_files, audit_of_folds, audit_parts, what_is_wrong
 from ser.data.clips import Clip
 from ser.data.fingerprint import fingerprint, recording_hash
 from ser.data.splits import check_split, make_split, save_split
@@ -138,6 +138,34 @@ def test_training_refuses_a_renamed_clip_in_a_prepared_corpus(folder):
         check_split(split, dataset, accept_speaker_leakage=True)
     assert audit(split, dataset)["identical_audio"]
     assert any("identical recordings" in sentence for sentence in what_is_wrong(split, dataset))
+
+
+def ten_speakers() -> dict[str, list]:
+    """The columns of 400 clips, four classes evenly over ten speakers of either gender."""
+    clips = [(speaker, number) for speaker in range(10) for number in range(40)]
+    return {
+        "id": [f"s{speaker}c{number}" for speaker, number in clips],
+        "speaker": [f"s{speaker}" for speaker, _ in clips],
+        "gender": [("female", "male")[speaker % 2] for speaker, _ in clips],
+        "emotion": [("anger", "fear", "joy", "neutral")[number % 4] for _, number in clips],
+    }
+
+
+def test_folds_that_are_pooled_are_not_blamed_for_what_is_too_small_in_each():
+    columns = ten_speakers()
+    folds = [make_split(columns, "leave_one_speaker_out", fold) for fold in range(10)]
+    assert all("its score is that of few voices" in " ".join(what_is_wrong(fold, columns)) for fold in folds)
+    pooled = audit_of_folds(folds, columns)
+    assert pooled == {"ok": True, "leaks": [], "warnings": [], "what_is_wrong": []}
+
+
+def test_a_leak_in_every_fold_is_said_once_with_the_number_of_folds():
+    columns = ten_speakers()
+    folds = [make_split(columns, "random_kfold", fold) for fold in range(5)]
+    pooled = audit_of_folds(folds, columns)
+    assert not pooled["ok"]
+    assert "10 of the 10 test speakers are also in train" in pooled["leaks"][0]
+    assert pooled["leaks"][-1] == "5 of 5 folds leak; these lines are the first one's."
 
 
 def prepared(folder: Path):

@@ -312,6 +312,10 @@ def test_predict_takes_one_model(run, tmp_path):
         result = ser("predict", "a.wav", *sources)
         assert result.exit_code == 2
         assert "--onnx" in result.stderr
+    assert (
+        "--device: cuda, but --onnx runs on the CPU"
+        in ser("predict", "a.wav", "--onnx", "m", "--device", "cuda").stderr
+    )
 
 
 def test_files_that_are_not_ours_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 """The main job, from a manifest of tones to a folder that `pipeline` loads, with every option on the way."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,7 +15,10 @@ import yaml
 from tones import CLASSES, write_tones
 
 import run_ser
+from data_prep import load_corpus
 from ser.data.audio import decode_wav
+from ser.training.arguments import parse_arguments
+from ser.training.jobs import Job, clips_of, split_of
 from ser_model import SERForAudioClassification
 
 ROOT = Path(__file__).parents[1]
@@ -164,6 +168,22 @@ def test_a_trained_model_is_not_scored_on_clips_it_was_trained_on(run, manifest,
     flags = ("--do_train", "false", "--model_name_or_path", str(run), "--fold", "1")
     assert launch(tmp_path / "other", manifest, *flags) == 2
     assert "was trained on another split" in capsys.readouterr().err
+
+
+def test_a_control_learns_from_shuffled_labels_is_scored_by_true_ones_and_says_so(run, tmp_path, manifest):
+    folder = train(tmp_path / "control", manifest, "--num_train_epochs", "3", "--shuffle_train_labels", "true")
+    for part in ("dev", "test"):
+        assert predictions_of(folder, part)["truth"].tolist() == predictions_of(run, part)["truth"].tolist()
+    wrong = json.loads((folder / "results.json").read_text())["protocol"]["what_is_wrong"]
+    assert any("this run is a control" in line for line in wrong)
+    model, data, training = parse_arguments([str(tmp_path / "config.yaml"), "--output_dir", str(tmp_path / "x")])
+    plain = Job(model, data, training, tmp_path, 1, 0)
+    dataset = load_corpus(data)
+    split = split_of(plain, dataset)
+    shuffled = dataclasses.replace(plain, model=dataclasses.replace(model, shuffle_train_labels=True))
+    true, dealt = (list(clips_of(job, dataset, split, "train").targets) for job in (plain, shuffled))
+    assert true != dealt
+    assert sorted(true) == sorted(dealt)
 
 
 @pytest.mark.slow
