@@ -1182,11 +1182,15 @@ class SERPipeline(ChunkPipeline):
 
     def _forward(self, model_inputs):
         place, is_last = model_inputs.pop("place"), model_inputs.pop("is_last")
-        return {"is_last": is_last, "place": place, "logits": self.model(**model_inputs).logits}
+        # As numbers: thousands of small tensors, kept to the end of a long recording, would lie between the large ones
+        # that come and go, and the memory of these could not be used again.
+        logits = self.model(**model_inputs).logits.float().tolist()
+        return {"is_last": is_last, "place": place, "logits": logits}
 
     def postprocess(self, outputs, top_k=None, function_to_apply=None, timeline=False, **cutting):
         """Ranks the scores of one recording, or makes the timeline of its windows."""
-        scores = self._scores(torch.cat([output["logits"] for output in outputs]), function_to_apply)
+        logits = torch.tensor([output["logits"] for output in outputs], dtype=torch.float64)
+        scores = self._scores(logits.reshape(len(outputs), -1), function_to_apply)
         place = outputs[-1]["place"]
         if len(outputs) == 1 and not timeline:
             return self._ranked(scores[0], top_k)
@@ -1226,7 +1230,6 @@ class SERPipeline(ChunkPipeline):
     def _scores(self, logits: torch.Tensor, function_to_apply: str | None) -> np.ndarray:
         by_type = {"regression": "none", "multi_label_classification": "sigmoid"}
         function = function_to_apply or by_type.get(self.model.config.problem_type, "softmax")
-        logits = logits.double()
         return {"softmax": logits.softmax(-1), "sigmoid": logits.sigmoid(), "none": logits}[function].numpy()
 
     def _ranked(self, scores: np.ndarray, top_k: int | None) -> list[dict[str, Any]]:
