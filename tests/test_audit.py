@@ -168,6 +168,12 @@ def test_a_leak_in_every_fold_is_said_once_with_the_number_of_folds():
     assert pooled["leaks"][-1] == "5 of 5 folds leak; these lines are the first one's."
 
 
+def test_one_fold_under_several_seeds_is_blamed_for_what_it_is():
+    columns = ten_speakers()
+    fold = make_split(columns, "leave_one_speaker_out", 0)
+    assert audit_of_folds([fold], columns)["what_is_wrong"] == what_is_wrong(fold, columns) != []
+
+
 def prepared(folder: Path):
     """The manifest's clips as `data_prep.py` stores them."""
     import datasets

@@ -66,16 +66,18 @@ def audit_of_folds(splits: Sequence[Split], columns: Mapping[str, list] | Any) -
     Returns:
         `ok`, `leaks`, `warnings` and `what_is_wrong`, the two and what the protocol itself says of itself.
     """
-    found = [audit(split, columns, near_identical=False)["leaks"] for split in splits]
-    leaky = [lines for lines in found if lines]
+    audits = [audit(split, columns, near_identical=False) for split in splits]
+    if len(splits) == 1:
+        wrong = what_is_wrong(splits[0], columns)
+        return {key: audits[0][key] for key in ("ok", "leaks", "warnings")} | {"what_is_wrong": wrong}
+    leaky = [found["leaks"] for found in audits if found["leaks"]]
     leaks = list(leaky[0]) if leaky else []
     if len(leaky) > 1:
         leaks.append(f"{len(leaky)} of {len(splits)} folds leak; these lines are the first one's.")
     tested = {clip for split in splits for clip in split.test}
     pooled = audit_parts({TEST: sorted(tested)}, clips_of(columns), {}, {}, classes_of(columns))
     notes = dict.fromkeys(note for split in splits for note in split.notes)
-    once = what_is_wrong(splits[0], columns) if len(splits) == 1 else []
-    wrong = list(dict.fromkeys([*leaks, *pooled["warnings"], *once, *notes]))
+    wrong = [*leaks, *pooled["warnings"], *notes]
     return {"ok": not leaks, "leaks": leaks, "warnings": pooled["warnings"], "what_is_wrong": wrong}
 
 
