@@ -189,9 +189,17 @@ def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
 
 
 def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any]) -> None:
-    """Computes the results from the predictions, then the plots and the page from the results."""
+    """Computes the results from the predictions, then the plots and the page from the results.
+
+    One run of many gets its results and its card; `ser report` draws its page when somebody asks for it.
+    """
     results = build_results(table, job.labels(dataset), context)
     write_json_atomic(results, job.folder / "results.json")
+    if job.is_one_of_many:
+        if (job.folder / "config.json").is_file():
+            write_card(job.folder)
+        print_scores(results)
+        return
     write_plots(job.folder)
     rows = {clip: row for row, clip in enumerate(dataset["id"])}
     stored = undecoded(dataset)

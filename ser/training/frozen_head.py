@@ -82,8 +82,8 @@ class FrozenHeads:
         repeated = np.tile(targets, (len(features.tables),) + (1,) * (targets.ndim - 1))
         reached = _fit(job, model, statistics, repeated, strength)
         found = {"layer_mix": model.config.layer_mix, "strength": strength, "objective": reached}
-        metric = "ccc" if targets.ndim == 2 else "uar"
-        return found | ({f"cross_validated_{metric}": choice.score} if choice else {})
+        metric = "cross_validated_ccc" if targets.ndim == 2 else "cross_validated_log_loss"
+        return found | ({metric: choice.score if targets.ndim == 2 else -choice.score} if choice else {})
 
     def _choice(self, job: Job, model: Any, clips: Clips, targets: np.ndarray, split: Split) -> Choice | None:
         """What cross-validation inside train chooses; None where there is nothing to choose."""

@@ -34,6 +34,11 @@ class Job:
         merged |= {"seed": self.seed, "fold": str(self.fold)}
         return {key: value for key, value in merged.items() if key != "seeds"}
 
+    @property
+    def is_one_of_many(self) -> bool:
+        """Whether this is one of the runs of several folds or seeds, whose results are pooled."""
+        return self.fold >= 0 and self.folder != Path(self.training.output_dir)
+
     def training_arguments(self) -> SERTrainingArguments:
         """The trainer's arguments: its checkpoints lie in a folder of their own."""
         args = copy.deepcopy(self.training)
