@@ -30,9 +30,9 @@ from ser.evaluation.report import write_report
 from ser.evaluation.results import FORMAT, build_results, write_json_atomic
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
 from ser.training.calibrate import calibrate
-from ser.training.context import control_words, corpus_section, model_section, protocol_section, versions
+from ser.training.context import control_words, corpus_section, model_section, protocol_section, shown_config, versions
 from ser.training.freezing import freeze
-from ser.training.jobs import Job, clips_of, jobs_of, split_of, targets_of
+from ser.training.jobs import Job, check_splits, clips_of, jobs_of, split_of, targets_of
 from ser.training.lora import merge_lora
 from ser.training.pooling import pooled_context, pooled_predictions
 from ser.training.predictions import prediction_table, write_predictions
@@ -64,8 +64,9 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
     """Prepares the corpus once and makes every run that was asked for."""
     with training_args.main_process_first(desc="preparation of the corpus"):
         dataset = load_corpus(data_args)
-    whole = Job(model_args, data_args, training_args, Path(training_args.output_dir), training_args.seed, -1)
-    jobs = jobs_of(whole, dataset)
+        whole = Job(model_args, data_args, training_args, Path(training_args.output_dir), training_args.seed, -1)
+        jobs = jobs_of(whole, dataset)
+        check_splits(jobs, dataset)
     if training_args.push_to_hub:
         check_push(training_args, jobs)
     if jobs[0].folder == whole.folder:
@@ -133,7 +134,7 @@ def run_job(job: Job, dataset: Any) -> None:
         "calibration": {"temperature": temperature},
         "seconds": {"train": trained - started, "predict": time.monotonic() - trained},
         "versions": versions(),
-        "config": job.arguments(),
+        "config": shown_config(job.arguments()),
     }
     if args.should_save:
         save_split(split, job.folder / "splits.json", dataset)
