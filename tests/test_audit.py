@@ -125,6 +125,72 @@ def test_a_clip_in_two_parts_is_caught(folder):
     assert "1 clips are in two parts (clip0)" in result.output
 
 
+def thirty_speakers(parts: tuple[str, ...]) -> list[dict[str, str]]:
+    """Two clips of each of thirty speakers, under the same two file names; the speakers take turns in the parts."""
+    return [
+        {"path": f"spk{n}/00{clip}.wav", "speaker": f"spk{n}", "label": "joy", "split": parts[n % len(parts)]}
+        for n in range(30)
+        for clip in range(2)
+    ]
+
+
+@pytest.mark.parametrize("root", ["", "/home/somebody/corpus/"])
+def test_clips_of_one_file_name_in_folders_of_speakers_are_told_apart(root, tmp_path):
+    rows = [row | {"path": root + row["path"]} for row in thirty_speakers(("train", "test"))]
+    write_manifest(tmp_path, rows)
+    found = audit_files([str(tmp_path / "split.csv")])
+    assert found["leaks"] == []
+    assert {part: table["clips"] for part, table in found["parts"].items()} == {"train": 30, "dev": 0, "test": 30}
+    write_manifest(tmp_path, [*rows[:-1], rows[-1] | {"split": "train"}])
+    found = audit_files([str(tmp_path / "split.csv")])
+    assert found["leaks"] == ["1 of the 15 test speakers are also in train."]
+
+
+def test_recordings_of_one_file_name_are_found_by_their_folders(tmp_path):
+    rows = thirty_speakers(("train", "test"))[:8]
+    for number, row in enumerate(rows):
+        path = tmp_path / "audio" / row["path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, noise(number), RATE_HZ)
+    write_manifest(tmp_path, [row | {"path": f"elsewhere/{row['path']}"} for row in rows])
+    found = audit_files([str(tmp_path / "split.csv")], str(tmp_path / "audio"), read_wave)
+    assert found["identical_audio"] == []
+    assert found["leaks"] == []
+    write_manifest(tmp_path, [row | {"path": row["path"].split("/")[1]} for row in rows[:1]])
+    result = run(tmp_path / "split.csv", "--audio", tmp_path / "audio")
+    assert result.exit_code == 2
+    assert "'000' may be 'spk0/000.wav' or 'spk1/000.wav'" in result.output
+
+
+@pytest.mark.parametrize("other", ["s0 ", "S0", "S00", "s0\u200e"])
+def test_a_speaker_in_another_spelling_does_not_pass_as_another(other, folder):
+    add(folder, "clip9.wav", noise(9), speaker=other)
+    result = run(folder / "split.csv")
+    if other.strip(" \u200e") == "s0":
+        assert "1 of the 2 test speakers are also in train." in result.output
+        return
+    assert result.exit_code == 2
+    assert f"{other!r} and 's0'" in result.output
+    assert run(folder / "split.csv", "--speakers-differ").exit_code == 0
+
+
+def test_words_for_nobody_are_no_speaker(folder):
+    rows = read_manifest(folder)
+    for row, word in zip(rows, ("NaN", "None", "unknown", "n/a", "Unknown ", "null", "nan", "?"), strict=True):
+        row["speaker"] = word
+    write_manifest(folder, rows)
+    found = audit_files([str(folder / "split.csv")])
+    assert found["checked"]["speakers"] is False
+    assert found["parts"]["train"]["clips_without_speaker"] == 4
+
+
+def test_labels_in_two_spellings_are_warned_of(folder):
+    rows = read_manifest(folder)
+    write_manifest(folder, [rows[0] | {"label": "Joy"}, *rows[1:]])
+    warnings = audit_files([str(folder / "split.csv")])["warnings"]
+    assert "Labels 'Joy' and 'joy' differ in spelling alone and are counted apart." in warnings
+
+
 def test_a_copy_within_one_part_is_no_leak(folder):
     add(folder, "new_name.wav", read_wave(folder / "clip0.wav"), split="train")
     assert audit_files([str(folder / "split.csv")], str(folder), read_wave)["ok"]

@@ -2,16 +2,19 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ser.clip_names import matched, one_name_each
 from ser.data.clips import ALL_CLIPS, DEV, TEST, TRAIN, Clip, classes_of, clips_of, counted, listed
 from ser.data.fingerprint import Fingerprint, fingerprint, near_copies, recording_hash, recordings_of, waves_of
 from ser.data.leaks import Pair, clips_in_two_parts, pairs_of_parts, shared_recordings, speaker_leaks, speakers_by_part
 from ser.data.split_files import read_frozen, read_split_file, split_paths
 from ser.data.splits import Split, num_folds_of
+from ser.names import alike, check_speakers
 
 # The recall of a class is too uncertain to be called a score below this many clips, where one of 0.5 has a 95 %
 # interval (Wilson) of 0.30 to 0.70; and below this many speakers, whose clips are not independent.
@@ -82,25 +85,34 @@ def audit_of_folds(splits: Sequence[Split], columns: Mapping[str, list] | Any) -
 
 
 def audit_files(
-    files: Sequence[str], audio: str | None = None, read_wave: Callable[[str], np.ndarray] | None = None
+    files: Sequence[str],
+    audio: str | None = None,
+    read_wave: Callable[[str], np.ndarray] | None = None,
+    speakers_differ: bool = False,
 ) -> dict[str, Any]:
     """Audits the split that files hold together: ours, EmoBox's, nkululeko's, any manifest, or frozen folds.
 
     Args:
         files: Files, or one folder.
-        audio: Folder, searched whole, with the recordings, whose names without suffix are the clips'. Without it,
-            recordings are compared only where a file holds their hashes.
+        audio: Folder, searched whole, with the recordings, whose names or paths without suffix are the clips'. Without
+            it, recordings are compared only where a file holds their hashes.
         read_wave: Reads one recording as `(T,)` float32 at 16 kHz; needed with `audio`.
+        speakers_differ: Whether speakers whose names differ in spelling alone are different people.
 
     Returns:
         See [`audit_parts`].
 
     Raises:
-        ValueError, FileNotFoundError: A file is missing or not a split, or no recording of the split is in `audio`.
+        ValueError, FileNotFoundError: A file is missing or not a split, no recording of the split is in `audio`, a name
+            may mean two clips or recordings, or speakers differ in spelling alone.
     """
     paths = split_paths(",".join(files))
     frozen = read_frozen(paths[0]) if len(paths) == 1 else None
-    rows = frozen or [clip for path in paths for clip in read_split_file(path)]
+    tables = [frozen] if frozen else [read_split_file(path) for path in paths]
+    name_of = one_name_each([[clip.id for clip in table] for table in tables])
+    rows = [replace(clip, id=name_of[clip.id]) for table in tables for clip in table]
+    if not speakers_differ:
+        check_speakers((clip.speaker for clip in rows), "--speakers-differ")
     parts: dict[str, list[str]] = {part: [] for part in (() if frozen else (TRAIN, DEV, TEST))}
     for clip in rows:
         parts.setdefault(clip.split, []).append(clip.id)
@@ -235,6 +247,8 @@ def _warnings(
     if {clip.emotion for clip in clips} == {ALL_CLIPS}:
         found.append("No labels are known: classes are not checked.")
         small = []
+    for group in alike({clip.emotion for clip in clips}):
+        found.append(f"Labels {' and '.join(map(repr, group))} differ in spelling alone and are counted apart.")
     for part in dict.fromkeys(row["part"] for row in small):
         rows = [row for row in small if row["part"] == part]
         found += [f"{part} has no clip of {row['class']}." for row in rows if not row["clips"]]
@@ -265,9 +279,9 @@ def _recordings_in(folder: str, ids: set[str]) -> tuple[dict[str, str], list[str
     """Path of each clip's recording, and the clips that have none."""
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"--audio: {folder} is not a folder.")
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in _AUDIO_SUFFIXES)
-    by_name = {key: str(path) for path in paths for key in (path.stem, str(path.relative_to(folder).with_suffix("")))}
-    found = {i: by_name[i] for i in sorted(ids) if i in by_name}
+    paths = (path for path in Path(folder).rglob("*") if path.suffix.lower() in _AUDIO_SUFFIXES)
+    names = sorted(path.relative_to(folder).as_posix() for path in paths)
+    found = {i: str(Path(folder) / name) for i, name in matched(sorted(ids), names, "--audio").items()}
     if not found:
-        raise ValueError(f"--audio: {folder} holds {len(paths)} recordings, none of the {len(ids)} of the split.")
+        raise ValueError(f"--audio: {folder} holds {len(names)} recordings, none of the {len(ids)} of the split.")
     return found, sorted(ids - set(found))
