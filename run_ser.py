@@ -130,7 +130,7 @@ def run_job(job: Job, dataset: Any) -> None:
         "corpus": corpus_section(dataset, labels),
         "label_source": corpus_facts(dataset).get("label_source"),
         "model": model_section(model, job.model.model_name_or_path, trainable),
-        "audit": audit(split, dataset, near_identical=False),
+        "audit": audit(split, dataset),
         "calibration": {"temperature": temperature},
         "seconds": {"train": trained - started, "predict": time.monotonic() - trained},
         "versions": versions(),

@@ -43,7 +43,7 @@ def audit(
             from ser_model import read_wave
         found = audit_files(splits, audio, read_wave, speakers_differ)
         print(json.dumps(found, ensure_ascii=False, indent=1) if as_json else audit_table(found))
-    if not found["ok"]:
+    if found["leaks"]:
         raise typer.Exit(1)
 
 

@@ -63,6 +63,9 @@ class DataArguments:
     accept_speaker_leakage: bool = _argument(
         False, "Train although speakers are unknown or shared between splits; results are then speaker-dependent."
     )
+    accept_near_copies: bool = _argument(
+        False, "Train although recordings in two splits sound the same to the fingerprint; the results then name them."
+    )
     speakers_differ: bool = _argument(
         False, "Speakers whose names differ in spelling alone (S01 and s01, 3 and 03) are different people."
     )

@@ -126,7 +126,7 @@ def folds_of(data: DataArguments, dataset: Any) -> list[int]:
 def checked_split(data: DataArguments, dataset: Any, fold: int) -> Split:
     """One fold of the protocol, checked as training checks it."""
     split = make_split(dataset, data.protocol, fold, data.num_folds, data.split_seed, data.splits_file)
-    check_split(split, dataset, data.accept_speaker_leakage)
+    check_split(split, dataset, data.accept_speaker_leakage, data.accept_near_copies)
     return split
 
 
@@ -153,7 +153,7 @@ def run_fold(baseline: Baseline, split: Split, folder: Path) -> dict[str, Any]:
         "label_source": corpus_facts(dataset).get("label_source"),
         "model": baseline.model(),
         "svm": machine,
-        "audit": audit(split, dataset, near_identical=False),
+        "audit": audit(split, dataset),
         "calibration": {"temperature": temperature},
         "seconds": {"train": time.monotonic() - started},
         "versions": versions(),

@@ -70,7 +70,7 @@ def split_of(job: Job, dataset: Any) -> Split:
     """The split that the arguments ask for, checked against leaks."""
     data = job.data
     split = make_split(dataset, data.protocol, job.fold, data.num_folds, data.split_seed, data.splits_file)
-    check_split(split, dataset, data.accept_speaker_leakage)
+    check_split(split, dataset, data.accept_speaker_leakage, data.accept_near_copies)
     return split
 
 
