@@ -62,11 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args: SERTrainingArguments) -> None:
     """Prepares the corpus once and makes every run that was asked for."""
-    with training_args.main_process_first(desc="preparation of the corpus"):
-        dataset = load_corpus(data_args)
-        whole = Job(model_args, data_args, training_args, Path(training_args.output_dir), training_args.seed, -1)
-        jobs = jobs_of(whole, dataset)
-        check_splits(jobs, dataset)
+    dataset, whole, jobs = prepare(model_args, data_args, training_args)
     if training_args.push_to_hub:
         check_push(training_args, jobs)
     if jobs[0].folder == whole.folder:
@@ -89,6 +85,18 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
         folders = [job.folder for job in jobs]
         table = write_predictions(pooled_predictions(folders), whole.folder / "predictions.parquet")
         finish(whole, table, dataset, pooled_context(folders, whole.arguments(), dataset))
+
+
+def prepare(
+    model_args: ModelArguments, data_args: DataArguments, training_args: SERTrainingArguments
+) -> tuple[Any, Job, list[Job]]:
+    """The corpus, the whole and the runs that it consists of, each on a split that was made and checked."""
+    with training_args.main_process_first(desc="preparation of the corpus"):
+        dataset = load_corpus(data_args)
+        whole = Job(model_args, data_args, training_args, Path(training_args.output_dir), training_args.seed, -1)
+        jobs = jobs_of(whole, dataset)
+        check_splits(jobs, dataset)
+    return dataset, whole, jobs
 
 
 def check_push(args: SERTrainingArguments, jobs: list[Job]) -> None:

@@ -191,10 +191,10 @@ def leak(
 ) -> None:
     """Trains one configuration on folds of speakers and on random folds: what sharing speakers adds to the score."""
     with errors_in_words(debug):
-        from run_ser import run_jobs
+        from run_ser import prepare, run_jobs
         from ser.training.ablation import leak, leak_words
 
-        print(leak_words(leak([config, *context.args], run_jobs)))
+        print(leak_words(leak([config, *context.args], run_jobs, prepare)))
 
 
 @app.command(context_settings=PASSED_ON)
