@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from one_step import CLASSES, LABELS, corpus, gradient_of_one_step, small_model
 from tiny import feature_extractor
 
 from ser.data.batching import Clips, Collator
+from ser.training import frozen_head
 from ser.training.arguments import ModelArguments, SERTrainingArguments
 from ser.training.freezing import freeze
 from ser.training.losses import concordance_loss
@@ -91,6 +93,20 @@ def test_classes_that_the_sampler_balances_are_not_balanced_again_by_the_loss(lo
         arguments = ModelArguments(loss=loss, balanced_sampler=True, mixup_alpha=mixup_alpha)
         found = trainer_of(tmp_path, small_model(), arguments).class_loss(logits, targets)
         torch.testing.assert_close(found, torch.nn.functional.cross_entropy(logits, targets, reduction="none"))
+
+
+@pytest.mark.parametrize("loss", ["weighted", "logit_adjusted"])
+def test_a_head_fitted_on_frozen_statistics_balances_classes_once_too(loss, monkeypatch):
+    seen = []
+    monkeypatch.setattr(frozen_head, "fit_head", lambda *given: seen.append(given) or 0.0)
+    arguments = ModelArguments(loss=loss, balanced_sampler=True)
+    job = SimpleNamespace(model=arguments, training=SimpleNamespace(label_smoothing_factor=0.0))
+    frozen_head._fit(job, small_model(), torch.zeros(8, 1), np.array(CLASSES), 0.1)
+    *_, targets, of_clip, _, weights = seen[0]
+    logits = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    torch.testing.assert_close(of_clip(logits, targets), expected)
+    torch.testing.assert_close((weights[:, None] * targets).sum(0), torch.full((3,), 8 / 3))
 
 
 def test_a_loss_weighs_classes_as_mixup_serves_them(tmp_path):
