@@ -18,6 +18,7 @@ from ser.training.head import fit_head
 from ser.training.jobs import Job, clips_of, targets_of
 from ser.training.layer_choice import USUAL_STRENGTH, Choice, choose_layer
 from ser.training.losses import build_loss, concordance_loss
+from ser.training.served import drawn_counts
 
 
 def starts_from_probe(arguments: ModelArguments, continues_head: bool = False) -> bool:
@@ -140,7 +141,8 @@ def _fit(job: Job, model: Any, statistics: torch.Tensor, targets: np.ndarray, st
             model.classifier.bias.mul_(deviation).add_(mean)
         return reached
     counts = np.bincount(targets, minlength=model.config.num_labels)
-    loss = build_loss(job.model, counts, job.training.label_smoothing_factor)
+    drawn = drawn_counts(counts, job.model.balanced_sampler)
+    loss = build_loss(job.model, drawn, job.training.label_smoothing_factor)
     weights = None
     if job.model.balanced_sampler:  # in the expectation, what drawing every class equally often gives
         weights = torch.as_tensor((len(targets) / (np.count_nonzero(counts) * counts))[targets], dtype=torch.float32)

@@ -1,6 +1,7 @@
 """One run of many: its arguments, its folder, its clips."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,18 @@ def split_of(job: Job, dataset: Any) -> Split:
     """The split that the arguments ask for, checked against leaks."""
     data = job.data
     split = make_split(dataset, data.protocol, job.fold, data.num_folds, data.split_seed, data.splits_file)
-    check_split(split, dataset, data.accept_speaker_leakage)
+    check_split(split, dataset, data.accept_speaker_leakage, data.accept_near_copies)
     return split
+
+
+def check_splits(jobs: Sequence[Job], dataset: Any) -> None:
+    """Makes the split of every run, so that a fold that cannot be is found before the first is trained.
+
+    Raises:
+        ValueError: A split cannot be made, or leaks; see `make_split` and `check_split`.
+    """
+    for job in {job.fold: job for job in jobs}.values():
+        split_of(job, dataset)
 
 
 def clips_of(job: Job, dataset: Any, split: Split, part: str) -> Clips:
