@@ -21,6 +21,7 @@ from ser.data.arguments import DataArguments
 from ser.data.audio import corpus_facts, undecoded
 from ser.data.audit import audit, what_is_wrong
 from ser.data.batching import Clips
+from ser.data.split_files import unused_splits_file
 from ser.data.splits import Split, num_folds_of, save_split
 from ser.evaluation.figures import write_plots
 from ser.evaluation.format import format_interval
@@ -101,6 +102,8 @@ def prepare(
         whole = Job(model_args, data_args, training_args, Path(training_args.output_dir), training_args.seed, -1)
         jobs = jobs_of(whole, dataset)
         check_splits(jobs, dataset)
+    if unused := unused_splits_file(dataset, data_args.protocol, data_args.splits_file):
+        print(unused, flush=True)
     return dataset, whole, jobs
 
 

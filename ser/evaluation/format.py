@@ -173,6 +173,16 @@ def headline(results: dict) -> str:
     return f"{name} {format_interval(value, interval)}, {setting_of(results)}"
 
 
+def baselines_of(results: dict) -> dict[str, dict]:
+    """The baselines that a run was compared with, by kind: `functionals`, `encoder`.
+
+    Args:
+        results: The content of `results.json`. Before there were two kinds, its section `baseline` was the one.
+    """
+    section = results.get("baseline") or {}
+    return {"functionals": section} if "difference" in section or "uar" in section else dict(section)
+
+
 class Verdict(NamedTuple):
     """Whether the model is better than the baseline, and that in a sentence."""
 
