@@ -93,6 +93,11 @@ def fold_hash(fold_of: dict[str, int]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def hash_of_folds(hashes: Sequence[str]) -> str:
+    """One hash for the splits of several folds: SHA-256 over theirs, in the order of the folds; of one, its own."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
 def frozen_folds(columns: dict[str, list], num_folds: int = 5, seed: int = 42) -> dict[str, Any]:
     """The content of a file of frozen folds.
 
