@@ -28,6 +28,7 @@ _TITLES = {
     "classes": "Classes",
     "dimensions": "Dimensions",
     "baseline": "Against the baseline",
+    "layers": "Layers of the encoder",
     "calibration": "Calibration",
     "speakers": "Speakers",
     "gender": "Gender",
@@ -167,6 +168,7 @@ def _contents(results: Mapping[str, Any], plots: Mapping[str, Any], sections: Ma
         "classes": "per_class" in scored,
         "dimensions": "per_dimension" in scored,
         "baseline": "baseline" in results,
+        "layers": "layers" in plots,
         "calibration": "reliability" in plots,
         "speakers": "speakers" in plots,
         "gender": results.get("gender"),
@@ -193,6 +195,7 @@ def _notes(results: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str,
         "dimensions": f"CCC is 1 where every prediction equals its annotation, and 0 for a constant guess. {how}",
         "baseline": "Both were scored on the same clips. The difference is the model less the baseline; its interval "
         "and p value take all clips of a speaker as one.",
+        "layers": "Where in the encoder emotion is heard, found inside train.",
         "calibration": "Whether a model that says 70 % is right 7 times in 10."
         + (" A temperature, fitted on dev, divides the logits; it changes no decision." if calibrated else ""),
         "speakers": "UAR over the classes that a speaker has. Few clips make wide intervals, and the worst of many "
