@@ -210,7 +210,7 @@ def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any])
         print_scores(results)
         return
     write_plots(job.folder)
-    rows = {clip: row for row, clip in enumerate(dataset["id"])}
+    rows = {clip: row for row, clip in enumerate(dataset["id"][:])}
     stored = undecoded(dataset)
     if (job.folder / "config.json").is_file():
         write_card(job.folder)

@@ -47,12 +47,13 @@ def clips_of(columns: Mapping[str, list] | Any) -> list[Clip]:
     names = getattr(columns, "column_names", None) or list(columns)
     if "id" not in names:
         raise ValueError(f"A split needs the column 'id'; the corpus has the columns {', '.join(names)}.")
-    ids = [str(value) for value in columns["id"]]
+    # A column of a Dataset is read row by row, unless it is asked for whole.
+    ids = [str(value) for value in columns["id"][:]]
     twice = [i for i, count in Counter(ids).items() if count > 1]
     if twice:
         raise ValueError(f"Column 'id': {len(twice)} ids occur more than once ({listed(twice, 5)}).")
     optional = [name for name in ("speaker", "gender", "split", "recording") if name in names]
-    read = {name: [(speaker_cell if name == "speaker" else cell)(v) for v in columns[name]] for name in optional}
+    read = {name: [(speaker_cell if name == "speaker" else cell)(v) for v in columns[name][:]] for name in optional}
     if "emotion" in names:
         read["emotion"] = _label_names(columns)
     if "split" in read:
@@ -100,5 +101,5 @@ def _label_feature(columns: Mapping[str, list] | Any) -> Any:
 
 def _label_names(columns: Mapping[str, list] | Any) -> list[str | None]:
     int2str = getattr(_label_feature(columns), "int2str", None)
-    values = list(columns["emotion"])
+    values = list(columns["emotion"][:])
     return [int2str(value) if int2str and isinstance(value, int) else cell(value) for value in values]

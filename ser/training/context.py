@@ -16,15 +16,15 @@ PACKAGES = ("torch", "transformers", "datasets", "accelerate", "audiomentations"
 def corpus_section(dataset: Any, labels: list[str]) -> dict[str, Any]:
     """Facts about the corpus, and what is in it."""
     facts = corpus_facts(dataset)
-    speakers = {speaker for speaker in dataset["speaker"] if speaker is not None}
+    speakers = {speaker for speaker in dataset["speaker"][:] if speaker is not None}
     section = {
         **{key: facts.get(key) for key in FACTS},
         "clips": len(dataset),
         "speakers": len(speakers) or None,
-        "hours": sum(dataset["duration"]) / 3600,
+        "hours": sum(dataset["duration"][:]) / 3600,
     }
     if "emotion" in dataset.features and not facts.get("target_columns"):
-        counts = Counter(dataset["emotion"])
+        counts = Counter(dataset["emotion"][:])
         section["clips_per_class"] = {name: counts[index] for index, name in enumerate(labels)}
     return section
 

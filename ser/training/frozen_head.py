@@ -98,7 +98,7 @@ class FrozenHeads:
             layers = {"best": [*range(last + 1), "all"], "last": [last]}.get(mix) or [mix if mix == "all" else int(mix)]
             if job.model.pooling == "attentive_stats" and "all" in layers:
                 layers.remove("all")
-            rows = {"id": clips.ids, "speaker": clips.rows["speaker"]}
+            rows = {"id": clips.ids, "speaker": clips.rows["speaker"][:]}
             self.choices[key] = choose_layer(vectors, targets, rows, job.labels(self.dataset), layers)
         return self.choices[key]
 

@@ -93,8 +93,8 @@ def check_splits(jobs: Sequence[Job], dataset: Any) -> None:
 
 def clips_of(job: Job, dataset: Any, split: Split, part: str) -> Clips:
     """The clips of one part of the split; those of dev and test with the longest first, which pads least."""
-    place = {clip: row for row, clip in enumerate(dataset["id"])}
-    rows, durations = [place[clip] for clip in getattr(split, part)], dataset["duration"]
+    place = {clip: row for row, clip in enumerate(dataset["id"][:])}
+    rows, durations = [place[clip] for clip in getattr(split, part)], dataset["duration"][:]
     if part != "train":
         rows.sort(key=lambda row: -durations[row])
     rows = dataset.select(rows)
@@ -110,4 +110,6 @@ def clips_of(job: Job, dataset: Any, split: Split, part: str) -> Clips:
 def targets_of(job: Job, rows: Any) -> Any:
     """Class numbers `[N]`, or the values `[N, D]` of a regression."""
     columns = job.data.parsed_target_columns()
-    return np.stack([np.asarray(rows[name], np.float32) for name in columns], axis=1) if columns else rows["emotion"]
+    return (
+        np.stack([np.asarray(rows[name][:], np.float32) for name in columns], axis=1) if columns else rows["emotion"][:]
+    )
