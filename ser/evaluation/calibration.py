@@ -125,6 +125,22 @@ def calibration_error_of_bins(clips: np.ndarray, hits: np.ndarray, sure: np.ndar
     return np.maximum(error, 0)
 
 
+def least_error_of_bins(clips: np.ndarray, hits: np.ndarray) -> float:
+    """Standard error of the calibration error for independent clips, mean over seeds.
+
+    A sum over bins of (share of the clips) times (share that is right) is a linear function of shares; the clips added
+    to each are those of `ser.evaluation.least_errors`.
+
+    Args:
+        clips: Clips in each bin under each seed, `[seeds, bins]`; bins may be empty.
+        hits: Right clips in each bin, `[seeds, bins]`.
+    """
+    added = 4 / (clips > 0).sum(axis=1, keepdims=True)
+    right = (hits + added / 2) / (clips + added)
+    weight = clips / clips.sum(axis=1, keepdims=True)
+    return float(np.sqrt((weight**2 * right * (1 - right) / (clips + added)).sum(axis=1)).mean())
+
+
 def reliability(probabilities: np.ndarray, truth: np.ndarray) -> list[dict]:
     """The reliability diagram: one dict a bin of `bin_of`, from the least to the most confident.
 

@@ -183,7 +183,7 @@ class Verdict(NamedTuple):
 def verdict_of(results: dict) -> Verdict | None:
     """The comparison with the baseline; None where none was made.
 
-    A model beats it when the whole interval of the difference lies above 0.
+    A model beats it when the whole interval of the difference lies above 0 and its p value is 0.05 or less.
 
     Args:
         results: The content of `results.json`.
@@ -193,10 +193,17 @@ def verdict_of(results: dict) -> Verdict | None:
         return None
     difference = baseline.get("difference", {})
     interval = difference.get("interval")
-    beats = interval is not None and interval[0] is not None and interval[0] > 0
+    p, is_above = difference.get("p"), interval is not None and interval[0] is not None and interval[0] > 0
+    is_rare = p is not None and p <= 0.05
+    beats = is_above and is_rare
+    split = (
+        " The interval and the test disagree: so few speakers settle nothing."
+        if p is not None and is_above != is_rare
+        else ""
+    )
     return Verdict(
         beats,
         f"This model {'beats' if beats else 'does not beat'} the baseline ({baseline.get('name', 'unnamed')}, "
         f"UAR {format_interval(baseline.get('uar'), baseline.get('interval'))}): difference "
-        f"{format_difference(difference.get('uar'), interval)}, {format_p(difference.get('p'))}.",
+        f"{format_difference(difference.get('uar'), interval)}, {format_p(p)}.{split}",
     )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ser.evaluation import calibration, intervals, metrics, subgroups
+from ser.evaluation import calibration, intervals, least_errors, metrics, subgroups
 from ser.evaluation.predictions import cluster_codes, scored, truth_and_probabilities
 
 PRECISION_TARGET = 0.9
@@ -41,12 +41,15 @@ def classification_intervals(rows: pd.DataFrame, labels: list[str]) -> dict:
     Returns:
         `intervals` (`uar`, `accuracy`, `macro_f1`, `ece` and `recall` by label), `interval_unit` ("speaker" or "clip"),
         `interval_method`, `interval_level`, and `clusters`, the number of speakers or clips that were drawn from.
+        `few_speakers`, where there are any: the classes that one or two speakers alone have, with their number.
     """
     table = scored(rows, labels)
-    confusions = table.confusions()
-    bounds = intervals.score_intervals(confusions, labels)
+    confusions, moments = table.confusions(), table.moments()
+    bounds = intervals.score_intervals(confusions, labels, moments=moments)
     bounds["ece"] = intervals.plain_interval(subgroups.calibration_spread(table), (0.0, 1.0))
-    return {"intervals": bounds, **_how(table.unit, len(confusions))}
+    speakers, few = (moments[..., 0] > 0).sum(axis=0), least_errors.held_by_few(moments)
+    named = {labels[c]: int(speakers[c]) for c in np.flatnonzero(few)} if table.unit == "speaker" else {}
+    return {"intervals": bounds, **_how(table.unit, len(confusions)), **({"few_speakers": named} if named else {})}
 
 
 def regression_scores(rows: pd.DataFrame, dimensions: list[str]) -> dict:
@@ -65,9 +68,11 @@ def regression_intervals(rows: pd.DataFrame, dimensions: list[str]) -> dict:
     truth, predicted = _values(rows, dimensions)
     seeds = np.unique(rows["seed"], return_inverse=True)[1]
     codes, unit = cluster_codes(rows)
-    moments = np.zeros((codes.max() + 1, seeds.max() + 1, len(dimensions), 6))
-    np.add.at(moments, (codes, seeds), metrics.concordance_terms(truth, predicted))
-    *each, mean = intervals.concordance_intervals(moments)
+    clips, terms = pd.factorize(rows["id"])[0], metrics.concordance_terms(truth, predicted)
+    moments, of_clips = (np.zeros((own.max() + 1, seeds.max() + 1, *terms.shape[1:])) for own in (codes, clips))
+    np.add.at(moments, (codes, seeds), terms)
+    np.add.at(of_clips, (clips, seeds), terms)
+    *each, mean = intervals.concordance_intervals(moments, of_clips)
     bounds = {"ccc": mean, "per_dimension": dict(zip(dimensions, each, strict=True))}
     return {"intervals": bounds, **_how(unit, len(moments))}
 
