@@ -29,7 +29,7 @@ from ser.evaluation.format import format_interval
 from ser.evaluation.report import write_report
 from ser.evaluation.results import FORMAT, build_results, write_json_atomic
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
-from ser.training.calibrate import calibrate
+from ser.training.calibrate import calibrate, reading_of
 from ser.training.context import control_words, corpus_section, model_section, protocol_section, versions
 from ser.training.freezing import freeze
 from ser.training.jobs import Job, clips_of, jobs_of, split_of, targets_of
@@ -121,7 +121,7 @@ def run_job(job: Job, dataset: Any) -> None:
         if job.model.lora_rank:
             merge_lora(model)
     trained = time.monotonic()
-    tables, temperature = predict(job, trainer, parts)
+    tables, calibration = predict(job, trainer, parts)
     num_folds = num_folds_of(job.data.protocol, dataset, job.data.num_folds)
     context = {
         "protocol": protocol_section(split, num_folds, [job.seed], [job.fold])
@@ -130,7 +130,7 @@ def run_job(job: Job, dataset: Any) -> None:
         "label_source": corpus_facts(dataset).get("label_source"),
         "model": model_section(model, job.model.model_name_or_path, trainable),
         "audit": audit(split, dataset, near_identical=False),
-        "calibration": {"temperature": temperature},
+        "calibration": calibration,
         "seconds": {"train": trained - started, "predict": time.monotonic() - trained},
         "versions": versions(),
         "config": job.arguments(),
@@ -215,19 +215,18 @@ def probe_of(job: Job, model: Any, collator: Collator, dataset: Any, parts: dict
     return Probe(model), stack, statistics
 
 
-def predict(job: Job, trainer: SERTrainer, parts: dict[str, Clips]) -> tuple[list[pd.DataFrame], float | None]:
+def predict(job: Job, trainer: SERTrainer, parts: dict[str, Clips]) -> tuple[list[pd.DataFrame], dict[str, Any]]:
     """Scores dev, calibrates on it when the model was trained here, then scores test, once."""
-    tables, temperature, args = [], None, trainer.args
+    tables, calibration, args = [], {"reading": reading_of(job.model)} if trainer.args.do_train else {}, trainer.args
     wanted = [name for name, asked in (("dev", args.do_eval), ("test", args.do_predict)) if asked]
     for name in wanted:
         output = trainer.predict(parts[name], metric_key_prefix=name)
         logits = output.predictions
         if name == "dev" and args.do_train and job.model.calibrate and not trainer.is_regression:
-            temperature = calibrate(trainer.model, logits, output.label_ids)
-            logits = logits / temperature
+            logits, calibration = calibrate(trainer.model, logits, output.label_ids, trainer.labels, job.model)
         run = {"split": name, "seed": job.seed, "fold": job.fold}
         tables.append(prediction_table(parts[name].rows, logits, output.label_ids, trainer.labels, **run))
-    return tables, temperature
+    return tables, calibration
 
 
 def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:

@@ -212,6 +212,8 @@ class SERConfig(PreTrainedConfig):
         whisper_full_window: Whisper alone. True: each clip is the start of 30 s, the rest silence, as in pretraining.
             False: the layers run over the clip alone, see [`whisper_states`]. Either way its own frames are pooled.
         calibration_temperature: What the logits were divided by to calibrate them; already in the classifier's weights.
+        calibration_bias: What is added to each class's logit for scores that suppose the frequencies of the corpus.
+        calibrate_prior: Whether `calibration_bias` is in the classifier's bias already.
 
     Raises:
         ValueError: A value is outside what the backbone offers.
@@ -228,6 +230,8 @@ class SERConfig(PreTrainedConfig):
     attention_heads: int = 4
     whisper_full_window: bool = True
     calibration_temperature: float = 1.0
+    calibration_bias: list[float] | None = None
+    calibrate_prior: bool = False
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

@@ -78,6 +78,20 @@ def spread_of(value: float, draws: np.ndarray, effective: float) -> Spread:
     return Spread(float(value), float(inflation * defined.std(ddof=1)), max(effective - 1, 1.0))
 
 
+def share_spread(hits: np.ndarray, clips: np.ndarray) -> Spread:
+    """The spread of a share over clusters, from the linear part of the ratio of sums: no draws are needed.
+
+    Args:
+        hits: Clips of each cluster that count, `[S]`.
+        clips: Clips of each cluster, all above 0, `[S]`.
+    """
+    share, effective = hits.sum() / clips.sum(), effective_clusters(clips[:, None])
+    if effective < 1 + 1e-9:
+        return Spread(float(share), np.nan, 1.0)
+    error = np.sqrt((((hits - share * clips) / clips.sum()) ** 2).sum() * effective / max(effective - 1, 0.5))
+    return Spread(float(share), float(error), max(effective - 1, 1.0))
+
+
 def effective_clusters(sizes: np.ndarray) -> float:
     """1 / sum_g share_g^2, in [1, S]: S for equal clusters.
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ser.evaluation import sections, subgroups
+from ser.evaluation.calibration_sections import calibration_section
 from ser.evaluation.predictions import check_columns, check_once_per_seed, dimensions_of
 
 FORMAT = 1
@@ -24,9 +25,8 @@ def build_results(predictions: pd.DataFrame, labels: list[str], context: Mapping
         predictions: Rows of dev and test, of one run or pooled over folds and seeds; each test clip once per seed.
         labels: Class names in the model's order, or the dimensions of a regression.
         context: The other sections, in the shape of `results.json`: `protocol`, `corpus`, `label_source`, `model`,
-            `seconds`, `versions`, `config`, `audit`, ... They are passed on. Two are also read: `calibration`, with
-            `temperature`, that by which the logits were divided, or of pooled runs `per_run`, a list of `seed`,
-            `fold`, `temperature`; and `protocol`, to which `folds` and `seeds` are added where it lacks them.
+            `seconds`, `versions`, `config`, `audit`, ... They are passed on. Two are also read: `calibration`, as
+            `calibration_section` takes it, and `protocol`, to which `folds` and `seeds` are added where it lacks them.
 
     Returns:
         The content of `results.json`. What cannot be computed is absent: `dev` or `test` without rows, `folds` and
@@ -100,7 +100,7 @@ def _classification_sections(parts: Mapping[str, pd.DataFrame], labels: list[str
     }
     filled = {
         **scores,
-        "calibration": sections.calibration_section(parts, labels, context.get("calibration", {})),
+        "calibration": calibration_section(parts, labels, context.get("calibration", {})),
     }
     if "test" not in parts:
         return filled
