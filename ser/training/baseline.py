@@ -149,7 +149,7 @@ def run_fold(baseline: Baseline, fold: int, folder: Path) -> dict[str, Any]:
         "model": baseline.model(),
         "svm": machine,
         "audit": audit(split, dataset, near_identical=False),
-        "calibration": {"temperature": temperature},
+        "calibration": {"temperature": temperature, "reading": "balanced"},
         "seconds": {"train": time.monotonic() - started},
         "versions": versions(),
         "config": baseline.config() | {"fold": str(fold)},

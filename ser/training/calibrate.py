@@ -1,4 +1,4 @@
-"""The temperature that calibrates a model, and the class biases that fit its scores to the corpus, in its last layer."""
+"""The temperature that calibrates a model and the class biases that fit it to the corpus, in its last layer."""
 
 from typing import Any
 
@@ -34,6 +34,19 @@ def calibrate(
     facts = {"temperature": temperature, "bias": dict(zip(labels, bias.tolist(), strict=True))}
     facts |= {"calibrate_prior": arguments.calibrate_prior, "reading": reading_of(arguments)}
     return logits / temperature + bias * arguments.calibrate_prior, facts
+
+
+def uncalibrated(probabilities: np.ndarray, facts: dict[str, Any], labels: list[str]) -> np.ndarray:
+    """The logits `[N, C]`, up to a constant for each clip, that a model gave before it was calibrated.
+
+    Args:
+        probabilities: What it gives now, `[N, C]`.
+        facts: The section `calibration` of its `results.json`.
+        labels: Names of the classes.
+    """
+    bias = np.array([(facts.get("bias") or {}).get(label, 0.0) for label in labels])
+    logs = np.log(np.clip(probabilities, 1e-300, None)) - bias * bool(facts.get("calibrate_prior"))
+    return logs * (facts.get("temperature") or 1.0)
 
 
 def reading_of(arguments: ModelArguments) -> str:
