@@ -9,7 +9,15 @@ import numpy as np
 
 from ser.data.clips import ALL_CLIPS, DEV, TEST, TRAIN, Clip, classes_of, clips_of, counted, listed
 from ser.data.fingerprint import Fingerprint, fingerprint, near_copies, recording_hash, recordings_of, waves_of
-from ser.data.leaks import Pair, clips_in_two_parts, pairs_of_parts, shared_recordings, speaker_leaks, speakers_by_part
+from ser.data.leaks import (
+    Pair,
+    clips_in_two_parts,
+    pairs_of_parts,
+    searched_in_all,
+    shared_recordings,
+    speaker_leaks,
+    speakers_by_part,
+)
 from ser.data.split_files import read_frozen, read_split_file, split_paths
 from ser.data.splits import Split, num_folds_of
 
@@ -64,12 +72,15 @@ def audit_of_folds(splits: Sequence[Split], columns: Mapping[str, list] | Any) -
         columns: As for [`audit`].
 
     Returns:
-        `ok`, `leaks`, `warnings` and `what_is_wrong`, the two and what the protocol itself says of itself.
+        `ok`, `leaks`, `warnings` and `what_is_wrong`, the two and what the protocol itself says of itself; and, as in
+        [`audit_parts`], `checked`, what was looked for in every fold, `shared_speakers`, of each pair of parts the fold
+        that shares most, `identical_audio` and `near_identical_audio`, of all folds.
     """
     audits = [audit(split, columns, near_identical=False) for split in splits]
+    searched = searched_in_all(audits)
     if len(splits) == 1:
         wrong = what_is_wrong(splits[0], columns)
-        return {key: audits[0][key] for key in ("ok", "leaks", "warnings")} | {"what_is_wrong": wrong}
+        return {key: audits[0][key] for key in ("ok", "leaks", "warnings")} | {"what_is_wrong": wrong, **searched}
     leaky = [found["leaks"] for found in audits if found["leaks"]]
     leaks = list(leaky[0]) if leaky else []
     if len(leaky) > 1:
@@ -78,7 +89,7 @@ def audit_of_folds(splits: Sequence[Split], columns: Mapping[str, list] | Any) -
     pooled = audit_parts({TEST: sorted(tested)}, clips_of(columns), {}, {}, classes_of(columns))
     notes = dict.fromkeys(note for split in splits for note in split.notes)
     wrong = [*leaks, *pooled["warnings"], *notes]
-    return {"ok": not leaks, "leaks": leaks, "warnings": pooled["warnings"], "what_is_wrong": wrong}
+    return {"ok": not leaks, "leaks": leaks, "warnings": pooled["warnings"], "what_is_wrong": wrong, **searched}
 
 
 def audit_files(
