@@ -21,7 +21,8 @@ from ser.data.audio import corpus_facts, undecoded
 from ser.data.audit import audit, what_is_wrong
 from ser.data.batching import Clips
 from ser.data.splits import Split, num_folds_of, save_split
-from ser.evaluation.figures import write_plots
+from ser.evaluation.diagnosis import diagnose
+from ser.evaluation.figures import read_run, write_plots
 from ser.evaluation.format import format_interval
 from ser.evaluation.layers import layer_section, pooled_layers, write_layers
 from ser.evaluation.report import write_report
@@ -197,7 +198,7 @@ def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any])
     if (job.folder / "config.json").is_file():
         write_card(job.folder)
     write_report(job.folder, audio=lambda clip: stored[rows[clip]]["audio"]["bytes"])
-    print_scores(results)
+    print_scores(results, read_run(job.folder).log)
     print(f"{job.folder}: model, results.json, report.html", flush=True)
 
 
@@ -212,8 +213,10 @@ def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None
         (folder / f"{row['id']}.wav").write_bytes(row["audio"]["bytes"])
 
 
-def print_scores(results: dict[str, Any]) -> None:
-    """Prints one line a run, and the whole with its intervals."""
+def print_scores(results: dict[str, Any], log: list[dict[str, Any]]) -> None:
+    """Prints what is wrong, one line a run, and the whole with its intervals."""
+    if found := diagnose(results, log):
+        print(found.text)
     part = "test" if "test" in results else "dev"
     names = ("ccc",) if results["task"] == "regression" else ("uar", "accuracy", "macro_f1")
     for run in results["per_run"] if len(results["per_run"]) > 1 else []:
