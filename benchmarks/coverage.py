@@ -8,8 +8,8 @@ Each simulation draws new speakers, who are harder or easier for the model as a 
 logit scale), and their clips. The true recall of a class is the mean over all speakers there could be, by Gauss-Hermite
 quadrature. Clips per speaker and class are as uneven as in the corpus of the same size; the scores are made up.
 
-A threshold is chosen on the dev clips of simulated speakers. Its true precision is that over all speakers there could be,
-whose clips have the same confidences.
+A threshold is chosen on the dev clips of simulated speakers. Its true precision is that over all speakers there could
+be, whose clips have the same confidences.
 """
 
 import argparse
@@ -314,9 +314,7 @@ def print_intervals(simulations: int) -> None:
 
 def print_thresholds(simulations: int) -> None:
     """The table of thresholds."""
-    print(
-        "| model | dev: speakers x clips | sd of speaker | chosen, % | chosen and below 90 %, % | of those chosen, kept, % |"
-    )
+    print("| model | dev: speakers x clips | sd of speaker | chosen, % | chosen and below 90 %, % | of these kept, % |")
     print("|---|---|---|---|---|---|")
     for name in ANSWERS:
         print("\n".join(threshold_rows(name, simulations)), flush=True)
