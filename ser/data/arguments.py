@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ser.names import tidy
+
 CORPORA = ("shemo", "emodb", "ravdess", "manifest", "folder", "synthetic")
 LABEL_SOURCES = ("filename", "modified")
 PROTOCOLS = (
@@ -61,6 +63,12 @@ class DataArguments:
     accept_speaker_leakage: bool = _argument(
         False, "Train although speakers are unknown or shared between splits; results are then speaker-dependent."
     )
+    accept_near_copies: bool = _argument(
+        False, "Train although recordings in two splits sound the same to the fingerprint; the results then name them."
+    )
+    speakers_differ: bool = _argument(
+        False, "Speakers whose names differ in spelling alone (S01 and s01, 3 and 03) are different people."
+    )
     skip_unreadable: bool = _argument(False, "Leave out files that cannot be used, and say so in the results.")
     augmentations: str | None = _argument(
         None, 'JSON list of audiomentations transforms: [{"name": "AddGaussianNoise", "p": 0.5}]. Train only.'
@@ -101,7 +109,7 @@ class DataArguments:
             raise ValueError(
                 f"--label_map: {self.label_map!r} must be an object from label to label, or to null to drop it."
             )
-        return mapping
+        return {tidy(label): new and tidy(new) for label, new in mapping.items()}
 
     def parsed_target_columns(self) -> list[str]:
         """The names of the columns to regress on, given as `a,b` or as a JSON list; empty for classification."""

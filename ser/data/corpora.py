@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ser.clip_names import shortest_ids
 from ser.data import shemo, synthetic
 from ser.data.arguments import DataArguments, closest
 from ser.data.clips import listed, split_word
@@ -24,6 +25,7 @@ from ser.data.sources import (
     folder_of,
     named_recordings,
 )
+from ser.names import cell, speaker_cell, tidy
 
 
 def list_corpus(args: DataArguments) -> Corpus:
@@ -165,11 +167,13 @@ def folder(args: DataArguments) -> Corpus:
     """One folder a label below `--data_dir`, with audio at any depth; who speaks is not known."""
     root, recordings = folder_of(args), []
     for path in find_audio(root, SOUND_SUFFIXES + MEDIA_SUFFIXES):
-        label = Path(path).parts[0]
-        if label == path:
+        label = cell(Path(path).parts[0])
+        if len(Path(path).parts) == 1:
             recordings.append(Recording(path, path, problem="lies beside the folders of the labels, in none of them"))
+        elif label is None:
+            recordings.append(Recording(path, path, problem="lies in a folder whose name means no label; rename it"))
         else:
-            recordings.append(Recording(_id_of(path), path, emotion=label))
+            recordings.append(Recording(tidy(Path(path).with_suffix("").as_posix()), path, emotion=label))
     return _own_corpus(args, root, recordings)
 
 
@@ -201,6 +205,8 @@ def manifest(args: DataArguments) -> Corpus:
             raise ValueError(
                 f"{source}: has no column {name!r}, only {listed(sorted(columns))}; rename it." + closest(name, columns)
             )
+    ids = shortest_ids(row["path"] for _, row in rows if Path(row.get("path", "")).is_absolute())
+    rows = [(where, {"id": ids.get(row.get("path")), **row}) for where, row in rows]
     recordings = [_row_recording(row, where, targets, "label" in columns) for where, row in rows]
     corpus = _own_corpus(args, root, recordings)
     return replace(corpus, target_columns=tuple(targets), has_split="split" in columns)
@@ -234,7 +240,8 @@ def _json_row(source: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:
-    texts = {name.strip(): "" if value is None else str(value).strip() for name, value in row.items()}
+    # A path is taken as it is written: the file has that name.
+    texts = {tidy(n): str(v or "").strip() if tidy(n) == "path" else cell(v) for n, v in row.items()}
     return {name: text for name, text in texts.items() if text}
 
 
@@ -245,16 +252,16 @@ def _row_recording(row: dict[str, str], where: str, targets: list[str], has_labe
         if not path:
             raise ValueError("has no path")
         if has_labels and "label" not in row:
-            raise ValueError("has no label")
+            raise ValueError("has no label (NaN, None, n/a and the like mean none)")
         split = split_word(row.get("split"))
         values = [_number(row, name) for name in targets]
     except ValueError as error:
         problem = f"{where} {error}"
     return Recording(
-        id=row.get("id") or (_id_of(path) if path else where),
+        id=row.get("id") or (tidy(Path(path).with_suffix("").as_posix()) if path else where),
         path=path or where,
         emotion=row.get("label"),
-        speaker=row.get("speaker"),
+        speaker=speaker_cell(row.get("speaker")),
         gender=_GENDERS.get(row.get("gender", "").lower()),
         transcript=row.get("transcript"),
         ipa=row.get("ipa"),
@@ -262,11 +269,6 @@ def _row_recording(row: dict[str, str], where: str, targets: list[str], has_labe
         targets=tuple(values),
         problem=problem,
     )
-
-
-def _id_of(path: str) -> str:
-    # An absolute path would carry the name of the user's machine into every table of predictions.
-    return Path(path).stem if Path(path).is_absolute() else Path(path).with_suffix("").as_posix()
 
 
 def _number(row: dict[str, str], name: str) -> float:

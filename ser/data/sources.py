@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.data.arguments import DataArguments, closest
+from ser.data.spelling import check_spelling
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
 # These need the ffmpeg program.
@@ -178,12 +179,18 @@ def unusable(skipped: list[dict[str, str]], total: int) -> str:
 
 
 def finished(corpus: Corpus, args: DataArguments) -> Corpus:
-    """Merges and drops classes as `--label_map` says and keeps `--max_clips`, now and after `fetch`."""
+    """Merges and drops classes as `--label_map` says and keeps `--max_clips`, now and after `fetch`.
+
+    Raises:
+        ValueError: A label of the map is not there, or names differ in spelling alone.
+    """
     if corpus.fetch:
         fetch = corpus.fetch
         corpus = replace(corpus, fetch=lambda folder: finished(fetch(folder), args))
     state = (*corpus.state, args.label_map, args.max_clips)
-    return _thinned(_mapped(replace(corpus, state=state), args), args.max_clips)
+    mapped = _mapped(replace(corpus, state=state), args)
+    check_spelling(mapped, corpus.labels, args)
+    return _thinned(mapped, args.max_clips)
 
 
 def _mapped(corpus: Corpus, args: DataArguments) -> Corpus:

@@ -12,6 +12,8 @@ from transformers import HfArgumentParser, TrainingArguments
 from ser.data.arguments import DataArguments, closest, read_config
 
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
+# What a regression has no use for.
+FOR_CLASSES = ("loss", "focal_gamma", "logit_adjustment_tau", "mixup_alpha", "balanced_sampler")
 # What may differ between a run and its continuation.
 NOT_PART_OF_A_RUN = (
     *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors"),
@@ -246,7 +248,22 @@ def parse_arguments(argv: Sequence[str]) -> tuple[ModelArguments, DataArguments,
         raise ValueError(f"unknown flag {rest[0]!r}.{closest(name, known)}")
     if parsed[2].output_dir is None:
         raise ValueError(f"--output_dir is not given{''.join(f', nor output_dir in {path}' for path in files[:1])}.")
+    if parsed[1].parsed_target_columns():
+        _refuse_flags_of_classes(parsed[0], parsed[2])
     return tuple(parsed)
+
+
+def _refuse_flags_of_classes(model: ModelArguments, training: SERTrainingArguments) -> None:
+    """Refuses what a regression would not heed."""
+    given = {flag: getattr(model, flag) for flag in FOR_CLASSES}
+    given["label_smoothing_factor"] = training.label_smoothing_factor
+    usual = {f.name: f.default for f in fields(ModelArguments)} | {"label_smoothing_factor": 0.0}
+    for flag, value in given.items():
+        if value != usual[flag]:
+            raise ValueError(
+                f"--{flag}: {value} is for classes, and --target_columns asks for a regression, whose loss is 1 less "
+                f"the concordance. Leave it {usual[flag]}."
+            )
 
 
 def split_files_from_flags(argv: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -18,6 +18,7 @@ from ser.training.head import fit_head
 from ser.training.jobs import Job, clips_of, targets_of
 from ser.training.layer_choice import USUAL_STRENGTH, Choice, choose_layer
 from ser.training.losses import build_loss, concordance_loss
+from ser.training.served import drawn_counts
 
 
 def starts_from_probe(arguments: ModelArguments, continues_head: bool = False) -> bool:
@@ -82,8 +83,8 @@ class FrozenHeads:
         repeated = np.tile(targets, (len(features.tables),) + (1,) * (targets.ndim - 1))
         reached = _fit(job, model, statistics, repeated, strength)
         found = {"layer_mix": model.config.layer_mix, "strength": strength, "objective": reached}
-        metric = "ccc" if targets.ndim == 2 else "uar"
-        return found | ({f"cross_validated_{metric}": choice.score} if choice else {})
+        metric = "cross_validated_ccc" if targets.ndim == 2 else "cross_validated_log_loss"
+        return found | ({metric: choice.score if targets.ndim == 2 else -choice.score} if choice else {})
 
     def _choice(self, job: Job, model: Any, clips: Clips, targets: np.ndarray, split: Split) -> Choice | None:
         """What cross-validation inside train chooses; None where there is nothing to choose."""
@@ -140,7 +141,8 @@ def _fit(job: Job, model: Any, statistics: torch.Tensor, targets: np.ndarray, st
             model.classifier.bias.mul_(deviation).add_(mean)
         return reached
     counts = np.bincount(targets, minlength=model.config.num_labels)
-    loss = build_loss(job.model, counts, job.training.label_smoothing_factor)
+    drawn = drawn_counts(counts, job.model.balanced_sampler)
+    loss = build_loss(job.model, drawn, job.training.label_smoothing_factor)
     weights = None
     if job.model.balanced_sampler:  # in the expectation, what drawing every class equally often gives
         weights = torch.as_tensor((len(targets) / (np.count_nonzero(counts) * counts))[targets], dtype=torch.float32)
