@@ -133,7 +133,7 @@ def _counted_p_value(confusions: np.ndarray, score) -> float:
         return 1.0
     number = len(differ) - 1
     swapped = (np.arange(2**number)[:, None] >> np.arange(number)) & 1
-    change = (differ[1:, ::-1] - differ[1:]).reshape(number, -1)
+    change = (differ[1:, ::-1] - differ[1:]).reshape(number, total.size)
     totals = (swapped @ change).reshape(-1, *total.shape) + total
     return float((np.abs(_difference(totals, score)) >= abs(_difference(total, score)) - 1e-12).mean())
 
