@@ -171,7 +171,7 @@ def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -
         save_model(model, feature_extractor, job.folder)
         write_examples(job, dataset, split)
         clips = clips_of(job, dataset, split, "train")
-        write_json_atomic({"clips": len(clips), "calibration": calibration, **facts}, job.folder / FINAL_FIT)
+        write_json_atomic({"clips": len(clips), **(calibration or {}), **facts}, job.folder / FINAL_FIT)
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
 
 
