@@ -22,13 +22,14 @@ from ser.data.audio import corpus_facts, undecoded
 from ser.data.audit import audit, what_is_wrong
 from ser.data.batching import Clips
 from ser.data.splits import Split, num_folds_of, save_split
-from ser.evaluation.figures import write_plots
+from ser.evaluation.diagnosis import diagnose
+from ser.evaluation.figures import read_run, write_plots
 from ser.evaluation.format import format_interval
 from ser.evaluation.layers import layer_section, pooled_layers, write_layers
 from ser.evaluation.report import write_report
 from ser.evaluation.results import FORMAT, build_results, write_json_atomic
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
-from ser.training.calibrate import calibrate
+from ser.training.calibrate import calibrate, reading_of
 from ser.training.context import control_words, corpus_section, model_section, protocol_section, shown_config, versions
 from ser.training.fit import FINAL_FIT, Outputs, calibrate_out_of_fold, final_job, make_model, whole_split
 from ser.training.frozen_head import FrozenHeads
@@ -124,7 +125,7 @@ def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
     model, feature_extractor, outputs_of, facts = make_model(job, dataset, split, heads)
     trained = time.monotonic()
     parts = {name: clips_of(job, dataset, split, name) for name in ("dev", "test")}
-    tables, temperature = predict(job, model, outputs_of, parts, labels)
+    tables, calibration = predict(job, model, outputs_of, parts, labels)
     layers = heads.layers_of(job, split)
     num_folds = num_folds_of(job.data.protocol, dataset, job.data.num_folds)
     context = {
@@ -136,7 +137,7 @@ def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
         **{name: facts[name] for name in ("head", "start")},
         "layers": layer_section(layers, labels),
         "audit": audit(split, dataset),
-        "calibration": {"temperature": temperature},
+        "calibration": calibration,
         "seconds": {"train": trained - started, "predict": time.monotonic() - trained},
         "versions": versions(),
         "config": shown_config(job.arguments()),
@@ -163,32 +164,31 @@ def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -
     split = whole_split(dataset, job)
     transformers.set_seed(job.seed)
     model, feature_extractor, _, facts = make_model(job, dataset, split, heads)
-    temperature = None
+    calibration = None
     if job.model.calibrate and not job.data.target_columns:
-        temperature = calibrate_out_of_fold(model, folders, job.labels(dataset))
+        calibration = calibrate_out_of_fold(model, folders, job.labels(dataset), job.model)
     if args.should_save:
         save_model(model, feature_extractor, job.folder)
         write_examples(job, dataset, split)
         clips = clips_of(job, dataset, split, "train")
-        write_json_atomic({"clips": len(clips), "temperature": temperature, **facts}, job.folder / FINAL_FIT)
+        write_json_atomic({"clips": len(clips), **(calibration or {}), **facts}, job.folder / FINAL_FIT)
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
 
 
 def predict(
     job: Job, model: Any, outputs_of: Outputs, parts: dict[str, Clips], labels: list[str]
-) -> tuple[list[pd.DataFrame], float | None]:
+) -> tuple[list[pd.DataFrame], dict[str, Any]]:
     """Scores dev, calibrates on it when the model was trained here, then scores test, once."""
-    tables, temperature, args = [], None, job.training
+    tables, args = [], job.training
+    calibration = {"reading": reading_of(job.model)} if args.do_train else {}
     wanted = [name for name, asked in (("dev", args.do_eval), ("test", args.do_predict)) if asked]
     for name in wanted:
         logits, truth = outputs_of(parts[name])
         if name == "dev" and args.do_train and job.model.calibrate and truth.ndim == 1:
-            temperature = calibrate(model, logits, truth)
-        if temperature is not None and name == "dev":
-            logits = logits / temperature
+            logits, calibration = calibrate(model, logits, truth, labels, job.model)
         run = {"split": name, "seed": job.seed, "fold": job.fold}
         tables.append(prediction_table(parts[name].rows, logits, truth, labels, **run))
-    return tables, temperature
+    return tables, calibration
 
 
 def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
@@ -207,7 +207,7 @@ def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any])
     if job.is_one_of_many:
         if (job.folder / "config.json").is_file():
             write_card(job.folder)
-        print_scores(results)
+        print_scores(results, read_run(job.folder).log)
         return
     write_plots(job.folder)
     rows = {clip: row for row, clip in enumerate(dataset["id"][:])}
@@ -215,7 +215,7 @@ def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any])
     if (job.folder / "config.json").is_file():
         write_card(job.folder)
     write_report(job.folder, audio=lambda clip: stored[rows[clip]]["audio"]["bytes"])
-    print_scores(results)
+    print_scores(results, read_run(job.folder).log)
     print(f"{job.folder}: model, results.json, report.html", flush=True)
 
 
@@ -230,8 +230,10 @@ def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None
         (folder / f"{row['id']}.wav").write_bytes(row["audio"]["bytes"])
 
 
-def print_scores(results: dict[str, Any]) -> None:
-    """Prints one line a run, and the whole with its intervals."""
+def print_scores(results: dict[str, Any], log: list[dict[str, Any]]) -> None:
+    """Prints what is wrong, one line a run, and the whole with its intervals."""
+    if found := diagnose(results, log):
+        print(found.text)
     part = "test" if "test" in results else "dev"
     names = ("ccc",) if results["task"] == "regression" else ("uar", "accuracy", "macro_f1")
     for run in results["per_run"] if len(results["per_run"]) > 1 else []:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ser.evaluation import plots, theme
-from ser.evaluation.format import format_interval, format_number, format_percent, metric_of, part_of
+from ser.evaluation.format import format_interval, format_number, metric_of, part_of
 from ser.evaluation.predictions import read_predictions
 
 
@@ -121,7 +121,7 @@ def _confusion_matrix(results: Mapping[str, Any]) -> Plot | None:
     if not counts:
         return None
     seeds = len(results.get("protocol", {}).get("seeds", []))
-    summed = f" Each clip counts once under each of the {seeds} seeds." if seeds > 1 else ""
+    summed = f" Numbers are means over {seeds} seeds." if seeds > 1 else ""
     return Plot(
         plots.confusion_matrix(counts, results["labels"]),
         "Confusion matrix",
@@ -146,15 +146,10 @@ def _reliability(section: Mapping[str, Any]) -> Plot | None:
 def _risk_coverage(section: Mapping[str, Any]) -> Plot | None:
     if not section.get("abstain"):
         return None
-    chosen = section.get("precision_90") or {}
+    on_test = (section.get("precision_90") or {}).get("test")
     caption = "Accuracy on the test clips that are answered when the least certain ones are left to a person."
-    on_test = chosen.get("test")
     if on_test:
-        caption += (
-            f" The diamond: answering at {format_percent(chosen['threshold'])} confidence or more, a threshold chosen "
-            f"on dev for 90 % precision, is right {format_percent(on_test['precision'])} of the time and answers "
-            f"{format_percent(on_test['coverage'])}."
-        )
+        caption += " The diamond is the threshold of dev."
     return Plot(plots.risk_coverage(section["abstain"], on_test), "Accuracy against coverage", caption)
 
 

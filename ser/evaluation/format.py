@@ -21,6 +21,13 @@ _PROTOCOLS = {
     "emobox_fold_1": "EmoBox fold 1",
     "nkululeko": "nkululeko hold-out",
 }
+# Two figures stand on the page of pooled folds; a reader must know which one is the result.
+WHICH_TO_PRINT = (
+    "Print the figure of the pooled test clips: each clip counts once, and its interval is over speakers. The mean "
+    "over folds counts a small fold like a large one, and UAR of a fold that lacks a class is that of an easier task; "
+    "its deviation says how folds differ and is no interval. Print it, under that name, only beside papers that "
+    "average folds."
+)
 _OF_SEVERAL_FOLDS = ("speaker_kfold", "leave_one_speaker_out", "random_kfold")
 
 
@@ -97,9 +104,11 @@ def format_percent(share: float | None, digits: int = 0) -> str:
     )
 
 
-def format_count(count: int | None) -> str:
-    """A count with its thousands set apart: `3,000`."""
-    return MISSING if count is None else f"{count:,}"
+def format_count(count: float | None) -> str:
+    """A count with its thousands set apart: `3,000`; a mean of counts with one decimal: `12.3`."""
+    if count is None:
+        return MISSING
+    return f"{int(count):,}" if float(count).is_integer() else f"{count:,.1f}"
 
 
 def format_seconds(seconds: float | None) -> str:
@@ -157,6 +166,22 @@ def metric_of(results: dict) -> tuple[str, float | None, list[float] | None]:
     return (name if part == "test" else f"dev {name}"), scores.get(key), scores.get("intervals", {}).get(key)
 
 
+def few_speakers_of(scores: dict) -> str:
+    """Why an interval is wide where one or two speakers alone have a class; empty where none does.
+
+    Args:
+        scores: The section `test` or `dev` of `results.json`.
+    """
+    few = scores.get("few_speakers")
+    if not few:
+        return ""
+    named = ", ".join(f"{label} of {number} speaker{'s' * (number > 1)}" for label, number in few.items())
+    return (
+        f"Clips of {named} alone say little of other speakers: the intervals of UAR and macro-F1 are widened by as "
+        "much as speakers differ in the other classes."
+    )
+
+
 def setting_of(results: dict) -> str:
     """What a figure must not be quoted without: `speaker-independent 5-fold, labels: modified`."""
     words = protocol_words(results.get("protocol", {}))
@@ -183,7 +208,7 @@ class Verdict(NamedTuple):
 def verdict_of(results: dict) -> Verdict | None:
     """The comparison with the baseline; None where none was made.
 
-    A model beats it when the whole interval of the difference lies above 0.
+    A model beats it when the whole interval of the difference lies above 0 and its p value is 0.05 or less.
 
     Args:
         results: The content of `results.json`.
@@ -193,10 +218,17 @@ def verdict_of(results: dict) -> Verdict | None:
         return None
     difference = baseline.get("difference", {})
     interval = difference.get("interval")
-    beats = interval is not None and interval[0] is not None and interval[0] > 0
+    p, is_above = difference.get("p"), interval is not None and interval[0] is not None and interval[0] > 0
+    is_rare = p is not None and p <= 0.05
+    beats = is_above and is_rare
+    split = (
+        " The interval and the test disagree: so few speakers settle nothing."
+        if p is not None and is_above != is_rare
+        else ""
+    )
     return Verdict(
         beats,
         f"This model {'beats' if beats else 'does not beat'} the baseline ({baseline.get('name', 'unnamed')}, "
         f"UAR {format_interval(baseline.get('uar'), baseline.get('interval'))}): difference "
-        f"{format_difference(difference.get('uar'), interval)}, {format_p(difference.get('p'))}.",
+        f"{format_difference(difference.get('uar'), interval)}, {format_p(p)}.{split}",
     )

@@ -15,6 +15,8 @@ from markupsafe import Markup
 
 from ser.evaluation import format as words
 from ser.evaluation import tables, theme
+from ser.evaluation.calibration_words import sentence_on_scores, sentence_on_threshold
+from ser.evaluation.diagnosis import diagnose
 from ser.evaluation.figures import Plot, Run, read_run, robustness_rows, run_plots, score_scale
 
 FILE_NAME = "report.html"
@@ -113,8 +115,10 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
             scored=results.get(words.part_of(results), {}),
             headline=words.headline(results),
             metric={"name": name, "value": value, "interval": interval},
+            threshold=sentence_on_threshold(results),
             setting=words.setting_of(results),
             verdict=words.verdict_of(results),
+            diagnosis=diagnose(results, run.log),
             subtitle=_subtitle(results),
             faults=tables.faults(results),
             facts=tables.facts(results),
@@ -187,19 +191,19 @@ def _notes(results: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str,
     scored = results.get(words.part_of(results), {})
     how = f"Intervals are 95\N{NO-BREAK SPACE}%: {scored['interval_method']}." if scored.get("interval_method") else ""
     audio = any(clip["audio"] for clip in sections["clips"])
-    calibrated = "temperature" in results.get("calibration", {})
     return {
-        "classes": f"UAR is the mean recall of the classes, so that a rare one counts as much as a frequent one. {how}",
+        "classes": f"UAR is the mean recall of the classes, so that a rare one counts as much as a frequent one. {how} "
+        + words.few_speakers_of(scored),
         "dimensions": f"CCC is 1 where every prediction equals its annotation, and 0 for a constant guess. {how}",
         "baseline": "Both were scored on the same clips. The difference is the model less the baseline; its interval "
         "and p value take all clips of a speaker as one.",
-        "calibration": "Whether a model that says 70 % is right 7 times in 10."
-        + (" A temperature, fitted on dev, divides the logits; it changes no decision." if calibrated else ""),
+        "calibration": f"Whether a model that says 70 % is right 7 times in 10. {sentence_on_scores(results)}",
         "speakers": "UAR over the classes that a speaker has. Few clips make wide intervals, and the worst of many "
         "look worse than they are.",
-        "gender": "The gap is taken between different speakers; an interval that holds 0 shows none.",
+        "gender": "The gap is taken between different speakers; an interval that holds 0 shows none."
+        + (" Where one voice stands for a gender, no interval can be given." if _gap_is_open(results) else ""),
         "robustness": "The same test clips, changed, and what that does to UAR. Intervals are over speakers.",
-        "runs": "Each fold and seed by itself. The figure at the top pools them, each clip once per seed.",
+        "runs": f"Each fold and seed by itself. {results.get('which_to_print', '')}",
         "training": "Loss on the training clips, and loss and score on dev.",
         "corpus": "What was there to learn from.",
         "split": "The hash is over the ids and the part that each is in: two runs of one hash tested the same clips.",
@@ -208,6 +212,11 @@ def _notes(results: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str,
         "configuration": "What it takes to run this again.",
         "cite": "A figure without its protocol says nothing.",
     }
+
+
+def _gap_is_open(results: Mapping[str, Any]) -> bool:
+    gap = results.get("gender", {}).get("gap")
+    return bool(gap) and not gap["intervals"].get("uar")
 
 
 def _subtitle(results: Mapping[str, Any]) -> str:

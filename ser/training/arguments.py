@@ -86,6 +86,9 @@ class ModelArguments:
         False, "A control: deal the labels of train out at random. What is scored then is chance, or a leak."
     )
     calibrate: bool = _argument(True, "Fit a temperature on dev and fold it into the last layer.")
+    calibrate_prior: bool = _argument(
+        False, "Fold class biases fitted on dev in too: scores then suppose the corpus' frequencies, and UAR falls."
+    )
 
     def __post_init__(self):
         for flag in ("head", "pooling", "loss", "train_mode"):
@@ -112,6 +115,8 @@ class ModelArguments:
             raise ValueError("--head stock: transformers' own head takes --pooling mean, --layer_mix last or weighted.")
         if self.head == "stock" and self.freeze_layers:
             raise ValueError("--freeze_layers: transformers' own classifiers cannot; use --head tanh.")
+        if self.calibrate_prior and not self.calibrate:
+            raise ValueError("--calibrate_prior: true has no effect with --calibrate false; drop one of the two.")
         self._check_probe()
         self._check_start()
         self.parsed_backbone_config()

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer
 
 from ser.data.batching import EpochBatches
-from ser.evaluation.metrics import score, score_regression
+from ser.evaluation.metrics import score_regression
+from ser.evaluation.trainer_metrics import UAR, Accuracy, MacroF1
 from ser.training.arguments import ModelArguments, SERTrainingArguments
 from ser.training.losses import build_loss, concordance_loss
 from ser.training.mixup import BalancedMixup
@@ -68,9 +69,9 @@ class SERTrainer(Trainer):
         """Dev's headline metrics, for the log and for choosing the best checkpoint."""
         if self.is_regression:
             return {"ccc": score_regression(prediction.label_ids, prediction.predictions, self.labels)["ccc"]}
-        names = [self.labels[index] for index in prediction.label_ids]
-        scores = score(names, softmax(prediction.predictions), self.labels)
-        return {key: scores[key] for key in ("uar", "accuracy", "macro_f1")}
+        given = {"predictions": prediction.predictions.argmax(axis=-1), "references": prediction.label_ids}
+        kinds = (kind(num_classes=len(self.labels)) for kind in (UAR, Accuracy, MacroF1))
+        return {name: value for kind in kinds for name, value in kind.compute(**given).items()}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Sum of the clips' losses over the clips of the whole step, on all processes and accumulated batches.

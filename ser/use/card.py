@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.evaluation import format as words
+from ser.evaluation.diagnosis import diagnose
 from ser.use import card_sections as sections
 from ser.use.licences import HUB_LICENCES, model_licence
 from ser.use.markdown import safe
@@ -38,11 +39,12 @@ def write_card(run_dir: Path, repo_id: str | None = None) -> Path:
     from ser.evaluation.figures import read_run
 
     run_dir = Path(run_dir)
-    results = read_run(run_dir).results
+    run = read_run(run_dir)
+    results = run.results
     config = run_dir / "config.json"
     is_ours = not config.is_file() or json.loads(config.read_text(encoding="utf-8")).get("model_type") == "ser"
     digest = hashlib.sha256((run_dir / "results.json").read_bytes()).hexdigest()
-    card = make_card(results, repo_id, digest, [path.name for path in run_dir.glob("*.png")], is_ours)
+    card = make_card(results, repo_id, digest, [path.name for path in run_dir.glob("*.png")], is_ours, run.log)
     path = run_dir / FILE_NAME
     draft = path.with_name(f".{FILE_NAME}.partial")
     card.save(draft)
@@ -56,6 +58,7 @@ def make_card(
     sha256: str | None = None,
     plots: Sequence[str] = (),
     is_ours: bool = True,
+    log: Sequence[Mapping[str, Any]] = (),
 ) -> Any:
     """Makes the card of a run.
 
@@ -65,6 +68,7 @@ def make_card(
         sha256: Hash of `results.json`.
         plots: Names of the PNG files beside it.
         is_ours: Whether the model needs `ser_model.py`; else it is a class of transformers.
+        log: The content of `training_log.json`.
 
     Returns:
         `huggingface_hub.ModelCard`.
@@ -81,7 +85,7 @@ def make_card(
         title=_title(results),
         purpose=sections.purpose(results),
         headline=safe(words.headline(results)),
-        setting=sections.setting(results),
+        setting=sections.setting(results, diagnose(results, log)),
         repo_id=repo_id or "path/to/this/folder",
         trust=", trust_remote_code=True" if is_ours else "",
         second_call='"call.mp3", timeline=True' if is_ours else '"clip.wav", top_k=1',

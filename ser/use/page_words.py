@@ -71,13 +71,21 @@ _TEXTS = {
         "Percentages are probabilities, calibrated on speech like that of its corpus.",
         "درصدها احتمال‌اند و روی گفتاری مانند پیکره‌ی آموزش کالیبره شده‌اند.",
     ),
+    "balanced": (
+        "Percentages suppose that all classes are equally frequent; for a rare one they are higher than it is right.",
+        "درصدها با این فرض‌اند که همه‌ی دسته‌ها به یک اندازه رایج‌اند؛ برای دسته‌ی کمیاب از واقعیت بالاترند.",
+    ),
+    "failed": (
+        "Percentages were to be calibrated, and on test that did not hold: do not read them as probabilities.",
+        "درصدها قرار بود کالیبره شوند، اما روی داده‌ی آزمون درست درنیامد: آن‌ها را احتمال نپندارید.",
+    ),
     "uncalibrated": (
         "Percentages are the model's own and not calibrated: do not read them as probabilities.",
         "درصدها خام‌اند و کالیبره نشده‌اند: آن‌ها را احتمال نپندارید.",
     ),
     "threshold": (
-        "Under {threshold} it says “not sure”, chosen on dev so that 9 answers in 10 are right.",
-        "زیر {threshold} می‌گوید «مطمئن نیستم»؛ این آستانه روی dev چنان برگزیده شده که از هر ۱۰ پاسخ ۹ تا درست باشد.",
+        "Under {threshold} it says “not sure”, chosen on dev for 9 right answers in 10 on new voices.",
+        "زیر {threshold} می‌گوید «مطمئن نیستم»؛ آستانه روی dev برای ۹ پاسخ درست از هر ۱۰ روی صداهای تازه برگزیده شده.",
     ),
     "on_test": (
         "On test, {precision} of its answers were right, and it answered {coverage} of the clips.",

@@ -58,9 +58,9 @@ def stage(run_dir: Path, folder: Path, repo_id: str) -> list[str]:
         _write_json(content, folder / name)
     _write_report(run_dir, folder, contents)
     digest = hashlib.sha256((folder / "results.json").read_bytes()).hexdigest()
-    make_card(contents["results.json"], repo_id, digest, sorted(p.name for p in folder.glob("*.png")), is_ours).save(
-        folder / "README.md"
-    )
+    plots = sorted(path.name for path in folder.glob("*.png"))
+    log = _json(run_dir / "training_log.json") if (run_dir / "training_log.json").is_file() else []
+    make_card(contents["results.json"], repo_id, digest, plots, is_ours, log).save(folder / "README.md")
     return staged_files(folder)
 
 
