@@ -8,9 +8,9 @@ import soundfile
 from fake_corpora import POINTER, archive_of, listed, prepared, problems, published, serving, tone, touch, waves
 
 from data_prep import ShEMO
-from ser.data import shemo
 from ser.data.audio import corpus_facts, undecoded
-from ser.data.download import Published
+from ser.data.corpora import shemo
+from ser.data.corpora.download import Published
 
 
 @pytest.fixture(scope="module")

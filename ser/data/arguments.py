@@ -1,7 +1,6 @@
 """What a user may say about the data: one dataclass, read from a flat YAML file and from flags."""
 
 import argparse
-import difflib
 import json
 import types
 import typing
@@ -10,7 +9,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-CORPORA = ("shemo", "emodb", "ravdess", "manifest", "folder", "synthetic")
+from ser.data.clips import closest
+from ser.data.corpora import CORPORA as LISTINGS
+
+CORPORA = tuple(LISTINGS)
 LABEL_SOURCES = ("filename", "modified")
 PROTOCOLS = (
     "speaker_kfold",
@@ -108,12 +110,6 @@ class DataArguments:
         text = (self.target_columns or "").strip()
         names = json.loads(text) if text.startswith("[") else text.split(",")
         return [name for name in (str(name).strip() for name in names) if name]
-
-
-def closest(word: str, allowed, cutoff: float = 0.6) -> str:
-    """Returns ` Did you mean X?` for the allowed word nearest to `word`, or nothing."""
-    found = difflib.get_close_matches(word, list(allowed), n=1, cutoff=cutoff)
-    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def _check_choice(flag: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -1,5 +1,6 @@
 """What the splits need to know of each clip: who speaks, with which label, and not the audio."""
 
+import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -90,6 +91,12 @@ def listed(values: Iterable[Any], most: int = 10) -> str:
 def counted(count: int, noun: str) -> str:
     """A number with its noun: "1 clip", "2 clips"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def closest(word: str, allowed: Iterable[str], cutoff: float = 0.6) -> str:
+    """Returns ` Did you mean X?` for the allowed word nearest to `word`, or nothing."""
+    found = difflib.get_close_matches(word, list(allowed), n=1, cutoff=cutoff)
+    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def text(value: Any) -> str | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, listed, split_word, text
+from ser.data.corpora.shemo import LETTERS
 from ser.data.folds import fold_hash
-from ser.data.shemo import LETTERS
 
 # Names that tables use for one thing, the first that is there counts.
 _COLUMNS = {

@@ -8,9 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ser.data.arguments import DataArguments, closest
+from ser.data.clips import closest
+
+if TYPE_CHECKING:
+    from ser.data.arguments import DataArguments
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
 # These need the ffmpeg program.
@@ -84,7 +87,7 @@ class Corpus:
         return {**unknown, **listed, **self.facts, "skipped": skipped}
 
 
-def folder_of(args: DataArguments) -> Path:
+def folder_of(args: "DataArguments") -> Path:
     """Returns `--data_dir`.
 
     Raises:
@@ -153,6 +156,29 @@ def named_recordings(
     return by_id(recordings), notes
 
 
+def id_of(path: str) -> str:
+    # An absolute path would carry the name of the user's machine into every table of predictions.
+    return Path(path).stem if Path(path).is_absolute() else Path(path).with_suffix("").as_posix()
+
+
+def own_corpus(args: "DataArguments", root: Path, recordings: Iterable[Recording]) -> Corpus:
+    """Gives the user's clips unique ids and their own labels."""
+    taken: dict[str, str] = {}
+    unique = []
+    for recording in recordings:
+        if recording.id in taken:
+            same = "twice" if recording.path == taken[recording.id] else f"like {taken[recording.id]}"
+            problem = recording.problem or f"is named {same}; name each file once, or give a column id"
+            recording = replace(recording, problem=problem)
+        taken.setdefault(recording.id, recording.path)
+        unique.append(recording)
+    found = [r.emotion for r in unique if r.emotion is not None and not r.problem]
+    check_label_map(found, args)
+    name = Path(args.manifest).stem if args.corpus == "manifest" else root.resolve().name
+    facts = {"name": name, "label_source": args.corpus}
+    return Corpus(facts, by_id(unique), tuple(sorted(set(found))), root)
+
+
 def by_id(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
     """Sorts recordings by id."""
     return tuple(sorted(recordings, key=lambda recording: recording.id))
@@ -177,7 +203,7 @@ def unusable(skipped: list[dict[str, str]], total: int) -> str:
     return f"{len(skipped)} of {total} files cannot be used:{lines}"
 
 
-def finished(corpus: Corpus, args: DataArguments) -> Corpus:
+def finished(corpus: Corpus, args: "DataArguments") -> Corpus:
     """Merges and drops classes as `--label_map` says and keeps `--max_clips`, now and after `fetch`."""
     if corpus.fetch:
         fetch = corpus.fetch
@@ -186,7 +212,7 @@ def finished(corpus: Corpus, args: DataArguments) -> Corpus:
     return _thinned(_mapped(replace(corpus, state=state), args), args.max_clips)
 
 
-def _mapped(corpus: Corpus, args: DataArguments) -> Corpus:
+def _mapped(corpus: Corpus, args: "DataArguments") -> Corpus:
     """Applies the label map. Of a corpus with labels of its own, those not named stay."""
     mapping = args.parsed_label_map()
     if not mapping:
@@ -205,7 +231,7 @@ def _mapped(corpus: Corpus, args: DataArguments) -> Corpus:
     return replace(corpus, recordings=recordings, labels=labels)
 
 
-def check_label_map(labels: Iterable[str], args: DataArguments) -> None:
+def check_label_map(labels: Iterable[str], args: "DataArguments") -> None:
     """Refuses a label map that says nothing of a label, for corpora whose labels are the user's own.
 
     Raises:

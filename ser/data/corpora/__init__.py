@@ -1,0 +1,35 @@
+"""One small function a corpus: from a folder or a manifest to a list of labelled recordings.
+
+A new corpus is a file here and a line in [`CORPORA`]; the flag `--corpus` takes its names from there.
+"""
+
+from typing import TYPE_CHECKING
+
+from ser.data.corpora import emodb, folder, manifest, ravdess, shemo, synthetic
+from ser.data.corpora.recordings import Corpus, finished
+
+if TYPE_CHECKING:
+    from ser.data.arguments import DataArguments
+
+CORPORA = {
+    "shemo": shemo.shemo,
+    "emodb": emodb.emodb,
+    "ravdess": ravdess.ravdess,
+    "manifest": manifest.manifest,
+    "folder": folder.folder,
+    "synthetic": synthetic.synthetic,
+}
+
+
+def list_corpus(args: "DataArguments") -> Corpus:
+    """Lists the recordings of the corpus that `args` names, with labels merged and dropped as `--label_map` says.
+
+    Raises:
+        ValueError, FileNotFoundError: A flag is missing or does not fit, or there is no recording. Files that cannot
+            be used come back as recordings with a `problem`.
+    """
+    corpus = finished(CORPORA[args.corpus](args), args)
+    if len(corpus.labels) < 2 and not corpus.target_columns:
+        found = f"only the label {corpus.labels[0]!r}" if corpus.labels else "no label"
+        raise ValueError(f"{args.corpus}: there is {found}, and a classifier needs two; look at the data, --label_map.")
+    return corpus
