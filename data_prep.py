@@ -40,8 +40,8 @@ def load_corpus(args: DataArguments) -> datasets.Dataset:
 
     Returns:
         One row a clip, sorted by id: id, speaker, gender, emotion, transcript, ipa, duration (s),
-        source_sampling_rate (Hz), audio (16 kHz mono PCM_16 WAV); split and target columns where the source has them;
-        no emotion where it has numbers only. `ser.data.audio.corpus_facts` tells the rest.
+        source_sampling_rate (Hz), audio (16 kHz mono PCM_16 WAV); split, session and target columns where the source
+        has them; no emotion where it has numbers only. `ser.data.audio.corpus_facts` tells the rest.
 
     Raises:
         ValueError, FileNotFoundError: A flag does not fit, or files cannot be used; all of them are listed at once.
@@ -172,6 +172,7 @@ def features_of(corpus: Corpus) -> datasets.Features:
     features |= {"transcript": text, "ipa": text, "duration": number, "source_sampling_rate": datasets.Value("int32")}
     features |= dict.fromkeys(corpus.target_columns, number)
     features |= {"split": text} if corpus.has_split else {}
+    features |= {"session": text} if any(recording.session for recording in corpus.recordings) else {}
     return datasets.Features({**features, "audio": datasets.Audio(sampling_rate=SAMPLING_RATE_HZ)})
 
 
@@ -198,7 +199,7 @@ def row_of(recording: Recording, corpus: Corpus, root: Path) -> dict[str, Any]:
         source_rate_hz = soundfile.info(io.BytesIO(source) if recording.archive else source).samplerate
     except soundfile.LibsndfileError:  # read through ffmpeg, which does not tell
         source_rate_hz = None
-    same = ("id", "speaker", "gender", "transcript", "ipa", "split")
+    same = ("id", "speaker", "gender", "transcript", "ipa", "split", "session")
     return {
         **{name: getattr(recording, name) for name in same},
         "emotion": corpus.labels.index(recording.emotion) if corpus.labels else None,

@@ -17,6 +17,7 @@ LABEL_SOURCES = ("filename", "modified")
 PROTOCOLS = (
     "speaker_kfold",
     "leave_one_speaker_out",
+    "leave_one_session_out",
     "random_kfold",
     "random_holdout",
     "given",

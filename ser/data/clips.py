@@ -21,6 +21,8 @@ class Clip:
         gender: "female", "male" or None.
         emotion: The name of its label; "all" in a corpus without labels.
         split: "train", "dev" or "test" where its source puts it in one, else None.
+        session: In which session it was recorded, or None.
+        corpus: The corpus it comes from, or None.
         recording: Hash of the decoded samples, or None where the audio is not at hand.
     """
 
@@ -29,6 +31,8 @@ class Clip:
     gender: str | None = None
     emotion: str = ALL_CLIPS
     split: str | None = None
+    session: str | None = None
+    corpus: str | None = None
     recording: str | None = None
 
 
@@ -37,8 +41,8 @@ def clips_of(columns: Mapping[str, list] | Any) -> list[Clip]:
 
     Args:
         columns: A `datasets.Dataset`, or a dict of equally long lists. `id` is required; `speaker`, `gender`,
-            `emotion` (names, or the numbers of a `ClassLabel`), `split` and `recording` are optional, and so is any
-            cell in them. `audio` is not touched.
+            `emotion` (names, or the numbers of a `ClassLabel`), `split`, `session`, `corpus` and `recording` are
+            optional, and so is any cell in them. `audio` is not touched.
 
     Raises:
         ValueError: There is no column `id`, an id occurs twice, or a word for a split is unknown.
@@ -50,7 +54,7 @@ def clips_of(columns: Mapping[str, list] | Any) -> list[Clip]:
     twice = [i for i, count in Counter(ids).items() if count > 1]
     if twice:
         raise ValueError(f"Column 'id': {len(twice)} ids occur more than once ({listed(twice, 5)}).")
-    optional = [name for name in ("speaker", "gender", "split", "recording") if name in names]
+    optional = [name for name in ("speaker", "gender", "split", "session", "corpus", "recording") if name in names]
     read = {name: [text(value) for value in columns[name]] for name in optional}
     if "emotion" in names:
         read["emotion"] = _label_names(columns)

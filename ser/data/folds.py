@@ -87,6 +87,26 @@ def speakers_of(clips: Sequence[Clip]) -> list[str]:
     return sorted({clip.speaker for clip in clips})
 
 
+def groups_of(clips: Sequence[Clip], column: str) -> list[str]:
+    """The speakers, sessions or corpora of clips, sorted.
+
+    Args:
+        column: "speaker", "session" or "corpus".
+
+    Raises:
+        ValueError: A clip names none.
+    """
+    if column == "speaker":
+        return speakers_of(clips)
+    nameless = [clip.id for clip in clips if getattr(clip, column) is None]
+    if nameless:
+        raise ValueError(
+            f"Column {column!r}: {len(nameless)} of {len(clips)} clips name no {column} ({listed(nameless, 3)}), so "
+            f"they cannot be split by {column}. Give the column, or use --protocol speaker_kfold."
+        )
+    return sorted({getattr(clip, column) for clip in clips})
+
+
 def fold_hash(fold_of: dict[str, int]) -> str:
     """SHA-256 of the compact JSON `{id: fold, ...}`, keys sorted, in UTF-8."""
     content = json.dumps(fold_of, ensure_ascii=False, separators=(",", ":"), sort_keys=True)

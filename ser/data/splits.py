@@ -8,14 +8,16 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, clips_of, listed
+from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, clips_of, counted, listed
 from ser.data.files import write_json
-from ser.data.folds import random_folds, speaker_folds, speakers_of
+from ser.data.folds import groups_of, random_folds, speaker_folds
 from ser.data.leaks import clips_in_two_parts, shared_recordings, shared_speakers, speaker_leaks
 from ser.data.split_files import frozen_folds_of, given_parts
 
 ACCEPT = "--accept_speaker_leakage true"
 PUBLISHED = ("emobox_fold_1", "nkululeko")
+# One fold for each value of a column.
+LEAVE_ONE_OUT = {"leave_one_speaker_out": "speaker", "leave_one_session_out": "session"}
 # "random_holdout" is one fold of this many; train gives one part of ten where a protocol has no dev.
 _HOLDOUT_FOLDS, _DEV_FOLDS = 5, 10
 
@@ -63,7 +65,7 @@ def make_split(
     - "speaker_kfold": speakers in `num_folds` folds, labels and genders spread evenly (see `folds.speaker_folds`), or
       the frozen folds of `splits_file`. One fold is test, the next one dev. A corpus that names no speaker gets
       "random_kfold", under that name, which [`check_split`] lets pass only when leakage is accepted.
-    - "leave_one_speaker_out": one speaker is test, the next one dev.
+    - "leave_one_speaker_out", "leave_one_session_out": one speaker or session is test, the next one dev.
     - "random_kfold", "random_holdout" (a fifth is test): clips at random within label and gender, whoever speaks.
     - "given": the corpus's own column `split`, or `splits_file`.
     - "emobox_fold_1", "nkululeko": as published, from `splits_file`.
@@ -117,12 +119,12 @@ def num_folds_of(protocol: str, columns: Mapping[str, list] | Any, num_folds: in
     """
     if protocol in (*PUBLISHED, "given", "random_holdout"):
         return 1
-    if protocol not in ("speaker_kfold", "leave_one_speaker_out", "random_kfold"):
+    if protocol not in ("speaker_kfold", "random_kfold", *LEAVE_ONE_OUT):
         raise ValueError(f"--protocol {protocol}: there is no such protocol.")
-    by_speaker = protocol == "leave_one_speaker_out"
-    total = len(speakers_of(clips_of(columns))) if by_speaker else num_folds
+    kind = LEAVE_ONE_OUT.get(protocol)
+    total = len(groups_of(clips_of(columns), kind)) if kind else num_folds
     if total < 3:
-        what = f"the corpus has {total} speakers" if by_speaker else f"--num_folds {total}"
+        what = f"the corpus has {counted(total, kind)}" if kind else f"--num_folds {total}"
         raise ValueError(f"--protocol {protocol}: {what}; one fold is test and one dev, so that 3 are the least.")
     return total
 
@@ -218,9 +220,9 @@ def _folds(
         return folds, notes
     if protocol == "speaker_kfold":
         return speaker_folds(clips, num_folds, seed), []
-    if protocol == "leave_one_speaker_out":
-        places = {speaker: place for place, speaker in enumerate(speakers_of(clips))}
-        return [places[clip.speaker] for clip in clips], []
+    if kind := LEAVE_ONE_OUT.get(protocol):
+        places = {name: place for place, name in enumerate(groups_of(clips, kind))}
+        return [places[getattr(clip, kind)] for clip in clips], []
     return random_folds(clips, _HOLDOUT_FOLDS if protocol == "random_holdout" else num_folds, seed), []
 
 

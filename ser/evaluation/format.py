@@ -15,13 +15,14 @@ _MINUS = "\N{MINUS SIGN}"
 _PROTOCOLS = {
     "speaker_kfold": "{folds}-fold",
     "leave_one_speaker_out": "leave one speaker out",
+    "leave_one_session_out": "leave one session out",
     "random_kfold": "random {folds}-fold",
     "random_holdout": "random 80/20 hold-out",
     "given": "split given with the corpus",
     "emobox_fold_1": "EmoBox fold 1",
     "nkululeko": "nkululeko hold-out",
 }
-_OF_SEVERAL_FOLDS = ("speaker_kfold", "leave_one_speaker_out", "random_kfold")
+_OF_SEVERAL_FOLDS = ("speaker_kfold", "leave_one_speaker_out", "leave_one_session_out", "random_kfold")
 
 
 def format_number(value: float | None, digits: int = DIGITS) -> str:

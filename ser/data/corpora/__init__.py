@@ -5,7 +5,22 @@ A new corpus is a file here and a line in [`CORPORA`]; the flag `--corpus` takes
 
 from typing import TYPE_CHECKING
 
-from ser.data.corpora import emodb, folder, manifest, ravdess, shemo, synthetic
+from ser.data.corpora import (
+    cafe,
+    crema_d,
+    emodb,
+    emovo,
+    folder,
+    iemocap,
+    manifest,
+    msp_podcast,
+    ravdess,
+    savee,
+    shemo,
+    synthetic,
+    tess,
+    urdu,
+)
 from ser.data.corpora.recordings import Corpus, finished
 
 if TYPE_CHECKING:
@@ -15,6 +30,14 @@ CORPORA = {
     "shemo": shemo.shemo,
     "emodb": emodb.emodb,
     "ravdess": ravdess.ravdess,
+    "crema_d": crema_d.crema_d,
+    "tess": tess.tess,
+    "savee": savee.savee,
+    "iemocap": iemocap.iemocap,
+    "msp_podcast": msp_podcast.msp_podcast,
+    "urdu": urdu.urdu,
+    "emovo": emovo.emovo,
+    "cafe": cafe.cafe,
     "manifest": manifest.manifest,
     "folder": folder.folder,
     "synthetic": synthetic.synthetic,

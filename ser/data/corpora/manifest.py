@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser.data.clips import closest, listed, split_word
-from ser.data.corpora.recordings import Corpus, Recording, folder_of, id_of, own_corpus
+from ser.data.corpora.recordings import GENDERS, Corpus, Recording, folder_of, id_of, own_corpus
 
 if TYPE_CHECKING:
     from ser.data.arguments import DataArguments
 
-_COLUMNS = ("id", "path", "label", "speaker", "gender", "split", "transcript", "ipa")
+_COLUMNS = ("id", "path", "label", "speaker", "gender", "split", "session", "transcript", "ipa")
 _MADE_COLUMNS = ("emotion", "duration", "source_sampling_rate", "audio")
-# Any other word counts as not known.
-_GENDERS = {"f": "female", "female": "female", "woman": "female", "m": "male", "male": "male", "man": "male"}
 
 
 def manifest(args: "DataArguments") -> Corpus:
-    """Clips of a CSV or JSONL file: `path`, `label`, and `id`, `speaker`, `gender`, `split`, `transcript` if known.
+    """Clips of a CSV or JSONL file: `path`, `label`, and `id`, `speaker`, `gender`, `split`, `session`, `transcript`.
 
     Paths are relative to `--data_dir`, or else to the manifest. `--target_columns` adds columns of numbers; the label
     may then be absent.
@@ -101,10 +99,11 @@ def _row_recording(row: dict[str, str], where: str, targets: list[str], has_labe
         path=path or where,
         emotion=row.get("label"),
         speaker=row.get("speaker"),
-        gender=_GENDERS.get(row.get("gender", "").lower()),
+        gender=GENDERS.get(row.get("gender", "").lower()),
         transcript=row.get("transcript"),
         ipa=row.get("ipa"),
         split=split,
+        session=row.get("session"),
         targets=tuple(values),
         problem=problem,
     )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
 # These need the ffmpeg program.
 MEDIA_SUFFIXES = (".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".amr")
+# Any other word counts as not known.
+GENDERS = {"f": "female", "female": "female", "woman": "female", "m": "male", "male": "male", "man": "male"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Recording:
         path: The file, or its name inside `archive`; relative to the corpus's root unless absolute.
         emotion: Label; None where the corpus gives numbers only.
         targets: Values of the target columns, in their order.
+        session: The recording session, where speakers of one session were recorded together.
         archive: The zip that holds the file; relative to the corpus's root.
         problem: Why it cannot be used, found before its audio is read.
     """
@@ -41,6 +44,7 @@ class Recording:
     transcript: str | None = None
     ipa: str | None = None
     split: str | None = None
+    session: str | None = None
     targets: tuple[float, ...] = ()
     archive: str | None = None
     problem: str | None = None
@@ -123,7 +127,11 @@ def is_hidden(path: Path) -> bool:
 
 
 def named_recordings(
-    root: Path, paths: list[str], described: Callable[[str], dict[str, Any] | None], grammar: str
+    root: Path,
+    paths: list[str],
+    described: Callable[[str], dict[str, Any] | None],
+    grammar: str,
+    name_of: Callable[[str], str] = lambda path: Path(path).stem,
 ) -> tuple[tuple[Recording, ...], list[str]]:
     """Makes recordings of files whose names say all.
 
@@ -132,8 +140,9 @@ def named_recordings(
 
     Args:
         root: What `paths` are relative to.
-        described: Returns the attributes for the stem of a name, None for a name outside the grammar.
+        described: Returns the attributes for a name, None for a name outside the grammar.
         grammar: What the name should look like, for the message.
+        name_of: Returns the name that a path stands for; the file's own, without its suffix, by default.
 
     Returns:
         The recordings, sorted by id, and notes on what was left out.
@@ -141,17 +150,17 @@ def named_recordings(
     taken: dict[str, str] = {}
     recordings, twice = [], 0
     for path in paths:
-        stem = Path(path).stem
-        fields = described(stem)
+        name = name_of(path)
+        fields = described(name)
         if fields is None:
             recordings.append(Recording(path, path, problem=f"the name is outside the grammar ({grammar})"))
-        elif stem not in taken:
-            taken[stem] = path
-            recordings.append(Recording(stem, path, **fields))
-        elif filecmp.cmp(root / path, root / taken[stem], shallow=False):
+        elif name not in taken:
+            taken[name] = path
+            recordings.append(Recording(name, path, **fields))
+        elif filecmp.cmp(root / path, root / taken[name], shallow=False):
             twice += 1
         else:
-            recordings.append(Recording(path, path, problem=f"has the name of another file, {taken[stem]}"))
+            recordings.append(Recording(path, path, problem=f"has the name of another file, {taken[name]}"))
     notes = [f"{twice} files lie there twice and are taken once."] if twice else []
     return by_id(recordings), notes
 
