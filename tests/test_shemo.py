@@ -175,7 +175,7 @@ def test_the_builder_of_shemo_has_two_configurations(config, emotion, small_shem
     assert set(builder.builder_configs) == {"filename", "modified"}
     builder.download_and_prepare(num_proc=2)
     dataset = builder.as_dataset(split="train")
-    assert dataset.column_names[:4] == ["id", "speaker", "gender", "emotion"]
+    assert dataset.column_names[:5] == ["id", "corpus", "speaker", "gender", "emotion"]
     row = undecoded(dataset)[1]
     assert (row["id"], dataset.features["emotion"].int2str(row["emotion"])) == ("F03S02", emotion)
     assert (row["transcript"], row["source_sampling_rate"]) == ("سلام", 44_100)

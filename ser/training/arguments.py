@@ -235,7 +235,7 @@ def merged_arguments(*arguments: Any) -> dict[str, Any]:
         merged |= changed
     for key in DERIVED:
         merged.pop(key, None)
-    for key in ("label_map", "augmentations", "backbone_config"):
+    for key in ("corpora", "label_map", "augmentations", "backbone_config"):
         if isinstance(merged.get(key), str):
             merged[key] = json.loads(merged[key])
     return json.loads(json.dumps(merged, default=str))

@@ -235,11 +235,11 @@ def licences(results: Results, licence: str, backbone: str | None, is_ours: bool
     )
     other = None
     if licence == "other":
-        what = (
-            "the backbone adds conditions of its own"
-            if hub_licence(given)
-            else "the licence of the data has no name on the Hub"
-        )
+        what = "the licence of the data has no name on the Hub"
+        if hub_licence(given):
+            what = "the backbone adds conditions of its own"
+        elif results.get("corpus", {}).get("corpora"):
+            what = "the corpora are under licences of their own"
         other = f"The metadata say `other`, since {what}: all of the terms above hold."
     return bullets(
         (
@@ -253,7 +253,8 @@ def licences(results: Results, licence: str, backbone: str | None, is_ours: bool
 
 def citation(results: Results, backbone: str | None) -> str:
     """What to cite for the data and the backbone."""
-    lines = [safe(results.get("corpus", {}).get("citation") or ""), backbone_facts(backbone)[1] if backbone else None]
+    cited = (results.get("corpus", {}).get("citation") or "").splitlines()
+    lines = [*map(safe, cited), backbone_facts(backbone)[1] if backbone else None]
     return bullets(lines) or "The corpus names none."
 
 

@@ -19,7 +19,7 @@ from ser.data.clips import SPLITS, clips_of
 from ser.data.fingerprint import recordings_of
 from ser.data.splits import Split, check_split, make_split, num_folds_of
 from ser.evaluation import format as words
-from ser.use.card import slug
+from ser.use.card import languages, slug
 from ser.use.card_sections import AI_ACT
 from ser.use.hub import check_repo_id, commit_folder, stored_token
 from ser.use.licences import HUB_LICENCES, hub_licence
@@ -203,7 +203,7 @@ def dataset_card(
     facts = corpus_facts(dataset)
     first = next(iter(configs))
     data = DatasetCardData(
-        language=facts.get("language"),
+        language=languages(facts.get("language")),
         license=given["licence"],
         task_categories=["audio-classification"],
         pretty_name=facts.get("name"),

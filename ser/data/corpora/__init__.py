@@ -3,6 +3,7 @@
 A new corpus is a file here and a line in [`CORPORA`]; the flag `--corpus` takes its names from there.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ser.data.corpora import (
@@ -21,7 +22,8 @@ from ser.data.corpora import (
     tess,
     urdu,
 )
-from ser.data.corpora.recordings import Corpus, finished
+from ser.data.corpora.joined import join, prefixed
+from ser.data.corpora.recordings import Corpus, also_after_fetch, finished
 
 if TYPE_CHECKING:
     from ser.data.arguments import DataArguments
@@ -45,14 +47,33 @@ CORPORA = {
 
 
 def list_corpus(args: "DataArguments") -> Corpus:
-    """Lists the recordings of the corpus that `args` names, with labels merged and dropped as `--label_map` says.
+    """Lists the recordings of the corpora that `args` names, with labels merged and dropped as `--label_map` says.
 
     Raises:
         ValueError, FileNotFoundError: A flag is missing or does not fit, or there is no recording. Files that cannot
             be used come back as recordings with a `problem`.
     """
-    corpus = finished(CORPORA[args.corpus](args), args)
+    entries, name = args.entries(), args.corpus_name()
+    if entries:
+        corpus = join({own: _entry(own, part, number) for number, (own, part) in enumerate(entries.items(), start=1)})
+    else:
+        corpus = also_after_fetch(CORPORA[args.corpus](args), lambda corpus: _named(corpus, name))
+    corpus = finished(corpus, args)
     if len(corpus.labels) < 2 and not corpus.target_columns:
         found = f"only the label {corpus.labels[0]!r}" if corpus.labels else "no label"
-        raise ValueError(f"{args.corpus}: there is {found}, and a classifier needs two; look at the data, --label_map.")
+        what = "--corpora" if entries else args.corpus
+        raise ValueError(f"{what}: there is {found}, and a classifier needs two; look at the data, --label_map.")
     return corpus
+
+
+def _entry(name: str, args: "DataArguments", number: int) -> Corpus:
+    """One entry of `--corpora`, under its name."""
+    try:
+        corpus = finished(CORPORA[args.corpus](args), args)
+    except (ValueError, OSError, ImportError) as error:
+        raise type(error)(f"--corpora, entry {number} ({name}): {error}") from None
+    return prefixed(corpus, name, voices=name if args.corpus in ("manifest", "folder") else args.corpus)
+
+
+def _named(corpus: Corpus, name: str) -> Corpus:
+    return replace(corpus, recordings=tuple(replace(recording, corpus=name) for recording in corpus.recordings))

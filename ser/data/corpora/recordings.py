@@ -6,7 +6,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ class Recording:
         path: The file, or its name inside `archive`; relative to the corpus's root unless absolute.
         emotion: Label; None where the corpus gives numbers only.
         targets: Values of the target columns, in their order.
+        corpus: Name of its corpus among those that are prepared together.
         session: The recording session, where speakers of one session were recorded together.
         archive: The zip that holds the file; relative to the corpus's root.
         problem: Why it cannot be used, found before its audio is read.
@@ -45,6 +46,7 @@ class Recording:
     ipa: str | None = None
     split: str | None = None
     session: str | None = None
+    corpus: str | None = None
     targets: tuple[float, ...] = ()
     archive: str | None = None
     problem: str | None = None
@@ -60,6 +62,7 @@ class Corpus:
         recordings: Sorted by id; empty while they are not there yet, see `fetch`.
         labels: Names of the classes in the order of their numbers; empty for numbers without labels.
         root: What paths are relative to; None while the files are not there yet.
+        roots: Of several corpora, the root of each by name, which is the first folder of its paths; see [`located`].
         target_columns: Names of the columns of numbers.
         has_split: Whether the source itself gives a split.
         fetch: Brings or checks the files when they are needed, given an empty folder that is removed after use, and
@@ -71,6 +74,7 @@ class Corpus:
     recordings: tuple[Recording, ...] = ()
     labels: tuple[str, ...] = ()
     root: Path | None = None
+    roots: dict[str, Path] = field(default_factory=dict)
     target_columns: tuple[str, ...] = ()
     has_split: bool = False
     fetch: Callable[[Path], "Corpus"] | None = None
@@ -80,9 +84,17 @@ class Corpus:
         """Hash of the labels and facts, and of the names, sizes and times of the files: the key of the cache."""
         described = [self.facts, self.labels, self.target_columns, self.has_split, self.state]
         for recording in self.recordings:
-            path = self.root and self.root / (recording.archive or recording.path)
+            path = self.located(recording.archive or recording.path)
             described.append((astuple(recording), path and _stamp(path)))
         return hashlib.sha256(json.dumps(described, ensure_ascii=False).encode()).hexdigest()[:16]
+
+    def located(self, path: str) -> Path | None:
+        """Where a file lies that a recording names; None while the files are not there yet."""
+        root = self.root
+        if self.roots and not Path(path).is_absolute():
+            name, _, path = path.partition("/")
+            root = self.roots.get(name)
+        return root and root / path
 
     def all_facts(self, skipped: list[dict[str, str]]) -> dict[str, Any]:
         """What is kept beside a prepared corpus: every key of `facts`, None or empty where nothing is known."""
@@ -212,11 +224,20 @@ def unusable(skipped: list[dict[str, str]], total: int) -> str:
     return f"{len(skipped)} of {total} files cannot be used:{lines}"
 
 
-def finished(corpus: Corpus, args: "DataArguments") -> Corpus:
-    """Merges and drops classes as `--label_map` says and keeps `--max_clips`, now and after `fetch`."""
+def also_after_fetch(corpus: Corpus, change: Callable[[Corpus], Corpus]) -> Corpus:
+    """Changes a corpus now, and again when `fetch` has brought its files."""
     if corpus.fetch:
         fetch = corpus.fetch
-        corpus = replace(corpus, fetch=lambda folder: finished(fetch(folder), args))
+        corpus = replace(corpus, fetch=lambda folder: also_after_fetch(fetch(folder), change))
+    return change(corpus)
+
+
+def finished(corpus: Corpus, args: "DataArguments") -> Corpus:
+    """Merges and drops classes as `--label_map` says and keeps `--max_clips`, now and after `fetch`."""
+    return also_after_fetch(corpus, lambda corpus: _finished(corpus, args))
+
+
+def _finished(corpus: Corpus, args: "DataArguments") -> Corpus:
     state = (*corpus.state, args.label_map, args.max_clips)
     return _thinned(_mapped(replace(corpus, state=state), args), args.max_clips)
 
@@ -228,8 +249,9 @@ def _mapped(corpus: Corpus, args: "DataArguments") -> Corpus:
         return corpus
     for label in mapping:
         if label not in corpus.labels:
+            what = "--corpora" if args.corpora else args.corpus
             raise ValueError(
-                f"--label_map: {args.corpus} has no label {label!r}; it has {', '.join(corpus.labels) or 'none'}."
+                f"--label_map: {what} has no label {label!r}; it has {', '.join(corpus.labels) or 'none'}."
                 + closest(label, corpus.labels)
             )
     new = {label: mapping.get(label, label) for label in corpus.labels}
