@@ -19,6 +19,8 @@ PROTOCOLS = (
     "speaker_kfold",
     "leave_one_speaker_out",
     "leave_one_session_out",
+    "leave_one_corpus_out",
+    "train_on_one_corpus",
     "random_kfold",
     "random_holdout",
     "given",

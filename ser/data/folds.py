@@ -107,6 +107,12 @@ def groups_of(clips: Sequence[Clip], column: str) -> list[str]:
     return sorted({getattr(clip, column) for clip in clips})
 
 
+def corpora_of(clips: Sequence[Clip]) -> list[tuple[str]] | tuple[()]:
+    """The corpus of each clip, a label to balance over folds; empty where there is one corpus."""
+    names = [clip.corpus or "" for clip in clips]
+    return [(name,) for name in names] if len(set(names)) > 1 else ()
+
+
 def fold_hash(fold_of: dict[str, int]) -> str:
     """SHA-256 of the compact JSON `{id: fold, ...}`, keys sorted, in UTF-8."""
     content = json.dumps(fold_of, ensure_ascii=False, separators=(",", ":"), sort_keys=True)

@@ -10,14 +10,20 @@ from typing import Any
 
 from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, clips_of, counted, listed
 from ser.data.files import write_json
-from ser.data.folds import groups_of, random_folds, speaker_folds
+from ser.data.folds import corpora_of, groups_of, random_folds, speaker_folds
 from ser.data.leaks import clips_in_two_parts, shared_recordings, shared_speakers, speaker_leaks
 from ser.data.split_files import frozen_folds_of, given_parts
 
 ACCEPT = "--accept_speaker_leakage true"
 PUBLISHED = ("emobox_fold_1", "nkululeko")
 # One fold for each value of a column.
-LEAVE_ONE_OUT = {"leave_one_speaker_out": "speaker", "leave_one_session_out": "session"}
+LEAVE_ONE_OUT = {
+    "leave_one_speaker_out": "speaker",
+    "leave_one_session_out": "session",
+    "leave_one_corpus_out": "corpus",
+    "train_on_one_corpus": "corpus",
+}
+_WITHOUT_DEV = ("random_holdout", "leave_one_corpus_out")
 # "random_holdout" is one fold of this many; train gives one part of ten where a protocol has no dev.
 _HOLDOUT_FOLDS, _DEV_FOLDS = 5, 10
 
@@ -66,6 +72,7 @@ def make_split(
       the frozen folds of `splits_file`. One fold is test, the next one dev. A corpus that names no speaker gets
       "random_kfold", under that name, which [`check_split`] lets pass only when leakage is accepted.
     - "leave_one_speaker_out", "leave_one_session_out": one speaker or session is test, the next one dev.
+    - "leave_one_corpus_out": one corpus is test; "train_on_one_corpus": one is train, all others are test.
     - "random_kfold", "random_holdout" (a fifth is test): clips at random within label and gender, whoever speaks.
     - "given": the corpus's own column `split`, or `splits_file`.
     - "emobox_fold_1", "nkululeko": as published, from `splits_file`.
@@ -97,7 +104,9 @@ def make_split(
         raise ValueError(f"--splits_file: protocol {protocol} reads no file; give --splits_file '' to use none.")
     else:
         folds, notes = _folds(clips, protocol, num_folds, seed, splits_file)
-        names = {fold: TEST} | ({} if protocol == "random_holdout" else {(fold + 1) % total: DEV})
+        names = {fold: TEST} | ({} if protocol in _WITHOUT_DEV else {(fold + 1) % total: DEV})
+        if protocol == "train_on_one_corpus":
+            names = {number: TEST for number in range(total) if number != fold}
         part_of = {clip.id: names.get(number, TRAIN) for clip, number in zip(clips, folds, strict=True)}
     parts = {part: [clip for clip in clips if part_of.get(clip.id) == part] for part in SPLITS}
     parts, more = _with_dev(parts, protocol, seed)
@@ -115,7 +124,7 @@ def num_folds_of(protocol: str, columns: Mapping[str, list] | Any, num_folds: in
     """How many folds a protocol has on a corpus, which is what `--fold all` trains.
 
     Raises:
-        ValueError: There are fewer than 3, as one is test, one dev and the others train.
+        ValueError: There are fewer than 3, as one is test, one dev and the others train; of corpora fewer than 2.
     """
     if protocol in (*PUBLISHED, "given", "random_holdout"):
         return 1
@@ -123,7 +132,9 @@ def num_folds_of(protocol: str, columns: Mapping[str, list] | Any, num_folds: in
         raise ValueError(f"--protocol {protocol}: there is no such protocol.")
     kind = LEAVE_ONE_OUT.get(protocol)
     total = len(groups_of(clips_of(columns), kind)) if kind else num_folds
-    if total < 3:
+    if kind == "corpus" and total == 1:
+        raise ValueError(f"--protocol {protocol}: all clips are of one corpus; list two or more in --corpora.")
+    if total < 3 and kind != "corpus":
         what = f"the corpus has {counted(total, kind)}" if kind else f"--num_folds {total}"
         raise ValueError(f"--protocol {protocol}: {what}; one fold is test and one dev, so that 3 are the least.")
     return total
@@ -216,10 +227,9 @@ def _folds(
 ) -> tuple[list[int], list[str]]:
     """Number of the fold of each clip, and notes."""
     if splits_file:
-        folds, notes = frozen_folds_of(clips, splits_file, num_folds)
-        return folds, notes
+        return frozen_folds_of(clips, splits_file, num_folds)
     if protocol == "speaker_kfold":
-        return speaker_folds(clips, num_folds, seed), []
+        return speaker_folds(clips, num_folds, seed, corpora_of(clips)), []
     if kind := LEAVE_ONE_OUT.get(protocol):
         places = {name: place for place, name in enumerate(groups_of(clips, kind))}
         return [places[getattr(clip, kind)] for clip in clips], []
@@ -239,7 +249,7 @@ def _with_dev(parts: dict[str, list[Clip]], protocol: str, seed: int) -> tuple[d
     train = parts[TRAIN]
     voices = {clip.speaker for clip in train}
     by_speaker = protocol != "random_holdout" and None not in voices and len(voices) >= 3
-    folds = speaker_folds(train, min(_DEV_FOLDS, len(voices)), seed) if by_speaker else []
+    folds = speaker_folds(train, min(_DEV_FOLDS, len(voices)), seed, corpora_of(train)) if by_speaker else []
     folds = folds or random_folds(train, _DEV_FOLDS, seed)
     dev = [clip for clip, number in zip(train, folds, strict=True) if number == 0]
     rest = [clip for clip, number in zip(train, folds, strict=True) if number != 0]

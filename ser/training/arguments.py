@@ -10,6 +10,7 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from ser.data.arguments import DataArguments, closest, read_config
+from ser.training.balance import BALANCES
 
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 # What may differ between a run and its continuation.
@@ -61,7 +62,10 @@ class ModelArguments:
     focal_gamma: float = _argument(2.0, "Gamma of the focal loss.")
     logit_adjustment_tau: float = _argument(1.0, "Weight of the log prior in the logit-adjusted loss.")
     mixup_alpha: float = _argument(0.0, "Beta(alpha, alpha) of mixup on waves, partners balanced by class; 0: none.")
-    balanced_sampler: bool = _argument(False, "Draw training clips so that every class comes equally often.")
+    balance: str = _argument(
+        "none", "Draw training clips so that these come equally often; class_and_corpus: both.", choices=BALANCES
+    )
+    balanced_sampler: bool = _argument(False, "The same as --balance class.")
     train_mode: str = _argument(
         "finetune", "finetune, or probe: the backbone frozen, run once.", choices=("finetune", "probe")
     )
@@ -72,7 +76,7 @@ class ModelArguments:
     calibrate: bool = _argument(True, "Fit a temperature on dev and fold it into the last layer.")
 
     def __post_init__(self):
-        for flag in ("head", "pooling", "loss", "train_mode"):
+        for flag in ("head", "pooling", "loss", "train_mode", "balance"):
             allowed = {f.name: f.metadata.get("choices") for f in fields(self)}[flag]
             if getattr(self, flag) not in allowed:
                 raise ValueError(f"--{flag}: {getattr(self, flag)!r} is not one of {', '.join(allowed)}.")
@@ -94,6 +98,8 @@ class ModelArguments:
             raise ValueError("--head stock: transformers' own head takes --pooling mean, --layer_mix last or weighted.")
         if self.head == "stock" and self.freeze_layers:
             raise ValueError("--freeze_layers: transformers' own classifiers cannot; use --head ser.")
+        if self.balanced_sampler and self.balance not in ("none", "class"):
+            raise ValueError(f"--balance: {self.balance}, but --balanced_sampler true stands for class; drop that one.")
         self._check_probe()
         self.parsed_backbone_config()
 

@@ -12,6 +12,7 @@ from transformers import EarlyStoppingCallback, Trainer
 from ser.data.batching import EpochBatches
 from ser.evaluation.metrics import score, score_regression
 from ser.training.arguments import ModelArguments, SERTrainingArguments
+from ser.training.balance import draw_weights
 from ser.training.losses import build_loss, concordance_loss
 from ser.training.mixup import BalancedMixup
 
@@ -101,11 +102,11 @@ class SERTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Batches of [`EpochBatches`], already this process's own."""
         train, args = self.train_dataset, self.args
-        weights = None
-        if self.model_arguments.balanced_sampler:
-            if self.is_regression:
-                raise ValueError("--balanced_sampler: there are no classes to balance in a regression.")
-            weights = (1 / np.maximum(self.class_counts, 1))[np.asarray(train.targets)]
+        balance = "class" if self.model_arguments.balanced_sampler else self.model_arguments.balance
+        if self.is_regression and balance in ("class", "class_and_corpus"):
+            raise ValueError(f"--balance {balance}: there are no classes to balance in a regression.")
+        classes = np.zeros(len(train), int) if self.is_regression else train.targets
+        weights = draw_weights(balance, classes, train.rows["corpus"] if "corpus" in balance else classes)
         batches = EpochBatches(
             train.lengths_seconds(),
             args.per_device_train_batch_size,

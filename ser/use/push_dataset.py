@@ -32,6 +32,8 @@ _ROWS_PER_GROUP = 100  # the Hub's viewer reads a group at a time
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _COLUMNS = {
     "id": "name of the clip",
+    "corpus": "where it is from",
+    "session": "session it was recorded in",
     "speaker": "who speaks",
     "gender": "female or male",
     "emotion": "label",
@@ -138,7 +140,7 @@ def columns_of(dataset: Any) -> dict[str, list]:
     """What splits are made from, with the hash of every recording, read once for all folds."""
     clips, hashes = {clip.id: clip for clip in clips_of(dataset)}, recordings_of(dataset)
     ids = [str(clip) for clip in dataset["id"]]
-    names = ("speaker", "gender", "emotion", "split")
+    names = ("speaker", "gender", "emotion", "split", "session", "corpus")
     columns = {name: [getattr(clips[clip], name) for clip in ids] for name in names}
     return {"id": ids, **columns, "recording": [hashes.get(clip) for clip in ids]}
 

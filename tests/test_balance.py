@@ -1,0 +1,53 @@
+"""Draws of training clips by class, by corpus and by both."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ser.training.arguments import ModelArguments
+from ser.training.balance import draw_weights
+
+# Corpus a has 60 clips of two classes, corpus b 12 of the first alone, corpus c 8 of both.
+CLASSES = [0] * 50 + [1] * 10 + [0] * 12 + [0] * 2 + [1] * 6
+CORPORA = ["a"] * 60 + ["b"] * 12 + ["c"] * 8
+
+
+def shares(weights, names):
+    """Part of the draws that each name gets."""
+    total = Counter()
+    for name, weight in zip(names, weights / weights.sum(), strict=True):
+        total[name] += weight
+    return dict(total)
+
+
+def test_without_a_balance_every_clip_comes_once():
+    assert draw_weights("none", CLASSES, CORPORA) is None
+
+
+def test_classes_come_equally_often():
+    assert shares(draw_weights("class", CLASSES, CORPORA), CLASSES) == pytest.approx({0: 0.5, 1: 0.5})
+
+
+def test_corpora_come_equally_often_whatever_their_size():
+    assert shares(draw_weights("corpus", CLASSES, CORPORA), CORPORA) == pytest.approx(dict.fromkeys("abc", 1 / 3))
+
+
+def test_with_both_classes_come_equally_often_and_in_a_class_the_corpora_that_have_it():
+    weights = draw_weights("class_and_corpus", CLASSES, CORPORA)
+    cells = shares(weights, list(zip(CLASSES, CORPORA, strict=True)))
+    third, half = 0.5 / 3, 0.5 / 2
+    assert cells == pytest.approx({(0, "a"): third, (0, "b"): third, (0, "c"): third, (1, "a"): half, (1, "c"): half})
+
+
+def test_the_classes_alone_are_weighed_as_before():
+    counts = np.bincount(CLASSES)
+    np.testing.assert_allclose(draw_weights("class", CLASSES, CORPORA), 1 / counts[np.array(CLASSES)])
+
+
+def test_two_flags_that_disagree_are_refused():
+    assert ModelArguments(balanced_sampler=True, balance="class").balance == "class"
+    with pytest.raises(ValueError, match="--balance: corpus, but --balanced_sampler true stands for class"):
+        ModelArguments(balanced_sampler=True, balance="corpus")
+    with pytest.raises(ValueError, match="--balance: 'both' is not one of none, class, corpus, class_and_corpus"):
+        ModelArguments(balance="both")
