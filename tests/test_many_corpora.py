@@ -164,3 +164,54 @@ def test_corpora_that_have_to_be_made_first_are_joined_when_they_are_there(tmp_p
     dataset = prepared(tmp_path, corpora=json.dumps(entries), **options)
     assert dataset["corpus"].count("synthetic") == 12
     assert dataset["corpus"].count("emodb") == 2
+
+
+# ------------------------------------------------------------------------------------------------ leaks between them
+@pytest.fixture
+def borrowed(emodb_dir, tmp_path):
+    """Half of EMO-DB's speakers, and another corpus of the other half that holds one clip of the first, quieter."""
+    import soundfile
+
+    names = sorted(path.stem for path in (emodb_dir / "wav").glob("*.wav"))
+    one = [name for name in names if name[:2] in ("03", "08", "09")][::2]
+    two = [name for name in names if name[:2] in ("13", "14", "15")][::2]
+    for folder, own in (("one", one), ("two", two)):
+        (tmp_path / folder).mkdir()
+        for name in own:
+            wave, rate_hz = soundfile.read(emodb_dir / "wav" / f"{name}.wav")
+            soundfile.write(tmp_path / folder / f"{name}.wav", wave, rate_hz)
+    wave, rate_hz = soundfile.read(emodb_dir / "wav" / f"{one[0]}.wav")
+    soundfile.write(tmp_path / "two" / f"16{one[0][2:]}.wav", 0.5 * wave, rate_hz)
+    entries = [{"corpus": "emodb", "data_dir": str(tmp_path / folder)} for folder in ("one", "two")]
+    return prepared(tmp_path, corpora=json.dumps(entries)), f"emodb/{one[0]}", f"emodb-2/16{one[0][2:]}"
+
+
+def test_a_recording_that_two_corpora_share_is_reported_even_at_another_level(borrowed):
+    from ser.data.audit import audit, audit_of_folds, what_is_wrong
+    from ser.data.splits import make_split
+
+    dataset, original, copy = borrowed
+    splits = [make_split(dataset, "leave_one_corpus_out", fold) for fold in (0, 1)]
+    for split in splits:
+        found = audit(split, dataset, near_identical=False)
+        assert found["checked"]["near_identical_audio"]
+        assert not found["ok"]
+        pairs = [{pair["first"], pair["second"]} for pair in found["near_identical_audio"]]
+        assert {original, copy} in pairs
+    assert any("nearly identical" in line for line in what_is_wrong(splits[0], dataset))
+    assert any("nearly identical" in line for line in audit_of_folds(splits, dataset)["leaks"])
+
+
+def test_a_recording_that_two_corpora_share_to_the_sample_is_refused(tmp_path):
+    from ser.data.splits import check_split, make_split
+
+    write_emodb(tmp_path / "one", "03a01Wa", "08a01La", "09a01Wa", "10a01La")
+    write_emodb(tmp_path / "two", "11a01Wa", "12a01La", "13a01Wa", "14a01La")
+    entries = [{"corpus": "emodb", "data_dir": str(tmp_path / name)} for name in ("one", "two")]
+    mapping = json.dumps(dict.fromkeys(("disgust", "fear", "happiness", "neutral", "sadness")))
+    dataset = prepared(tmp_path, corpora=json.dumps(entries), label_map=mapping)
+    split = make_split(dataset, "leave_one_corpus_out")
+    with pytest.raises(
+        ValueError, match=r"are in two splits.*emodb-2/11a01Wa in \w+ = emodb/03a01Wa in test"
+    ):
+        check_split(split, dataset)

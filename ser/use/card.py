@@ -89,6 +89,7 @@ def make_card(
         scores=sections.scores(results),
         how_to_read=sections.how_to_read(results),
         classes=sections.classes(results),
+        corpora=sections.corpora(results),
         plots=sections.plots(plots),
         protocol=sections.protocol(results),
         fails=sections.fails(results),

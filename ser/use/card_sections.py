@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ser.evaluation import format as words
+from ser.evaluation import tables
 from ser.use.licences import backbone_facts, hub_licence
 from ser.use.markdown import bullets, paragraphs, safe, table
 
@@ -134,6 +135,21 @@ def classes(results: Results) -> str:
         for name, of in part.get("per_class", {}).items()
     ]
     return table(["class", "precision", "recall", "F1", "clips"], rows)
+
+
+def corpora(results: Results) -> str:
+    """The table of corpora; empty where one was tested."""
+    found = tables.corpora(results)
+    if not found:
+        return ""
+    rows = [
+        [safe(row["name"]), *row["scores"], row["clips"], row["speakers"], safe(row["lacks"]) or "none"]
+        for row in found["rows"]
+    ]
+    return paragraphs(
+        "Each corpus by itself; UAR is over the classes that it has.",
+        table(["corpus", *found["scores"], "clips", "speakers", "absent classes"], rows),
+    )
 
 
 def plots(files: Sequence[str]) -> str:
