@@ -77,7 +77,7 @@ def make_split(
     - "given": the corpus's own column `split`, or `splits_file`.
     - "emobox_fold_1", "nkululeko": as published, from `splits_file`.
 
-    Where a protocol names no dev, a tenth of train becomes dev: whole speakers of it, if it names three or more and
+    Where a protocol names no dev, a tenth of train becomes dev: whole speakers of it, if it names two or more and
     the protocol is not random. `notes` says so.
 
     Args:
@@ -248,7 +248,7 @@ def _with_dev(parts: dict[str, list[Clip]], protocol: str, seed: int) -> tuple[d
         return parts, []
     train = parts[TRAIN]
     voices = {clip.speaker for clip in train}
-    by_speaker = protocol != "random_holdout" and None not in voices and len(voices) >= 3
+    by_speaker = protocol != "random_holdout" and None not in voices and len(voices) >= 2
     folds = speaker_folds(train, min(_DEV_FOLDS, len(voices)), seed, corpora_of(train)) if by_speaker else []
     folds = folds or random_folds(train, _DEV_FOLDS, seed)
     dev = [clip for clip, number in zip(train, folds, strict=True) if number == 0]
