@@ -13,37 +13,32 @@ from typing import Any
 
 import datasets
 import pandas as pd
-import torch
 import transformers
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedConfig
 
 from data_prep import load_corpus
 from ser.data.arguments import DataArguments
 from ser.data.audio import corpus_facts, undecoded
 from ser.data.audit import audit, what_is_wrong
-from ser.data.augment import build_augmentation
-from ser.data.batching import Clips, Collator
-from ser.data.splits import Split, load_split, num_folds_of, save_split
+from ser.data.batching import Clips
+from ser.data.splits import Split, num_folds_of, save_split
 from ser.evaluation.figures import write_plots
 from ser.evaluation.format import format_interval
+from ser.evaluation.layers import layer_section, pooled_layers, write_layers
 from ser.evaluation.report import write_report
 from ser.evaluation.results import FORMAT, build_results, write_json_atomic
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
 from ser.training.calibrate import calibrate
 from ser.training.context import control_words, corpus_section, model_section, protocol_section, versions
-from ser.training.freezing import freeze
-from ser.training.jobs import Job, clips_of, jobs_of, split_of, targets_of
-from ser.training.lora import merge_lora
+from ser.training.fit import Outputs, calibrate_out_of_fold, final_job, make_model, whole_split
+from ser.training.frozen_head import FrozenHeads
+from ser.training.jobs import Job, clips_of, jobs_of, split_of
 from ser.training.pooling import pooled_context, pooled_predictions
 from ser.training.predictions import prediction_table, write_predictions
-from ser.training.probe import Probe, Statistics, corpus_statistics, stack
 from ser.training.processes import leave_process_group
-from ser.training.runs import CHECKPOINTS, claim_folder, is_finished, last_checkpoint
-from ser.training.trainer import SERTrainer
+from ser.training.runs import CHECKPOINTS, claim_folder, is_finished
 from ser.use.card import write_card
 from ser.use.gate import audio_of
 from ser.use.hub import check_repo_id, push_run
-from ser_model import WAVE_BACKBONES, SERConfig, SERForAudioClassification, new_feature_extractor
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,12 +61,13 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
         dataset = load_corpus(data_args)
     whole = Job(model_args, data_args, training_args, Path(training_args.output_dir), training_args.seed, -1)
     jobs = jobs_of(whole, dataset)
+    heads = FrozenHeads(dataset, Path(data_args.cache_dir or datasets.config.HF_DATASETS_CACHE))
     if training_args.push_to_hub:
         check_push(training_args, jobs)
     if jobs[0].folder == whole.folder:
         if is_finished(whole.folder) and not training_args.overwrite:
             raise ValueError(f"--output_dir: {whole.folder} holds a finished run. --overwrite true replaces it.")
-        run_job(jobs[0], dataset)
+        run_job(jobs[0], dataset, heads)
         if training_args.push_to_hub and training_args.should_save:
             options = {"private": bool(training_args.hub_private_repo), "token": training_args.hub_token}
             push_run(whole.folder, training_args.hub_model_id, audio_of(dataset), **options)
@@ -83,11 +79,20 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
         if is_finished(job.folder):
             print(f"{job.folder} is finished; it is not trained again.", flush=True)
         else:
-            run_job(job, dataset)
+            run_job(job, dataset, heads)
+    folders = [job.folder for job in jobs]
+    if training_args.final_fit:
+        run_final(final_job(whole, folders), dataset, heads, folders)
     if training_args.should_save:
-        folders = [job.folder for job in jobs]
         table = write_predictions(pooled_predictions(folders), whole.folder / "predictions.parquet")
-        finish(whole, table, dataset, pooled_context(folders, whole.arguments(), dataset))
+        layers = pooled_layers(folders)
+        write_layers(layers, whole.folder)
+        context = pooled_context(folders, whole.arguments(), dataset)
+        context |= {
+            "layers": layer_section(layers, whole.labels(dataset)),
+            "final_fit": training_args.final_fit or None,
+        }
+        finish(whole, table, dataset, context)
 
 
 def check_push(args: SERTrainingArguments, jobs: list[Job]) -> None:
@@ -99,36 +104,28 @@ def check_push(args: SERTrainingArguments, jobs: list[Job]) -> None:
         raise ValueError("--push_to_hub: several runs are asked for. Push the one you choose: ser push RUN user/name.")
 
 
-def run_job(job: Job, dataset: Any) -> None:
+def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
     """Trains, calibrates and scores one model, and writes its folder; `results.json` comes last."""
     args, labels = job.training_arguments(), job.labels(dataset)
     split = split_of(job, dataset)
     transformers.set_seed(job.seed)
-    model, feature_extractor = build_model(job, labels) if args.do_train else load_trained(job, split)
-    trainable = freeze(model, job.model) if args.do_train else 0
-    collator = Collator(feature_extractor)
-    parts = {name: clips_of(job, dataset, split, name) for name in ("train", "dev", "test")}
     with args.main_process_first(desc="claim of the output folder"):
         claim_folder(job.folder, job.arguments(), job.training.overwrite and args.should_save)
-    started, trained_model = time.monotonic(), model
-    if args.do_train and job.model.train_mode == "probe":
-        with args.main_process_first(desc="statistics of the backbone"):
-            trained_model, collator, parts = probe_of(job, model, collator, dataset, parts)
-    parts_to_train_on = {"train_dataset": parts["train"], "eval_dataset": parts["dev"]}
-    trainer = SERTrainer(trained_model, args, job.model, labels, collator, **parts_to_train_on)
-    if args.do_train:
-        trainer.train(resume_from_checkpoint=last_checkpoint(job.folder))
-        if job.model.lora_rank:
-            merge_lora(model)
+    started = time.monotonic()
+    model, feature_extractor, outputs_of, facts = make_model(job, dataset, split, heads)
     trained = time.monotonic()
-    tables, temperature = predict(job, trainer, parts)
+    parts = {name: clips_of(job, dataset, split, name) for name in ("dev", "test")}
+    tables, temperature = predict(job, model, outputs_of, parts, labels)
+    layers = heads.layers_of(job, split)
     num_folds = num_folds_of(job.data.protocol, dataset, job.data.num_folds)
     context = {
         "protocol": protocol_section(split, num_folds, [job.seed], [job.fold])
         | {"what_is_wrong": [*what_is_wrong(split, dataset), *control_words(job.arguments())]},
         "corpus": corpus_section(dataset, labels),
         "label_source": corpus_facts(dataset).get("label_source"),
-        "model": model_section(model, job.model.model_name_or_path, trainable),
+        "model": model_section(model, job.model.model_name_or_path, facts["trainable"]),
+        **{name: facts[name] for name in ("head", "start")},
+        "layers": layer_section(layers, labels),
         "audit": audit(split, dataset, near_identical=False),
         "calibration": {"temperature": temperature},
         "seconds": {"train": trained - started, "predict": time.monotonic() - trained},
@@ -137,7 +134,7 @@ def run_job(job: Job, dataset: Any) -> None:
     }
     if args.should_save:
         save_split(split, job.folder / "splits.json", dataset)
-        write_json_atomic(trainer.state.log_history, job.folder / "training_log.json")
+        write_layers(layers, job.folder)
         if args.do_train:
             save_model(model, feature_extractor, job.folder)
             write_examples(job, dataset, split)
@@ -148,85 +145,40 @@ def run_job(job: Job, dataset: Any) -> None:
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
 
 
-def build_model(job: Job, labels: list[str]) -> tuple[Any, Any]:
-    """A model to train and the feature extractor that goes with it."""
-    arguments, backbone = job.model, job.model.parsed_backbone_config()
-    config: dict[str, Any] = {"id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}}
-    if job.data.target_columns:
-        config["problem_type"] = "regression"
-    name = arguments.model_name_or_path
-    if name is None and not backbone:
-        raise ValueError("--model_name_or_path: no backbone is given; name one, or make one with backbone_config.")
-    if name is None:
-        extractor = new_feature_extractor(AutoConfig.for_model(**{"model_type": "hubert", **backbone}))
-    else:
-        extractor = AutoFeatureExtractor.from_pretrained(name)
-        extractor.return_attention_mask = True  # without a mask, padding is taken for speech
-    if arguments.head == "stock":
-        return stock_model(arguments, config), extractor
-    kept = ("pooling", "layer_mix", "classifier_proj_size", "final_dropout", "whisper_full_window")
-    config |= {key: getattr(arguments, key) for key in kept}
-    attention = arguments.attn_implementation
-    if name is None:
-        return SERForAudioClassification(
-            SERConfig(backbone_config=backbone, attn_implementation=attention, **config)
-        ), extractor
-    return SERForAudioClassification.from_backbone(name, attention, backbone_config=backbone, **config), extractor
+def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -> None:
+    """Trains one model on all clips and puts it beside the pooled results; the folds' held-out clips calibrate it."""
+    if (job.folder / "final_fit.json").is_file():
+        return
+    print("final fit: all clips", flush=True)
+    args = job.training_arguments()
+    split = whole_split(dataset, job)
+    transformers.set_seed(job.seed)
+    model, feature_extractor, _, facts = make_model(job, dataset, split, heads)
+    temperature = None
+    if job.model.calibrate and not job.data.target_columns:
+        temperature = calibrate_out_of_fold(model, folders, job.labels(dataset))
+    if args.should_save:
+        save_model(model, feature_extractor, job.folder)
+        write_examples(job, dataset, split)
+        clips = clips_of(job, dataset, split, "train")
+        write_json_atomic({"clips": len(clips), "temperature": temperature, **facts}, job.folder / "final_fit.json")
+        shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
 
 
-def stock_model(arguments: ModelArguments, config: dict[str, Any]) -> Any:
-    """transformers' own `...ForSequenceClassification`, which loads without `trust_remote_code`."""
-    overrides = {**arguments.parsed_backbone_config(), **config, "classifier_proj_size": arguments.classifier_proj_size}
-    overrides["use_weighted_layer_sum"] = arguments.layer_mix == "weighted"
-    name = arguments.model_name_or_path
-    kind = AutoConfig.for_model(**overrides) if name is None else AutoConfig.from_pretrained(name)
-    if kind.model_type not in WAVE_BACKBONES:
-        raise ValueError(f"--head stock: {kind.model_type} is not one of {', '.join(WAVE_BACKBONES)}; use --head ser.")
-    if name is None:
-        return AutoModelForAudioClassification.from_config(kind)
-    return AutoModelForAudioClassification.from_pretrained(name, dtype=torch.float32, **overrides)
-
-
-def load_trained(job: Job, split: Split) -> tuple[Any, Any]:
-    """A trained model, on the split that it was trained with."""
-    name = job.model.model_name_or_path
-    if name is None:
-        raise ValueError("--model_name_or_path: with --do_train false, it names the trained model to score.")
-    own_split = Path(name) / "splits.json"
-    if own_split.is_file() and load_split(own_split).sha256 != split.sha256:
-        raise ValueError(
-            f"{own_split}: {name} was trained on another split (protocol {load_split(own_split).protocol}, fold "
-            f"{load_split(own_split).fold}); part of this test set may have been in its training. Ask for the same one."
-        )
-    # The class is ours, installed here: no code that lies in the folder is run.
-    is_ours = PreTrainedConfig.get_config_dict(name)[0].get("model_type") == SERConfig.model_type
-    kind = SERForAudioClassification if is_ours else AutoModelForAudioClassification
-    return kind.from_pretrained(name), AutoFeatureExtractor.from_pretrained(name)
-
-
-def probe_of(job: Job, model: Any, collator: Collator, dataset: Any, parts: dict[str, Clips]) -> tuple[Any, Any, Any]:
-    """The head alone, in the place of the model, and cached statistics in the place of clips."""
-    targets = targets_of(job, dataset)
-    clips = Clips(dataset, targets, build_augmentation(job.data.augmentations), job.data.split_seed)
-    cache = Path(job.data.cache_dir or datasets.config.HF_DATASETS_CACHE)
-    tables = corpus_statistics(clips, model, collator, cache, job.model.probe_augmented_copies)
-    place = {clip: row for row, clip in enumerate(clips.ids)}
-    statistics = {name: Statistics(part, tables, [place[i] for i in part.ids]) for name, part in parts.items()}
-    return Probe(model), stack, statistics
-
-
-def predict(job: Job, trainer: SERTrainer, parts: dict[str, Clips]) -> tuple[list[pd.DataFrame], float | None]:
+def predict(
+    job: Job, model: Any, outputs_of: Outputs, parts: dict[str, Clips], labels: list[str]
+) -> tuple[list[pd.DataFrame], float | None]:
     """Scores dev, calibrates on it when the model was trained here, then scores test, once."""
-    tables, temperature, args = [], None, trainer.args
+    tables, temperature, args = [], None, job.training
     wanted = [name for name, asked in (("dev", args.do_eval), ("test", args.do_predict)) if asked]
     for name in wanted:
-        output = trainer.predict(parts[name], metric_key_prefix=name)
-        logits = output.predictions
-        if name == "dev" and args.do_train and job.model.calibrate and not trainer.is_regression:
-            temperature = calibrate(trainer.model, logits, output.label_ids)
+        logits, truth = outputs_of(parts[name])
+        if name == "dev" and args.do_train and job.model.calibrate and truth.ndim == 1:
+            temperature = calibrate(model, logits, truth)
+        if temperature is not None and name == "dev":
             logits = logits / temperature
         run = {"split": name, "seed": job.seed, "fold": job.fold}
-        tables.append(prediction_table(parts[name].rows, logits, output.label_ids, trainer.labels, **run))
+        tables.append(prediction_table(parts[name].rows, logits, truth, labels, **run))
     return tables, temperature
 
 

@@ -24,7 +24,9 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pipelines.base import ChunkPipeline
+from transformers.utils import logging
 
+logger = logging.get_logger(__name__)
 SAMPLING_RATE_HZ = 16_000
 # Two MP3 frames. A decoder may drop that much at the edges of an MP3; whatever is missing beyond it was cut off.
 _DECODER_SLACK_SAMPLES = 2 * 1152
@@ -196,6 +198,7 @@ WAVE_BACKBONES = ("hubert", "wav2vec2", "wavlm", "data2vec-audio", "unispeech", 
 # Speech encoders that take log-mel features, which their feature extractors make of waves.
 FEATURE_BACKBONES = ("whisper", "wav2vec2-bert")
 POOLINGS = ("mean", "mean_std", "attentive_stats")
+HEADS = ("tanh", "linear")
 
 
 class SERConfig(PreTrainedConfig):
@@ -204,14 +207,17 @@ class SERConfig(PreTrainedConfig):
     Args:
         backbone_config: The speech encoder's own configuration, an object or a dict with its `model_type`.
         pooling: How frames become one vector: `mean`, `mean_std` or `attentive_stats`, always over valid frames.
-        layer_mix: Which hidden states are pooled: `last`, `weighted` (a learned weighted sum of all), or the number
-            of one layer (0 is what enters the first layer).
-        classifier_proj_size: Width of the layer between pooling and classes.
+        layer_mix: Which hidden states are pooled: `last`, `weighted` (a learned weighted sum of all), `all` (each
+            layer's vector beside the others), or the number of one layer (0 is what enters the first layer).
+        head: `tanh`, two linear layers with tanh between, or `linear`, a single one.
+        classifier_proj_size: Width of the layer between pooling and classes, of `head: tanh`.
         final_dropout: Dropout before each of the two linear layers.
         attention_heads: Heads of `attentive_stats`.
         whisper_full_window: Whisper alone. True: each clip is the start of 30 s, the rest silence, as in pretraining.
             False: the layers run over the clip alone, see [`whisper_states`]. Either way its own frames are pooled.
         calibration_temperature: What the logits were divided by to calibrate them; already in the classifier's weights.
+        window_seconds: Window of a timeline, the median length of the clips that the model was trained on; 4 s where
+            nothing is known.
 
     Raises:
         ValueError: A value is outside what the backbone offers.
@@ -223,11 +229,13 @@ class SERConfig(PreTrainedConfig):
     backbone_config: dict | PreTrainedConfig | None = None
     pooling: str = "mean"
     layer_mix: str | int = "last"
+    head: str = "tanh"
     classifier_proj_size: int = 256
     final_dropout: float = 0.1
     attention_heads: int = 4
     whisper_full_window: bool = True
     calibration_temperature: float = 1.0
+    window_seconds: float | None = None
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
@@ -254,8 +262,21 @@ class SERConfig(PreTrainedConfig):
         layers = self.backbone_config.num_hidden_layers
         if isinstance(self.layer_mix, int) and not 0 <= self.layer_mix <= layers:
             raise ValueError(f"layer_mix: layer {self.layer_mix} of a backbone of {layers}; expected 0 to {layers}.")
-        if not isinstance(self.layer_mix, int) and self.layer_mix not in ("last", "weighted"):
-            raise ValueError(f"layer_mix: {self.layer_mix!r} is not last, weighted or a layer's number.")
+        if not isinstance(self.layer_mix, int) and self.layer_mix not in ("last", "weighted", "all"):
+            raise ValueError(f"layer_mix: {self.layer_mix!r} is not last, weighted, all or a layer's number.")
+        if self.layer_mix == "all" and self.pooling == "attentive_stats":
+            raise ValueError("layer_mix: all keeps every layer apart, and attentive_stats weighs the frames of one.")
+        if self.head not in HEADS:
+            raise ValueError(f"head: {self.head!r} is not one of {', '.join(HEADS)}.")
+
+    def vector_shape(self) -> tuple[int, int]:
+        """Vectors that are pooled from a clip, one a layer where layers are pooled apart, and the size of each."""
+        frames_are_mixed = self.pooling == "attentive_stats"
+        many = self.layer_mix in ("weighted", "all") and not frames_are_mixed
+        size = self.backbone_config.hidden_size
+        return (self.backbone_config.num_hidden_layers + 1 if many else 1), (
+            size if self.pooling == "mean" else 2 * size
+        )
 
 
 def num_frames(num_samples: Any, config: PreTrainedConfig) -> Any:
@@ -566,6 +587,30 @@ class AttentiveStatistics(nn.Module):
         return torch.cat([mean.flatten(1), (variance + 1e-8).sqrt().flatten(1)], dim=-1)
 
 
+class Standardize(nn.Module):
+    """Subtracts the training clips' mean and divides by their deviation: `[..., K, E]` to `[..., K, E]`.
+
+    The dimensions of a pretrained encoder's states differ in size by orders of magnitude, and a small head learns from
+    the large ones alone (`benchmarks/RESULTS.md`). Without [`fit`] nothing changes.
+    """
+
+    def __init__(self, rows: int, size: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(rows, size))
+        self.register_buffer("scale", torch.ones(rows, size))
+
+    @torch.no_grad()
+    def fit(self, vectors: torch.Tensor) -> None:
+        """Takes mean and deviation from `vectors` `[N, K, E]`; a dimension that is the same in every clip stays."""
+        vectors = vectors.double()
+        deviation = vectors.std(0, correction=0)
+        self.mean.copy_(vectors.mean(0))
+        self.scale.copy_(torch.where(deviation > 1e-6 * vectors.abs().amax(0), 1 / deviation, 1.0))
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        return (vectors - self.mean) * self.scale
+
+
 def whisper_encoder_class() -> type[PreTrainedModel]:
     """Whisper's encoder alone, which no auto class knows."""
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -619,16 +664,37 @@ class SERForAudioClassification(PreTrainedModel):
         if config.backbone_config.model_type == "wavlm":
             for layer in self.backbone.encoder.layers:
                 layer.attention.torch_multi_head_self_attention = partial(projected_attention, layer.attention)
-        size = config.backbone_config.hidden_size
+        self._make_head()
+        self._freeze_unused()
+        self.post_init()
+
+    def _make_head(self) -> None:
+        """Everything behind the backbone's layers."""
+        config = self.config
         if config.layer_mix == "weighted":
             self.layer_weights = nn.Parameter(torch.zeros(config.backbone_config.num_hidden_layers + 1))
         if config.pooling == "attentive_stats":
-            self.attention = AttentiveStatistics(size, config.attention_heads)
+            self.attention = AttentiveStatistics(config.backbone_config.hidden_size, config.attention_heads)
+        rows, size = config.vector_shape()
+        self.standardize = Standardize(rows, size)
         self.dropout = nn.Dropout(config.final_dropout)
-        self.projector = nn.Linear(size if config.pooling == "mean" else 2 * size, config.classifier_proj_size)
-        self.classifier = nn.Linear(config.classifier_proj_size, config.num_labels)
+        inputs = rows * size if config.layer_mix == "all" else size
+        if config.head == "tanh":
+            self.projector = nn.Linear(inputs, config.classifier_proj_size)
+            inputs = config.classifier_proj_size
+        self.classifier = nn.Linear(inputs, config.num_labels)
+
+    def new_head(self, layer_mix: str | int) -> None:
+        """Puts a new head of random weights on the backbone, which pools the layers that `layer_mix` names."""
+        for name in ("layer_weights", "attention", "projector"):
+            if hasattr(self, name):
+                delattr(self, name)
+        self.config.layer_mix = layer_mix
+        self.config._check()
+        self._make_head()
+        for module in self.modules():
+            self._init_weights(module)
         self._freeze_unused()
-        self.post_init()
 
     @classmethod
     def from_backbone(cls, name_or_path: str, attn_implementation: str | None = None, **config: Any):
@@ -678,13 +744,18 @@ class SERForAudioClassification(PreTrainedModel):
         if isinstance(module, nn.Linear) and module in set(self._head_linears()):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
+            if hasattr(self, "attention") and module is self.attention.score[-1]:
+                nn.init.zeros_(module.weight)  # it starts as the plain mean and deviation
         elif module is self and hasattr(self, "layer_weights"):
             nn.init.zeros_(self.layer_weights)
+        elif isinstance(module, Standardize):  # a checkpoint from before there was one
+            nn.init.zeros_(module.mean)
+            nn.init.ones_(module.scale)
 
     def _head_linears(self) -> list[nn.Linear]:
         pooling = getattr(self, "attention", None)
         scores = [layer for layer in pooling.score if isinstance(layer, nn.Linear)] if pooling else []
-        return [*scores, self.projector, self.classifier]
+        return [*scores, *([self.projector] if self.config.head == "tanh" else []), self.classifier]
 
     def _freeze_unused(self) -> None:
         """Layers above `layer_mix` are not run, so not trained: DDP refuses parameters without gradient."""
@@ -741,9 +812,32 @@ class SERForAudioClassification(PreTrainedModel):
         """
         if self.config.pooling == "attentive_stats":
             raise ValueError("pooling: attentive_stats weighs single frames, which cached statistics do not hold.")
+        return self._head(self._mixed(self.vectors_of(statistics)))
+
+    def vectors_of(self, statistics: torch.Tensor) -> torch.Tensor:
+        """Those of `layer_statistics` `[B, L + 1, 2 D]` that the model pools, `[B, K, E]`, not yet standardised.
+
+        Of `attentive_stats` it is what a new model pools, which weighs all frames alike.
+
+        Raises:
+            ValueError: `attentive_stats` mixes the frames of layers, and statistics hold none.
+        """
+        if self.config.pooling == "attentive_stats" and self.config.layer_mix == "weighted":
+            raise ValueError("pooling: attentive_stats mixes frames of layers, which cached statistics do not hold.")
         if self.config.pooling == "mean":
             statistics = statistics[..., : statistics.shape[-1] // 2]
-        return self._head((statistics * self._mix_weights(statistics)[:, None]).sum(1))
+        if self.config.layer_mix in ("weighted", "all"):
+            return statistics
+        last = statistics.shape[1] - 1
+        index = last if self.config.layer_mix == "last" else self.config.layer_mix
+        return statistics[:, index : index + 1]
+
+    def _mixed(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The vector that enters the head, `[B, E]` or for `all` `[B, K E]`, from one a layer, `[B, K, E]`."""
+        vectors = self.standardize(vectors)
+        if self.config.layer_mix == "weighted" and vectors.shape[1] > 1:
+            return (vectors * self.layer_weights.softmax(0)[:, None]).sum(1)
+        return vectors.flatten(1)
 
     def _states(
         self,
@@ -775,14 +869,6 @@ class SERForAudioClassification(PreTrainedModel):
             return whisper_states(self.backbone, features, lengths, self.config.whisper_full_window)
         return conformer_states(self.backbone, features, lengths)
 
-    def _mix_weights(self, like: torch.Tensor) -> torch.Tensor:
-        """Weight of each layer, `[L + 1]`, summing to one."""
-        count, mix = self.config.backbone_config.num_hidden_layers + 1, self.config.layer_mix
-        if mix == "weighted":
-            return self.layer_weights.softmax(0)
-        chosen = count - 1 if mix == "last" else mix
-        return nn.functional.one_hot(torch.tensor(chosen, device=like.device), count).float()
-
     def _pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if self.config.pooling == "attentive_stats":
             return self.attention(hidden, mask)
@@ -790,24 +876,29 @@ class SERForAudioClassification(PreTrainedModel):
         return mean if self.config.pooling == "mean" else torch.cat([mean, deviation], dim=-1)
 
     def _embedding(self, states: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-        """One vector a clip. The layers are summed as they come, so that one is held at a time.
+        """The vector of a clip that enters the head.
 
         A deviation of a sum is not the sum of deviations: each layer is pooled, then mixed, so that statistics cached
-        per layer give the same. Attention needs single frames, so there the layers are mixed, then pooled.
+        per layer give the same. Attention needs single frames, so there the layers are mixed, then pooled. Frames of
+        one layer are held at a time.
         """
         mix = self.config.layer_mix
-        if mix != "weighted":
+        if mix not in ("weighted", "all"):
             last = self.config.backbone_config.num_hidden_layers if mix == "last" else mix
-            return self._pooled(*next(state for index, state in enumerate(states) if index == last))
-        weights, total = self.layer_weights.softmax(0), 0.0
-        frames_needed = self.config.pooling == "attentive_stats"
-        for weight, (hidden, mask) in zip(weights, states, strict=True):
-            total = total + weight * (hidden if frames_needed else self._pooled(hidden, mask))
-        return self._pooled(total, mask) if frames_needed else total
+            pooled = self._pooled(*next(state for index, state in enumerate(states) if index == last))
+            return self._mixed(pooled[:, None])
+        if self.config.pooling != "attentive_stats":
+            return self._mixed(torch.stack([self._pooled(hidden, mask) for hidden, mask in states], dim=1))
+        weights, total, mask = self.layer_weights.softmax(0), 0.0, None
+        for weight, (hidden, mask) in zip(weights, states, strict=True):  # noqa: B007
+            total = total + weight * hidden
+        return self._mixed(self._pooled(total, mask)[:, None])
 
     def _head(self, embedding: torch.Tensor) -> torch.Tensor:
-        embedding = self.dropout(embedding.to(self.projector.weight.dtype))
-        return self.classifier(self.dropout(torch.tanh(self.projector(embedding))))
+        embedding = self.dropout(embedding.to(self.classifier.weight.dtype))
+        if self.config.head == "tanh":
+            embedding = self.dropout(torch.tanh(self.projector(embedding)))
+        return self.classifier(embedding)
 
     def forward(
         self,
@@ -1088,7 +1179,8 @@ class SERPipeline(ChunkPipeline):
             top_k: How many labels to return; all by default.
             function_to_apply: `softmax`, `sigmoid` or `none`; by default what the model's `problem_type` asks for.
             timeline: Whether to return what is heard when, instead of one answer for the whole.
-            window_seconds: Length of what is classified at a time, 4 by default; asks for a timeline.
+            window_seconds: Length of what is classified at a time; asks for a timeline. By default the median length
+                of the clips that the model was trained on, or 4.
             hop_seconds: Time between two windows, a quarter of a window by default; asks for a timeline.
             max_seconds: A longer recording is classified in windows side by side, and the answer is their mean over
                 all that sounds; 60 by default, or what the feature extractor can take.
@@ -1240,7 +1332,14 @@ class SERPipeline(ChunkPipeline):
         return [{"label": id2label[int(index)], "score": float(scores[index])} for index in order[:top_k]]
 
     def _grid(self, timeline: bool, window_seconds: float | None, hop_seconds: float | None) -> Grid:
-        window_seconds = min(4.0, self._most_seconds()) if window_seconds is None else window_seconds
+        if window_seconds is None:
+            window_seconds = min(getattr(self.model.config, "window_seconds", None) or 4.0, self._most_seconds())
+        trained = getattr(self.model.config, "window_seconds", None)
+        if trained and window_seconds > trained:
+            logger.warning_once(
+                f"window_seconds: {window_seconds:g}, but the model learned from clips of {trained:g} s in the median. "
+                "A longer window averages over what changes in it."
+            )
         if window_seconds > self._most_seconds():
             raise ValueError(f"window_seconds: {window_seconds}, but the model hears {self._most_seconds()} at most.")
         if hop_seconds is None or not timeline:

@@ -53,7 +53,7 @@ def make_run(root: Path, stock: bool = False, **results: Any) -> MadeRun:
     table = pd.DataFrame([_row(clip, scores[clip["id"]]) for clip in clips if clip["split"] != "train"])
     table.to_parquet(folder / "predictions.parquet", index=False)
     config = {"corpus": "manifest", "manifest": str(corpus / "clips.csv"), "protocol": "given"}
-    config |= {"output_dir": str(folder), "head": "stock" if stock else "ser", "learning_rate": 1e-3, "fold": "0"}
+    config |= {"output_dir": str(folder), "head": "stock" if stock else "tanh", "learning_rate": 1e-3, "fold": "0"}
     (folder / "run_config.yaml").write_text(yaml.safe_dump(config))
     log = [{"epoch": epoch, "loss": 2 / epoch, "eval_loss": 1.5, "eval_uar": 0.2} for epoch in (1, 2)]
     (folder / "training_log.json").write_text(json.dumps(log))

@@ -15,11 +15,12 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-import run_ser
 from ser.data.augment import build_augmentation
+from ser.training import models
 from ser.training.arguments import parse_arguments
 from ser.training.freezing import freeze
 from ser.training.jobs import Job
+from ser.training.models import new_model
 from ser_model import SERConfig, SERForAudioClassification
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,9 @@ SHAPES = {
     "microsoft/wavlm-base-plus": WavLMConfig(),
     "microsoft/wavlm-large": WavLMConfig(**LARGE, **{**LAYER_NORM, "conv_bias": False}),
     "facebook/wav2vec2-xls-r-300m": Wav2Vec2Config(**LARGE, **LAYER_NORM),
+    "openai/whisper-base": WhisperConfig(
+        d_model=512, encoder_layers=6, encoder_attention_heads=8, encoder_ffn_dim=2048, decoder_layers=1
+    ),
     "openai/whisper-large-v3": WhisperConfig(
         d_model=1280, encoder_layers=32, encoder_attention_heads=20, encoder_ffn_dim=5120, num_mel_bins=128,
         decoder_layers=1, decoder_attention_heads=20, decoder_ffn_dim=5120,
@@ -51,8 +55,9 @@ def made(name, attn_implementation=None, backbone_config=None, **config):
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_configuration_is_parsed_and_its_model_built(path, monkeypatch, tmp_path):
     monkeypatch.setattr(SERForAudioClassification, "from_backbone", made)
+    monkeypatch.setattr(models, "is_ours", lambda name: False)
     monkeypatch.setattr(
-        run_ser.AutoFeatureExtractor,
+        models.AutoFeatureExtractor,
         "from_pretrained",
         lambda name: EXTRACTORS.get(SHAPES[name].model_type, Wav2Vec2FeatureExtractor)(),
     )
@@ -61,7 +66,7 @@ def test_a_configuration_is_parsed_and_its_model_built(path, monkeypatch, tmp_pa
     build_augmentation(data_args.augmentations)
     job = Job(model_args, data_args, training_args, tmp_path, training_args.seed, 0)
     with torch.device("meta"):
-        model, extractor = run_ser.build_model(job, data_args.parsed_target_columns() or LABELS)
+        model, extractor = new_model(job, data_args.parsed_target_columns() or LABELS)
         trainable = freeze(model, model_args)
     assert extractor.return_attention_mask
     assert 0 < trainable <= sum(parameter.numel() for parameter in model.parameters())

@@ -18,6 +18,7 @@ from ser.training.freezing import freeze
 from ser.training.jobs import Job
 from ser.training.lora import merge_lora
 from ser.training.losses import build_loss
+from ser.training.models import new_model
 from ser.training.trainer import SERTrainer
 
 pytestmark = pytest.mark.slow
@@ -112,7 +113,7 @@ def test_an_option_moves_what_it_should_learns_sixteen_clips_and_loads(name, six
     option, should_move = OPTIONS[name]
     job, labels = job_of(option, tmp_path), sixteen.features["emotion"].names
     torch.manual_seed(0)
-    model, extractor = run_ser.build_model(job, labels)
+    model, extractor = new_model(job, labels)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     freeze(model, job.model)
     clips = Clips(sixteen, sixteen["emotion"], seed=1)

@@ -238,7 +238,7 @@ def test_what_is_frozen_stays_and_the_rest_does_not():
     ("config", "message"),
     [
         ({"layer_mix": 13}, "layer 13 of a backbone of 3; expected 0 to 3"),
-        ({"layer_mix": "middle"}, "'middle' is not last, weighted or a layer's number"),
+        ({"layer_mix": "middle"}, "'middle' is not last, weighted, all or a layer's number"),
         ({"pooling": "max"}, "'max' is not one of mean, mean_std, attentive_stats"),
         ({"pooling": "attentive_stats", "attention_heads": 7}, "7 does not divide the backbone's hidden size 48"),
         ({"backbone_config": {"model_type": "bert"}}, "model_type 'bert' is not one of hubert"),

@@ -37,14 +37,19 @@ class ModelArguments:
     """
 
     model_name_or_path: str | None = _argument(
-        None, "Backbone on the Hub or in a folder; with --do_train false, a trained model of this project."
+        None,
+        "Backbone, or a model of this project to go on from: Hub or folder. With --do_train false: what to score.",
     )
     backbone_config: str | None = _argument(
         None, "JSON object: the configuration of a backbone made from scratch, or what differs in a pretrained one's."
     )
-    head: str = _argument("ser", "ser, or stock: transformers' own head.", choices=("ser", "stock"))
+    head: str = _argument(
+        "tanh", "tanh: two linear layers; linear: one; stock: transformers' own.", choices=("tanh", "linear", "stock")
+    )
     pooling: str = _argument("mean", "How frames become one vector.", choices=("mean", "mean_std", "attentive_stats"))
-    layer_mix: str = _argument("last", "Hidden states that are pooled: last, weighted, or a layer's number.")
+    layer_mix: str = _argument(
+        "last", "Hidden states that are pooled: last, weighted, all, a layer's number, or best: chosen inside train."
+    )
     classifier_proj_size: int = _argument(256, "Width of the layer between pooling and classes.")
     final_dropout: float = _argument(0.1, "Dropout before each linear layer of the head.")
     whisper_full_window: bool = _argument(
@@ -70,6 +75,15 @@ class ModelArguments:
         "finetune", "finetune, or probe: the backbone frozen, run once.", choices=("finetune", "probe")
     )
     probe_augmented_copies: int = _argument(0, "Augmented copies of each training clip that the probe caches too.")
+    head_strength: float | None = _argument(
+        None,
+        "Weight of the squared weights when a head is fitted on frozen statistics; by default chosen inside train.",
+    )
+    start_from_probe: bool | None = _argument(
+        None,
+        "Fine-tuning starts with a head fitted on frozen statistics, and never ends below it on dev; by default "
+        "where the backbone is pretrained.",
+    )
     shuffle_train_labels: bool = _argument(
         False, "A control: deal the labels of train out at random. What is scored then is chance, or a leak."
     )
@@ -92,15 +106,18 @@ class ModelArguments:
         for flag in ("freeze_layers", "lora_rank", "probe_augmented_copies"):
             if getattr(self, flag) < 0:
                 raise ValueError(f"--{flag}: {getattr(self, flag)} is negative; expected 0 or more.")
+        if self.head_strength is not None and not 1e-8 <= self.head_strength <= 100:
+            raise ValueError(f"--head_strength: {self.head_strength} is outside 1e-8 to 100.")
         if self.lora_rank and (self.freeze_base_model or self.freeze_layers):
             raise ValueError("--lora_rank: LoRA freezes the backbone; drop --freeze_base_model and --freeze_layers.")
         if self.head == "stock" and (self.pooling != "mean" or self.layer_mix not in ("last", "weighted")):
             raise ValueError("--head stock: transformers' own head takes --pooling mean, --layer_mix last or weighted.")
         if self.head == "stock" and self.freeze_layers:
-            raise ValueError("--freeze_layers: transformers' own classifiers cannot; use --head ser.")
+            raise ValueError("--freeze_layers: transformers' own classifiers cannot; use --head tanh.")
         if self.balanced_sampler and self.balance not in ("none", "class"):
             raise ValueError(f"--balance: {self.balance}, but --balanced_sampler true stands for class; drop that one.")
         self._check_probe()
+        self._check_start()
         self.parsed_backbone_config()
 
     def _check_probe(self) -> None:
@@ -111,9 +128,30 @@ class ModelArguments:
                 "--pooling: attentive_stats weighs single frames, and --train_mode probe keeps only each layer's mean "
                 "and deviation over frames. Use mean or mean_std, or --train_mode finetune --freeze_base_model true."
             )
-        for flag, off in (("head", "ser"), ("lora_rank", 0), ("mixup_alpha", 0.0), ("freeze_layers", 0)):
+        if self.head == "stock":
+            raise ValueError("--head: stock has no standardised input; with --train_mode probe use tanh or linear.")
+        for flag, off in (("lora_rank", 0), ("mixup_alpha", 0.0), ("freeze_layers", 0)):
             if getattr(self, flag) != off:
                 raise ValueError(f"--{flag}: {getattr(self, flag)} has no effect on a frozen backbone; leave it {off}.")
+
+    def _check_start(self) -> None:
+        if self.layer_mix == "best" and self.train_mode == "finetune" and self.start_from_probe is False:
+            raise ValueError("--layer_mix: best is chosen on frozen statistics; it needs --start_from_probe true.")
+        if self.layer_mix == "best" and self.head == "stock":
+            raise ValueError("--layer_mix: best needs --head tanh or linear; transformers' own takes last or weighted.")
+        if not self.start_from_probe:
+            return
+        if self.head == "stock":
+            raise ValueError("--start_from_probe: transformers' own head cannot be fitted so; use --head tanh.")
+        if self.pooling == "attentive_stats" and self.layer_mix == "weighted":
+            raise ValueError(
+                "--start_from_probe: attentive_stats over weighted layers mixes single frames, which statistics do not "
+                "hold. Use --layer_mix best, last or a number, or --start_from_probe false."
+            )
+
+    def balancing(self) -> str:
+        """What training draws equally often, by either flag."""
+        return "class" if self.balanced_sampler else self.balance
 
     def parsed_backbone_config(self) -> dict[str, Any]:
         """The backbone's configuration as a dict; empty when none is given."""
@@ -148,6 +186,9 @@ class SERTrainingArguments(TrainingArguments):
     early_stopping_patience: int = _argument(0, "Stop after so many evaluations without a better dev score; 0: never.")
     batch_seconds: float = _argument(
         0.0, "Fill batches by seconds, padding counted; 0: by --per_device_train_batch_size."
+    )
+    final_fit: bool = _argument(
+        False, "After --fold all: train one more model on all clips, with what the folds chose, into --output_dir."
     )
     seeds: str | None = _argument(None, "Seeds of several runs, 13,21,42; --seed by default.")
     overwrite: bool = _argument(False, "Replace a run that --output_dir already holds.")

@@ -28,7 +28,7 @@ def add_lora(model: Any, arguments: ModelArguments) -> int:
     if arguments.head == "stock" and model.config.model_type == "wavlm":
         raise ValueError(
             "--lora_rank: transformers' WavLM hands the weights of its projections to a function, so that their LoRA "
-            "would never be trained. Use --head ser, which calls them."
+            "would never be trained. Use --head tanh, which calls them."
         )
     found = {name.rsplit(".", 1)[-1] for name, module in backbone.named_modules() if isinstance(module, nn.Linear)}
     targets = next((names for names in PROJECTIONS if set(names) <= found), None)

@@ -102,7 +102,7 @@ class SERTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Batches of [`EpochBatches`], already this process's own."""
         train, args = self.train_dataset, self.args
-        balance = "class" if self.model_arguments.balanced_sampler else self.model_arguments.balance
+        balance = self.model_arguments.balancing()
         if self.is_regression and balance in ("class", "class_and_corpus"):
             raise ValueError(f"--balance {balance}: there are no classes to balance in a regression.")
         classes = np.zeros(len(train), int) if self.is_regression else train.targets

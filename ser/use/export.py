@@ -79,7 +79,7 @@ def check_model(config: dict[str, Any], families: tuple[str, ...]) -> None:
     if config.get("model_type") != "ser":
         raise ValueError(
             f"RUN: is a {config.get('model_type')!r} of transformers, whose scores depend on the batch; ser export "
-            "takes models trained with --head ser."
+            "takes models trained with --head tanh."
         )
     family = config.get("backbone_config", {}).get("model_type")
     if family not in families:

@@ -1,19 +1,17 @@
-"""Probing: the backbone run once over a corpus, its statistics kept, and a head trained on them in seconds."""
+"""Statistics of a frozen backbone: run once over a corpus, kept, and shared by every fold and seed."""
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
-from transformers.modeling_outputs import SequenceClassifierOutput
 
-from ser.data.augment import hash_of
-from ser.data.batching import Clips, Draw, fill_by_duration
+from ser.data.batching import Clips, fill_by_duration
 
 # Part of the cache's key: raise it when the same model and clips would give other statistics.
 VERSION = 1
@@ -21,72 +19,37 @@ VERSION = 1
 BATCH_SECONDS = {"cpu": 16.0, "cuda": 256.0}
 
 
-class Probe(nn.Module):
-    """The part of a model behind its frozen backbone, as a module of its own: same weights, other input.
-
-    Its checkpoints hold the head alone, and moving it to a GPU leaves the backbone where it is.
-    """
-
-    def __init__(self, model: Any):
-        super().__init__()
-        self.config = model.config
-        self.head = nn.ModuleDict({name: child for name, child in model.named_children() if name != "backbone"})
-        if hasattr(model, "layer_weights"):
-            self.layer_weights = model.layer_weights
-        self._classify = model.classify
-
-    @property
-    def classifier(self) -> nn.Linear:
-        """The last linear layer."""
-        return self.head["classifier"]
-
-    @property
-    def base_model_prefix(self) -> str:
-        return "backbone"
-
-    def forward(self, statistics: torch.Tensor, labels: torch.Tensor | None = None) -> SequenceClassifierOutput:
-        """Logits `[B, C]` from statistics `[B, L + 1, 2 D]`; `labels` is there for Trainer to find its name."""
-        return SequenceClassifierOutput(logits=self._classify(statistics))
-
-
-class Statistics(Dataset):
-    """Cached statistics of clips in the place of their waves; it answers a trainer as [`Clips`] do.
+class FrozenFeatures:
+    """Statistics of every clip of a corpus, by id.
 
     Args:
-        clips: What the statistics are of.
-        tables: `[N, L + 1, 2 D]` of the whole corpus, clean and of each augmented copy.
-        places: Row of each of `clips` in the tables.
+        ids: Of the clips.
+        tables: `[N, L + 1, 2 D]`: of the clips as they are, then of each augmented copy.
     """
 
-    def __init__(self, clips: Clips, tables: list[np.ndarray], places: list[int]):
-        self.rows, self.targets, self.ids = clips.rows, clips.targets, clips.ids
-        self.seed, self.tables, self.places, self._clips = clips.seed, tables, places, clips
+    def __init__(self, ids: Sequence[str], tables: list[np.ndarray]):
+        self.tables = tables
+        self._row_of = {clip: row for row, clip in enumerate(ids)}
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def of(self, ids: Sequence[str], copy: int = 0) -> torch.Tensor:
+        """Statistics of clips `[len(ids), L + 1, 2 D]`; `copy` is 0 for the clips as they are."""
+        return torch.from_numpy(np.ascontiguousarray(self.tables[copy][[self._row_of[clip] for clip in ids]]))
 
-    def __getitem__(self, draw: int | Draw) -> dict[str, Any]:
-        row, copy = draw, 0
-        if isinstance(draw, tuple):
-            row, epoch, repeat = draw
-            copy = hash_of((self.seed, epoch, self.ids[row], repeat)) % len(self.tables)
-        return {"statistics": self.tables[copy][self.places[row]], "label": self.targets[row]}
-
-    def lengths_seconds(self) -> np.ndarray:
-        """Length of every clip, in seconds."""
-        return self._clips.lengths_seconds()
-
-
-def stack(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Collates [`Statistics`]."""
-    labels = torch.as_tensor(np.asarray([example["label"] for example in examples]))
-    return {
-        "statistics": torch.from_numpy(np.stack([example["statistics"] for example in examples])),
-        "labels": labels.float() if labels.is_floating_point() else labels.long(),
-    }
+    @torch.inference_mode()
+    def logits(self, model: Any, ids: Sequence[str]) -> np.ndarray:
+        """What `model` says of clips, from their statistics: `[len(ids), C]`, float32."""
+        was_training = model.training
+        model.eval()
+        weight = model.classifier.weight
+        found = [
+            model.classify(self.of(ids[start : start + 256]).to(weight.device)).float().cpu()
+            for start in range(0, len(ids), 256)
+        ]
+        model.train(was_training)
+        return torch.cat(found).numpy() if found else np.zeros((0, weight.shape[0]), np.float32)
 
 
-def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copies: int = 0) -> list[np.ndarray]:
+def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copies: int = 0) -> FrozenFeatures:
     """Statistics of a whole corpus, from the cache, or computed and put there.
 
     Args:
@@ -95,9 +58,6 @@ def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copi
         collator: As in training.
         cache: Folder of the cache.
         copies: Augmented copies of each clip, beside the clean one; what `clips.augment` makes of them.
-
-    Returns:
-        Tables `[N, L + 1, 2 D]`, float32: the clean one, then the copies.
 
     Raises:
         ValueError: Copies are asked for, and no augmentation.
@@ -112,7 +72,7 @@ def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copi
         if not path.is_file():
             _write(path, _compute(clips, model, collator, copy))
         tables.append(np.load(path, mmap_mode="r"))
-    return tables
+    return FrozenFeatures(clips.ids, tables)
 
 
 def _compute(clips: Clips, model: Any, collator: Any, copy: int) -> np.ndarray:

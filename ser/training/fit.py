@@ -1,0 +1,126 @@
+"""From a split to a trained model: on the whole backbone or on its statistics alone, for a fold or for all clips."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ser.data.batching import Clips, Collator
+from ser.data.splits import Split, split_hash
+from ser.evaluation.results import write_json_atomic
+from ser.training.calibrate import calibrate
+from ser.training.finetune import finetune
+from ser.training.freezing import freeze
+from ser.training.frozen_head import FrozenHeads, starts_from_probe
+from ser.training.jobs import Job, clips_of
+from ser.training.lora import merge_lora
+from ser.training.models import new_model, trained_model
+from ser.training.runs import last_checkpoint
+from ser.training.trainer import SERTrainer
+
+# Outputs of a model for clips, logits `[N, C]` or values `[N, D]`, and their targets.
+Outputs = Callable[[Clips], tuple[np.ndarray, np.ndarray]]
+
+
+def make_model(job: Job, dataset: Any, split: Split, heads: FrozenHeads) -> tuple[Any, Any, Outputs, dict[str, Any]]:
+    """The model of a run, trained as the run asks.
+
+    Returns:
+        The model, its feature extractor, what gives its outputs for clips, and facts: `trainable`, the number of
+        trained weights, and the sections `head` and `start` of `results.json`, None where they do not apply.
+    """
+    args, labels = job.training_arguments(), job.labels(dataset)
+    train, dev = (clips_of(job, dataset, split, part) for part in ("train", "dev"))
+    if not args.do_train:
+        model, feature_extractor = trained_model(job, split)
+        trainer = SERTrainer(model, args, job.model, labels, Collator(feature_extractor), eval_dataset=dev)
+        return model, feature_extractor, _outputs_by(trainer), {"trainable": 0, "head": None, "start": None}
+    model, feature_extractor = new_model(job, labels)
+    collator, head, start = Collator(feature_extractor), None, None
+    if starts_from_probe(job.model, getattr(model, "continues_head", False)):
+        with args.main_process_first(desc="statistics of the backbone"):
+            heads.prepare(job, model, collator)
+        head = heads.fit(job, model, split)
+    trainable = freeze(model, job.model)
+    if job.model.head != "stock":
+        model.config.window_seconds = max(0.5, round(float(np.median(train.durations)), 1))
+    if job.model.train_mode == "probe":
+        outputs_of = heads.outputs_by(job, model)
+    else:
+        trainer = SERTrainer(model, args, job.model, labels, collator, train_dataset=train, eval_dataset=dev)
+        start = finetune(trainer, last_checkpoint(job.folder), keeps_start=head is not None)
+        if job.model.lora_rank:
+            merge_lora(model)
+        if args.should_save:
+            write_json_atomic(trainer.state.log_history, job.folder / "training_log.json")
+        outputs_of = _outputs_by(trainer)
+    return model, feature_extractor, outputs_of, {"trainable": trainable, "head": head, "start": start}
+
+
+def _outputs_by(trainer: SERTrainer) -> Outputs:
+    def outputs_of(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
+        output = trainer.predict(clips)
+        return output.predictions, output.label_ids
+
+    return outputs_of
+
+
+def final_job(whole: Job, folders: list[Path]) -> Job:
+    """The run that trains on all clips once the folds are finished: as long as they trained, in the median."""
+    training = replace_in(whole.training, do_eval=False, eval_strategy="no", load_best_model_at_end=False)
+    if whole.model.train_mode == "finetune":
+        epochs = [_best_epoch(folder) for folder in folders]
+        training = replace_in(training, num_train_epochs=float(np.median(epochs)), max_steps=-1)
+        if not training.num_train_epochs:  # most folds kept the head that they began with
+            whole = replace(whole, model=replace_in(whole.model, train_mode="probe"))
+    return replace(whole, training=training, seed=whole.training.seed_list()[0])
+
+
+def replace_in(arguments: Any, **changes: Any) -> Any:
+    """A copy with other values; `dataclasses.replace` would set up the devices once more."""
+    import copy
+
+    changed = copy.copy(arguments)
+    for name, value in changes.items():
+        setattr(changed, name, value)
+    return changed
+
+
+def whole_split(dataset: Any, job: Job) -> Split:
+    """Every clip in train; nothing is left to score."""
+    ids = tuple(sorted(dataset["id"]))
+    split = Split(job.data.protocol, -1, job.data.split_seed, False, ids, (), (), sha256="")
+    return replace(split, sha256=split_hash(split))
+
+
+def calibrate_out_of_fold(model: Any, folders: list[Path], labels: list[str]) -> float:
+    """Calibrates a model of all clips on what the folds' models said of clips that they had not heard.
+
+    Their test logits stand for its own: each was trained on the larger part of the same clips. A fold's own
+    temperature, which its probabilities were written with, is taken out again.
+    """
+    logits, truth = [], []
+    for folder in folders:
+        table = pd.read_parquet(folder / "predictions.parquet")
+        table = table[table["split"] == "test"]
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        temperature = results.get("calibration", {}).get("temperature") or 1.0
+        probabilities = table[[f"p_{name}" for name in labels]].to_numpy()
+        logits.append(np.log(np.clip(probabilities, 1e-300, None)) * temperature)
+        truth.append(np.array([labels.index(name) for name in table["truth"]]))
+    return calibrate(model, np.concatenate(logits), np.concatenate(truth))
+
+
+def _best_epoch(folder: Path) -> float:
+    """The epoch that a run ended with; the last, where dev was not scored; 0 where it kept its start."""
+    log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    if results.get("start", {}).get("kept") == "start":
+        return 0.0
+    metric = f"eval_{results.get('start', {}).get('metric', 'uar')}"
+    scored = [entry for entry in log if metric in entry]
+    return float(max(scored, key=lambda entry: entry[metric])["epoch"] if scored else log[-1]["epoch"])

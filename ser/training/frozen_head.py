@@ -1,0 +1,152 @@
+"""The head of a run, fitted on statistics of its frozen backbone: the whole of a probe, the start of fine-tuning."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ser.data.augment import build_augmentation
+from ser.data.batching import Clips, Collator
+from ser.data.splits import Split
+from ser.training.arguments import ModelArguments
+from ser.training.balance import draw_weights
+from ser.training.frozen_features import FrozenFeatures, corpus_statistics
+from ser.training.head import fit_head
+from ser.training.jobs import Job, clips_of, targets_of
+from ser.training.layer_choice import USUAL_STRENGTH, Choice, choose_layer
+from ser.training.losses import build_loss, concordance_loss
+
+
+def starts_from_probe(arguments: ModelArguments, continues_head: bool = False) -> bool:
+    """Whether the head is fitted on frozen statistics before anything else.
+
+    As the flag says; by default where the backbone is pretrained and no trained head was taken over.
+    """
+    if arguments.train_mode == "probe":
+        return True
+    if arguments.start_from_probe is not None:
+        return arguments.start_from_probe
+    if arguments.layer_mix == "best":
+        return True
+    if continues_head:
+        return False
+    frames_are_mixed = arguments.pooling == "attentive_stats" and arguments.layer_mix == "weighted"
+    return arguments.model_name_or_path is not None and arguments.head != "stock" and not frames_are_mixed
+
+
+@dataclass
+class FrozenHeads:
+    """What the runs of all folds and seeds share: the backbone's statistics, and what each fold's train chose.
+
+    Attributes:
+        dataset: Prepared corpus.
+        cache: Folder of the cache of statistics.
+    """
+
+    dataset: Any
+    cache: Path
+    features: dict[str, FrozenFeatures] = field(default_factory=dict)
+    choices: dict[str, Choice] = field(default_factory=dict)
+
+    def prepare(self, job: Job, model: Any, collator: Collator) -> None:
+        """Runs the backbone of `model` over the corpus, unless that was done."""
+        if _backbone_key(job) not in self.features:
+            copies = job.model.probe_augmented_copies
+            augment = build_augmentation(job.data.augmentations) if copies else None
+            clips = Clips(self.dataset, targets_of(job, self.dataset), augment, job.data.split_seed)
+            self.features[_backbone_key(job)] = corpus_statistics(clips, model, collator, self.cache, copies)
+
+    def of(self, job: Job) -> FrozenFeatures:
+        """Statistics by the backbone of `job`, which [`prepare`] made."""
+        return self.features[_backbone_key(job)]
+
+    def fit(self, job: Job, model: Any, split: Split) -> dict[str, Any]:
+        """Chooses layer and strength inside train where they are not given, and fits the head of `model` in place.
+
+        Returns:
+            The section `head` of `results.json`: `layer_mix`, `strength`, `objective`, and of a choice the `score` of
+            cross-validation inside train.
+        """
+        clips = clips_of(job, self.dataset, split, "train")
+        features, targets = self.of(job), np.asarray(clips.targets)
+        choice = self._choice(job, model, clips, targets, split)
+        strength = job.model.head_strength
+        if strength is None:
+            strength = choice.strength if choice else USUAL_STRENGTH
+        if choice and job.model.layer_mix == "best":
+            model.new_head(choice.layer_mix)
+        statistics = torch.cat([features.of(clips.ids, copy) for copy in range(len(features.tables))])
+        repeated = np.tile(targets, (len(features.tables),) + (1,) * (targets.ndim - 1))
+        corpora = clips.rows["corpus"] if "corpus" in job.model.balancing() else targets
+        reached = _fit(job, model, statistics, repeated, strength, np.tile(corpora, len(features.tables)))
+        found = {"layer_mix": model.config.layer_mix, "strength": strength, "objective": reached}
+        metric = "ccc" if targets.ndim == 2 else "uar"
+        return found | ({f"cross_validated_{metric}": choice.score} if choice else {})
+
+    def _choice(self, job: Job, model: Any, clips: Clips, targets: np.ndarray, split: Split) -> Choice | None:
+        """What cross-validation inside train chooses; None where there is nothing to choose."""
+        mix, last = job.model.layer_mix, self.of(job).tables[0].shape[1] - 1
+        if mix == "weighted" or (mix != "best" and job.model.head_strength is not None):
+            return None
+        key = _choice_key(job, split)
+        if key not in self.choices:
+            table = self.of(job).of(clips.ids).numpy()
+            vectors = table[..., : table.shape[-1] // 2] if job.model.pooling == "mean" else table
+            layers = {"best": [*range(last + 1), "all"], "last": [last]}.get(mix) or [mix if mix == "all" else int(mix)]
+            if job.model.pooling == "attentive_stats" and "all" in layers:
+                layers.remove("all")
+            rows = {"id": clips.ids, "speaker": clips.rows["speaker"]}
+            self.choices[key] = choose_layer(vectors, targets, rows, job.labels(self.dataset), layers)
+        return self.choices[key]
+
+    def layers_of(self, job: Job, split: Split) -> list[pd.DataFrame]:
+        """The held-out predictions that the choice for `split` rests on, with `chosen`; empty without a choice."""
+        choice = self.choices.get(_choice_key(job, split))
+        if choice is None:
+            return []
+        table = choice.held_out.assign(fold=job.fold, chosen=choice.held_out["layer"] == str(choice.layer_mix))
+        return [table]
+
+    def outputs_by(self, job: Job, model: Any) -> Callable[[Clips], tuple[np.ndarray, np.ndarray]]:
+        """What gives a model's outputs for clips, and their targets, from statistics."""
+        features = self.of(job)
+        return lambda clips: (features.logits(model, clips.ids), np.asarray(clips.targets))
+
+
+def _backbone_key(job: Job) -> str:
+    """A pretrained backbone is the same under every seed, one from scratch is not."""
+    return "" if job.model.model_name_or_path else str(job.seed)
+
+
+def _choice_key(job: Job, split: Split) -> str:
+    labels = str(job.seed) if job.model.shuffle_train_labels else ""
+    return f"{split.sha256} {_backbone_key(job)} {labels}"
+
+
+def _fit(
+    job: Job, model: Any, statistics: torch.Tensor, targets: np.ndarray, strength: float, corpora: np.ndarray
+) -> float:
+    """Fits on classes, or on values, which are brought to mean 0 and deviation 1 for the time of the fit."""
+    if targets.ndim == 2:
+        values = torch.from_numpy(targets).float()
+        mean, deviation = values.mean(0), values.std(0, correction=0).clamp(min=1e-6)
+
+        def loss(outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+            return concordance_loss(outputs, truth).expand(len(truth))
+
+        reached = fit_head(model, statistics, (values - mean) / deviation, loss, strength)
+        with torch.no_grad():
+            model.classifier.weight.mul_(deviation[:, None])
+            model.classifier.bias.mul_(deviation).add_(mean)
+        return reached
+    counts = np.bincount(targets, minlength=model.config.num_labels)
+    loss = build_loss(job.model, counts, job.training.label_smoothing_factor)
+    weights = draw_weights(job.model.balancing(), targets, corpora)
+    if weights is not None:  # in the expectation, what drawing by these weights gives
+        weights = torch.as_tensor(weights / weights.mean(), dtype=torch.float32)
+    probabilities = torch.nn.functional.one_hot(torch.from_numpy(targets), len(counts)).float()
+    return fit_head(model, statistics, probabilities, loss, strength, weights)

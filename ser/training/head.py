@@ -1,0 +1,118 @@
+"""A head fitted on the statistics of a frozen backbone: all clips at once, by a solver made for that."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+_STEPS = 100
+
+
+def fit_head(
+    model: Any,
+    statistics: torch.Tensor,
+    targets: torch.Tensor,
+    loss: Loss,
+    strength: float,
+    weights: torch.Tensor | None = None,
+) -> float:
+    """Standardises the vectors over the clips, then fits the head of `model` in place; its backbone stays.
+
+    L-BFGS (Liu and Nocedal, Mathematical Programming 45, 1989) minimises the mean loss plus `strength / 2` times the
+    sum of the squared weights, biases left out, from the model's present weights. A linear head under cross-entropy
+    is then scikit-learn's logistic regression with `C = 1 / (strength N)`.
+
+    Args:
+        model: `SERForAudioClassification`.
+        statistics: Of the clips to learn from, `[N, L + 1, 2 D]`, as `layer_statistics` gives them.
+        targets: Probabilities of the classes `[N, C]`, or values `[N, C]` of a regression.
+        loss: From outputs `[N, C]` and targets to the loss of each clip `[N]`.
+        strength: Weight of the squared weights, above 0.
+        weights: How often each clip counts, `[N]`, with mean 1; all alike by default.
+
+    Returns:
+        The objective that was reached.
+
+    Raises:
+        ValueError: It is not finite.
+    """
+    vectors = model.vectors_of(statistics)
+    model.standardize.fit(vectors)
+    with torch.no_grad():
+        vectors = model.standardize(vectors)
+        mixed = None if hasattr(model, "layer_weights") else vectors.flatten(1)
+    basis = None
+    if mixed is not None and mixed.shape[0] < mixed.shape[1]:
+        # The squared weights keep the solution within the space that the clips span, [E, N], where it is found sooner.
+        basis = torch.linalg.qr(mixed.T).Q
+        mixed = mixed @ basis
+    layers = _copied_layers(model, basis)
+    parameters = [parameter for layer in layers for parameter in layer.parameters()]
+    if mixed is None:
+        parameters.append(model.layer_weights)
+
+    def objective() -> torch.Tensor:
+        inputs = (vectors * model.layer_weights.softmax(0)[:, None]).sum(1) if mixed is None else mixed
+        hidden = layers[0](inputs)
+        outputs = layers[1](torch.tanh(hidden)) if len(layers) == 2 else hidden
+        losses = loss(outputs, targets)
+        mean = (losses if weights is None else losses * weights).mean()
+        return mean + strength / 2 * sum(layer.weight.square().sum() for layer in layers)
+
+    reached = _minimise(objective, parameters)
+    _write_back(model, layers, basis)
+    return reached
+
+
+def linear_layers(model: Any) -> list[nn.Linear]:
+    """The linear layers of a model's head: projector and classifier, or the classifier alone."""
+    return [model.projector, model.classifier] if model.config.head == "tanh" else [model.classifier]
+
+
+def _copied_layers(model: Any, basis: torch.Tensor | None) -> list[nn.Linear]:
+    """Copies of the head's layers, the first one turned into the space of `basis` `[E, N]`."""
+    copies = []
+    for index, layer in enumerate(linear_layers(model)):
+        weight = layer.weight.detach().float()
+        if index == 0 and basis is not None:
+            weight = weight @ basis
+        copy = nn.Linear(weight.shape[1], weight.shape[0])
+        with torch.no_grad():
+            copy.weight.copy_(weight)
+            copy.bias.copy_(layer.bias)
+        copies.append(copy)
+    return copies
+
+
+def _minimise(objective: Callable[[], torch.Tensor], parameters: list[nn.Parameter]) -> float:
+    optimizer = torch.optim.LBFGS(
+        parameters,
+        max_iter=_STEPS,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
+    )
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = objective()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    reached = float(objective().detach())
+    if reached != reached or reached in (float("inf"), float("-inf")):
+        raise ValueError(f"The fit of the head ended at a loss of {reached}. Look at the corpus for broken clips.")
+    return reached
+
+
+@torch.no_grad()
+def _write_back(model: Any, layers: list[nn.Linear], basis: torch.Tensor | None) -> None:
+    for index, (layer, fitted) in enumerate(zip(linear_layers(model), layers, strict=True)):
+        weight = fitted.weight if index or basis is None else fitted.weight @ basis.T
+        layer.weight.copy_(weight)
+        layer.bias.copy_(fitted.bias)

@@ -1,0 +1,116 @@
+"""The model of a run: new on a backbone, taken over from an earlier run, or trained already."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedConfig
+
+from ser.data.splits import Split, load_split
+from ser.training.arguments import ModelArguments
+from ser.training.jobs import Job
+from ser_model import WAVE_BACKBONES, SERConfig, SERForAudioClassification, new_feature_extractor
+
+# What the head of one model must share with another's to be taken over.
+_HEAD = ("pooling", "layer_mix", "head", "classifier_proj_size", "problem_type")
+
+
+def new_model(job: Job, labels: list[str]) -> tuple[Any, Any]:
+    """A model to train and the feature extractor that goes with it.
+
+    Raises:
+        ValueError: No backbone is named, or it does not fit the other flags.
+    """
+    arguments, backbone = job.model, job.model.parsed_backbone_config()
+    config: dict[str, Any] = {"id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}}
+    if job.data.target_columns:
+        config["problem_type"] = "regression"
+    name = arguments.model_name_or_path
+    if name is None and not backbone:
+        raise ValueError("--model_name_or_path: no backbone is given; name one, or make one with backbone_config.")
+    if name is None:
+        extractor = new_feature_extractor(AutoConfig.for_model(**{"model_type": "hubert", **backbone}))
+    else:
+        extractor = AutoFeatureExtractor.from_pretrained(name)
+        extractor.return_attention_mask = True  # without a mask, padding is taken for speech
+    if arguments.head == "stock":
+        return stock_model(arguments, config), extractor
+    kept = ("pooling", "head", "classifier_proj_size", "final_dropout", "whisper_full_window")
+    # The best layer is not known before the backbone has heard the clips.
+    config |= {key: getattr(arguments, key) for key in kept} | {
+        "layer_mix": "last" if arguments.layer_mix == "best" else arguments.layer_mix
+    }
+    attention = arguments.attn_implementation
+    if name is None:
+        return SERForAudioClassification(
+            SERConfig(backbone_config=backbone, attn_implementation=attention, **config)
+        ), extractor
+    if is_ours(name):
+        return continued_model(name, backbone, config), extractor
+    return SERForAudioClassification.from_backbone(name, attention, backbone_config=backbone, **config), extractor
+
+
+def is_ours(name: str) -> bool:
+    """Whether a folder or repository holds a model of this project, not a bare backbone."""
+    return PreTrainedConfig.get_config_dict(name)[0].get("model_type") == SERConfig.model_type
+
+
+def continued_model(name: str, backbone_config: dict[str, Any], config: dict[str, Any]) -> SERForAudioClassification:
+    """A new model on the backbone of a trained one: first one corpus, then another (arXiv 2402.07326).
+
+    The trained head is taken over where it has the same classes and the same shape; `continues_head` of the model
+    says whether it was.
+
+    Args:
+        name: Folder or repository of a model of this project.
+        backbone_config: What is to differ in the backbone's configuration, such as SpecAugment.
+        config: What [`SERConfig`] takes, the classes included.
+    """
+    trained = SERForAudioClassification.from_pretrained(name, dtype=torch.float32)
+    for key, value in backbone_config.items():
+        setattr(trained.backbone.config, key, value)
+    model = SERForAudioClassification(
+        SERConfig(backbone_config=trained.backbone.config, **config), backbone=trained.backbone
+    )
+    before, after = trained.config, model.config
+    same_labels = sorted(before.label2id) == sorted(after.label2id)
+    model.continues_head = same_labels and all(getattr(before, key) == getattr(after, key) for key in _HEAD)
+    if model.continues_head:
+        weights = {key: value for key, value in trained.state_dict().items() if not key.startswith("backbone.")}
+        order = [before.label2id[after.id2label[index]] for index in range(after.num_labels)]
+        weights |= {key: weights[key][order] for key in ("classifier.weight", "classifier.bias")}
+        model.load_state_dict(weights, strict=False)
+    return model
+
+
+def stock_model(arguments: ModelArguments, config: dict[str, Any]) -> Any:
+    """transformers' own `...ForSequenceClassification`, which loads without `trust_remote_code`."""
+    overrides = {**arguments.parsed_backbone_config(), **config, "classifier_proj_size": arguments.classifier_proj_size}
+    overrides["use_weighted_layer_sum"] = arguments.layer_mix == "weighted"
+    name = arguments.model_name_or_path
+    kind = AutoConfig.for_model(**overrides) if name is None else AutoConfig.from_pretrained(name)
+    if kind.model_type not in WAVE_BACKBONES:
+        raise ValueError(f"--head stock: {kind.model_type} is not one of {', '.join(WAVE_BACKBONES)}; use --head tanh.")
+    if name is None:
+        return AutoModelForAudioClassification.from_config(kind)
+    return AutoModelForAudioClassification.from_pretrained(name, dtype=torch.float32, **overrides)
+
+
+def trained_model(job: Job, split: Split) -> tuple[Any, Any]:
+    """A trained model to score, on the split that it was trained with.
+
+    Raises:
+        ValueError: No model is named, or it was trained on another split.
+    """
+    name = job.model.model_name_or_path
+    if name is None:
+        raise ValueError("--model_name_or_path: with --do_train false, it names the trained model to score.")
+    own_split = Path(name) / "splits.json"
+    if own_split.is_file() and load_split(own_split).sha256 != split.sha256:
+        raise ValueError(
+            f"{own_split}: {name} was trained on another split (protocol {load_split(own_split).protocol}, fold "
+            f"{load_split(own_split).fold}); part of this test set may have been in its training. Ask for the same one."
+        )
+    # The class is ours, installed here: no code that lies in the folder is run.
+    kind = SERForAudioClassification if is_ours(name) else AutoModelForAudioClassification
+    return kind.from_pretrained(name), AutoFeatureExtractor.from_pretrained(name)
