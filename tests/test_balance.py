@@ -1,10 +1,12 @@
 """Draws of training clips by class, by corpus and by both."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from ser.training import frozen_head
 from ser.training.arguments import ModelArguments
 from ser.training.balance import draw_weights
 
@@ -51,3 +53,19 @@ def test_two_flags_that_disagree_are_refused():
         ModelArguments(balanced_sampler=True, balance="corpus")
     with pytest.raises(ValueError, match="--balance: 'both' is not one of none, class, corpus, class_and_corpus"):
         ModelArguments(balance="both")
+
+
+def test_a_head_on_frozen_statistics_is_fitted_with_the_same_weights(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(frozen_head, "fit_head", lambda *arguments: seen.update(weights=arguments[-1]))
+    model = SimpleNamespace(config=SimpleNamespace(num_labels=2))
+    for balance in ("none", "class_and_corpus"):
+        job = SimpleNamespace(
+            model=ModelArguments(balance=balance), training=SimpleNamespace(label_smoothing_factor=0.0)
+        )
+        frozen_head._fit(job, model, None, np.array(CLASSES), 0.01, np.array(CORPORA))
+        expected = draw_weights(balance, CLASSES, CORPORA)
+        if expected is None:
+            assert seen["weights"] is None
+        else:
+            np.testing.assert_allclose(seen["weights"], expected / expected.mean(), rtol=1e-6)
