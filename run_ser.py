@@ -28,10 +28,10 @@ from ser.evaluation.report import write_report
 from ser.evaluation.results import FORMAT, build_results, write_json_atomic
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
 from ser.training.calibrate import calibrate
-from ser.training.context import control_words, corpus_section, model_section, protocol_section, versions
+from ser.training.context import control_words, corpus_section, model_section, protocol_section, shown_config, versions
 from ser.training.fit import Outputs, calibrate_out_of_fold, final_job, make_model, whole_split
 from ser.training.frozen_head import FrozenHeads
-from ser.training.jobs import Job, clips_of, jobs_of, split_of
+from ser.training.jobs import Job, check_splits, clips_of, jobs_of, split_of
 from ser.training.pooling import pooled_context, pooled_predictions
 from ser.training.predictions import prediction_table, write_predictions
 from ser.training.processes import leave_process_group
@@ -57,10 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args: SERTrainingArguments) -> None:
     """Prepares the corpus once and makes every run that was asked for."""
-    with training_args.main_process_first(desc="preparation of the corpus"):
-        dataset = load_corpus(data_args)
-    whole = Job(model_args, data_args, training_args, Path(training_args.output_dir), training_args.seed, -1)
-    jobs = jobs_of(whole, dataset)
+    dataset, whole, jobs = prepare(model_args, data_args, training_args)
     heads = FrozenHeads(dataset, Path(data_args.cache_dir or datasets.config.HF_DATASETS_CACHE))
     if training_args.push_to_hub:
         check_push(training_args, jobs)
@@ -95,6 +92,18 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
         finish(whole, table, dataset, context)
 
 
+def prepare(
+    model_args: ModelArguments, data_args: DataArguments, training_args: SERTrainingArguments
+) -> tuple[Any, Job, list[Job]]:
+    """The corpus, the whole and the runs that it consists of, each on a split that was made and checked."""
+    with training_args.main_process_first(desc="preparation of the corpus"):
+        dataset = load_corpus(data_args)
+        whole = Job(model_args, data_args, training_args, Path(training_args.output_dir), training_args.seed, -1)
+        jobs = jobs_of(whole, dataset)
+        check_splits(jobs, dataset)
+    return dataset, whole, jobs
+
+
 def check_push(args: SERTrainingArguments, jobs: list[Job]) -> None:
     """Refuses a push that could not be made, before hours of training."""
     if args.hub_model_id is None:
@@ -126,11 +135,11 @@ def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
         "model": model_section(model, job.model.model_name_or_path, facts["trainable"]),
         **{name: facts[name] for name in ("head", "start")},
         "layers": layer_section(layers, labels),
-        "audit": audit(split, dataset, near_identical=False),
+        "audit": audit(split, dataset),
         "calibration": {"temperature": temperature},
         "seconds": {"train": trained - started, "predict": time.monotonic() - trained},
         "versions": versions(),
-        "config": job.arguments(),
+        "config": shown_config(job.arguments()),
     }
     if args.should_save:
         save_split(split, job.folder / "splits.json", dataset)
@@ -189,9 +198,17 @@ def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
 
 
 def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any]) -> None:
-    """Computes the results from the predictions, then the plots and the page from the results."""
+    """Computes the results from the predictions, then the plots and the page from the results.
+
+    One run of many gets its results and its card; `ser report` draws its page when somebody asks for it.
+    """
     results = build_results(table, job.labels(dataset), context)
     write_json_atomic(results, job.folder / "results.json")
+    if job.is_one_of_many:
+        if (job.folder / "config.json").is_file():
+            write_card(job.folder)
+        print_scores(results)
+        return
     write_plots(job.folder)
     rows = {clip: row for row, clip in enumerate(dataset["id"])}
     stored = undecoded(dataset)

@@ -373,18 +373,23 @@ def position_features(embedding: nn.Module, hidden: torch.Tensor, mask: torch.Te
 def span_mask(frames: torch.Tensor, size: int, probability: float, length: int, min_spans: int) -> torch.Tensor:
     """SpecAugment's time mask (arXiv 1904.08779): spans that start and end inside each clip's own frames.
 
-    As many spans are drawn as make `probability` of the clip's frames when none overlap, rounded at random.
+    As many spans are drawn as make `probability` of the clip's frames when none overlap, rounded at random, but no more
+    than fit side by side into the clip; no two start at the same frame. A clip alone is masked as transformers masks it
+    (`_compute_mask_indices`), and in any batch as it is alone.
 
     Returns:
         Boolean `[B, size]`, true where a frame is masked.
     """
     wanted = probability * frames / length + torch.rand(frames.shape, device=frames.device)
-    spans = wanted.floor().clamp(min=min_spans)
-    most = max(1, int(spans.max().item()))
-    room = (frames - length + 1).clamp(min=0)[:, None]  # a clip shorter than one span stays whole
-    starts = (torch.rand(len(frames), most, device=frames.device) * room).floor()
-    used = (torch.arange(most, device=frames.device)[None] < spans[:, None]) & (room > 0)
+    spans = torch.minimum(wanted.floor().clamp(min=min_spans), frames // length)  # a clip below one span stays whole
+    most = int(spans.max().item())
+    if most == 0:
+        return torch.zeros(len(frames), size, dtype=torch.bool, device=frames.device)
     frame = torch.arange(size, device=frames.device)
+    may_start = frame < (frames - length + 1)[:, None]
+    starts = torch.rand(may_start.shape, device=frames.device).masked_fill(~may_start, -1.0).topk(most).indices
+    used = torch.arange(most, device=frames.device)[None] < spans[:, None]
+    # [B, spans, F], then any of the spans
     inside = (frame >= starts[..., None]) & (frame < starts[..., None] + length) & used[..., None]
     return inside.any(dim=1)
 

@@ -29,6 +29,7 @@ def commands() -> None:
 def audit(
     splits: Annotated[list[str], typer.Argument(help="splits.json, EmoBox JSONL, nkululeko CSV, or any manifest.")],
     audio: Annotated[str | None, typer.Option(help="Folder of the recordings, to compare what they hold.")] = None,
+    speakers_differ: Annotated[bool, typer.Option("--speakers-differ", help="S01 and s01 are two people.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -40,9 +41,9 @@ def audit(
         read_wave = None
         if audio is not None:
             from ser_model import read_wave
-        found = audit_files(splits, audio, read_wave)
+        found = audit_files(splits, audio, read_wave, speakers_differ)
         print(json.dumps(found, ensure_ascii=False, indent=1) if as_json else audit_table(found))
-    if not found["ok"]:
+    if found["leaks"]:
         raise typer.Exit(1)
 
 
@@ -190,10 +191,10 @@ def leak(
 ) -> None:
     """Trains one configuration on folds of speakers and on random folds: what sharing speakers adds to the score."""
     with errors_in_words(debug):
-        from run_ser import run_jobs
+        from run_ser import prepare, run_jobs
         from ser.training.ablation import leak, leak_words
 
-        print(leak_words(leak([config, *context.args], run_jobs)))
+        print(leak_words(leak([config, *context.args], run_jobs, prepare)))
 
 
 @app.command(context_settings=PASSED_ON)

@@ -137,6 +137,20 @@ def test_a_leak_is_the_gap_between_two_protocols_on_the_same_clips(config, tmp_p
     assert "the leak is worth" in leak_words(content)
 
 
+def test_a_leak_checks_the_folds_of_both_arms_before_it_trains_the_first(config):
+    runs, checked = FakeRuns(), []
+
+    def check(_, data, __):
+        checked.append(data.protocol)
+        if data.protocol == "random_kfold":
+            raise ValueError("no such folds")
+
+    with pytest.raises(ValueError, match="no such folds"):
+        leak([str(config)], runs, check)
+    assert checked == ["speaker_kfold", "random_kfold"]
+    assert runs.asked == []
+
+
 def test_frozen_folds_are_kept_for_speakers_and_dropped_for_random_ones(config, tmp_path):
     runs = FakeRuns()
     leak([str(config), "--splits_file", "frozen.json"], runs)

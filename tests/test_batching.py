@@ -47,6 +47,32 @@ def test_batches_filled_by_seconds_hold_at_most_that_much_and_pad_next_to_nothin
     assert paid / real < 1.05
 
 
+@pytest.mark.parametrize("weights", [None, 1 / np.random.default_rng(1).uniform(0.1, 1, len(LENGTHS))])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_no_epoch_joins_batches_beyond_their_seconds_to_keep_its_number(weights, processes):
+    shares = [EpochBatches(LENGTHS, 16, 60.0, 1, weights=weights).on_process(p, processes) for p in range(processes)]
+    for epoch in range(12):
+        for share in shares:
+            share.set_epoch(epoch)
+        batches = [list(share) for share in shares]
+        assert {len(own) for own in batches} == {len(shares[0])}
+        for batch in (batch for own in batches for batch in own):
+            seconds = LENGTHS[[row for row, _, _ in batch]]
+            assert len(seconds) * seconds.max() <= 60.0
+        if weights is None:
+            assert sorted(rows_of(batch for own in batches for batch in own)) == list(range(len(LENGTHS)))
+
+
+def test_an_epoch_that_needs_more_batches_than_the_first_is_filled_afresh_in_an_order_of_its_own():
+    batches = EpochBatches(LENGTHS, 16, batch_seconds=60.0)
+    most = max(range(1, 12), key=lambda epoch: len(batches._batches(epoch)))
+    assert len(batches._batches(most)) > len(batches)
+    batches.set_epoch(most)
+    seconds = [LENGTHS[batch[0][0]] for batch in batches]
+    assert len(seconds) == len(batches)
+    assert abs(np.corrcoef(seconds, np.arange(len(seconds)))[0, 1]) < 0.2
+
+
 def test_a_clip_longer_than_a_batch_is_a_batch_of_its_own():
     batches = list(EpochBatches(np.array([1.0, 100.0, 1.0]), 16, batch_seconds=10.0))
     assert sorted(len(batch) for batch in batches) == [1, 2]

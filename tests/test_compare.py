@@ -126,6 +126,14 @@ def test_runs_that_cannot_be_paired_are_refused_by_name(other, says):
         compare(table, other())
 
 
+def test_runs_on_two_corpora_that_share_names_are_refused():
+    one = fake_predictions()
+    other = one.assign(duration=one["duration"] + np.where(one["id"] == "test0003", 1.5, 0.0))
+    with pytest.raises(ValueError, match=r"1 clips another length: 'test0003' has 3.000 s in the first and 4.500 s"):
+        compare(one, other)
+    compare(one, one.assign(duration=one["duration"] + 0.001))
+
+
 def test_the_command_prints_both_scores_and_their_difference(tmp_path):
     a, b = tmp_path / "a", tmp_path / "b.parquet"
     a.mkdir()

@@ -1,5 +1,6 @@
 import json
 import os
+import unicodedata
 from collections import Counter
 
 import pytest
@@ -112,6 +113,51 @@ def test_paths_are_relative_to_data_dir_where_it_is_given(tmp_path):
 def test_absolute_paths_do_not_reach_the_ids(tmp_path):
     corpus = manifest(tmp_path, "path,label", f"{tmp_path}/a.wav,x", f"{tmp_path}/b.wav,y")
     assert [r.id for r in corpus.recordings] == ["a", "b"]
+
+
+def test_absolute_paths_of_one_file_name_keep_the_folders_that_tell_them_apart(tmp_path):
+    lines = [f"{tmp_path}/{speaker}/{number}.wav,{'xy'[number]}" for speaker in ("s1", "s2") for number in (0, 1)]
+    corpus = manifest(tmp_path, "path,label", *lines)
+    assert [r.id for r in corpus.recordings] == ["s1/0", "s1/1", "s2/0", "s2/1"]
+    assert not problems(corpus)
+
+
+def test_a_speaker_in_two_spellings_is_refused_unless_they_are_two(tmp_path):
+    lines = ["path,label,speaker", "a.wav,x,S01", "b.wav,y,s01", "c.wav,x,03", "d.wav,y,3"]
+    with pytest.raises(ValueError, match=r"'03' and '3'; 'S01' and 's01'.*--speakers_differ true"):
+        manifest(tmp_path, *lines)
+    assert len({r.speaker for r in manifest(tmp_path, *lines, speakers_differ=True).recordings}) == 4
+
+
+def test_blanks_and_words_for_nobody_make_no_speaker(tmp_path):
+    rows = [{"path": f"{n}.wav", "label": "xy"[n % 2]} for n in range(7)]
+    said = ("S02 ", "S02", "NaN", "None", "unknown", "n/a", float("nan"))
+    lines = [json.dumps(row | {"speaker": word}) for row, word in zip(rows, said, strict=True)]
+    corpus = manifest(tmp_path, *lines, name="clips.jsonl")
+    assert [r.speaker for r in corpus.recordings] == ["S02", "S02", None, None, None, None, None]
+
+
+def test_a_label_in_two_spellings_is_refused_with_the_map_that_joins_them(tmp_path):
+    lines = ["path,label", "a.wav,angry", "b.wav,angry", "c.wav,Angry", "d.wav,خشم", "e.wav,غمگين", "f.wav,غمگین"]
+    with pytest.raises(ValueError, match="labels that differ in spelling alone") as caught:
+        manifest(tmp_path, *lines)
+    assert "'Angry' (1 clips) and 'angry' (2 clips)" in str(caught.value)
+    label_map = str(caught.value).split("--label_map '")[1].split("'")[0]
+    corpus = manifest(tmp_path, *lines, label_map=label_map)
+    assert len(corpus.labels) == 3
+    assert Counter(r.emotion for r in corpus.recordings)["angry"] == 3
+
+
+def test_composed_and_decomposed_labels_are_one_and_so_are_folders(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "fâché") for form in ("NFC", "NFD"))
+    corpus = manifest(tmp_path, "path,label", f"a.wav,{composed}", f"b.wav,{decomposed}", "c.wav,x")
+    assert corpus.labels == (composed, "x")
+    names = (f"{composed}/a.wav", f"{decomposed}/b.wav", "x/c.wav")
+    assert listed("folder", touch(tmp_path / "f", *names)).labels == (composed, "x")
+    mapped = listed("folder", tmp_path / "f", label_map=json.dumps({decomposed: "anger", "x": "x"}))
+    assert mapped.labels == ("anger", "x")
+    with pytest.raises(ValueError, match=r"'Angry' .* and 'angry'"):
+        listed("folder", touch(tmp_path / "g", "Angry/a.wav", "angry/b.wav"))
 
 
 def test_targets_are_read_as_numbers_and_need_no_label(tmp_path):

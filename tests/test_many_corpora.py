@@ -186,20 +186,23 @@ def borrowed(emodb_dir, tmp_path):
     return prepared(tmp_path, corpora=json.dumps(entries)), f"emodb/{one[0]}", f"emodb-2/16{one[0][2:]}"
 
 
-def test_a_recording_that_two_corpora_share_is_reported_even_at_another_level(borrowed):
+def test_a_recording_that_two_corpora_share_is_found_even_at_another_level(borrowed):
     from ser.data.audit import audit, audit_of_folds, what_is_wrong
-    from ser.data.splits import make_split
+    from ser.data.splits import check_split, make_split
 
     dataset, original, copy = borrowed
     splits = [make_split(dataset, "leave_one_corpus_out", fold) for fold in (0, 1)]
     for split in splits:
-        found = audit(split, dataset, near_identical=False)
+        found = audit(split, dataset)
         assert found["checked"]["near_identical_audio"]
         assert not found["ok"]
         pairs = [{pair["first"], pair["second"]} for pair in found["near_identical_audio"]]
         assert {original, copy} in pairs
     assert any("nearly identical" in line for line in what_is_wrong(splits[0], dataset))
     assert any("nearly identical" in line for line in audit_of_folds(splits, dataset)["leaks"])
+    with pytest.raises(ValueError, match=rf"{copy} in \w+ = {original} in test.*--accept_near_copies"):
+        check_split(splits[0], dataset)
+    check_split(splits[0], dataset, accept_near_copies=True)
 
 
 def test_a_recording_that_two_corpora_share_to_the_sample_is_refused(tmp_path):

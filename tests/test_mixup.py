@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from ser.training.mixup import BalancedMixup
+from ser.training.served import drawn_counts, mean_share, served_counts
 
 COUNTS = np.array([90, 10])
 
@@ -54,3 +55,29 @@ def test_the_same_key_draws_the_same_mixture_and_another_does_not():
     first, again, other = (mixup(inputs, targets, key)[0]["input_values"] for key in ((1, 2), (1, 2), (1, 3)))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_the_larger_share_is_on_average_what_the_formula_says():
+    for alpha in (0.2, 0.5, 1.0, 3.0):
+        drawn = np.random.default_rng(0).beta(alpha, alpha, 200_000)
+        np.testing.assert_allclose(mean_share(alpha), np.maximum(drawn, 1 - drawn).mean(), atol=2e-3)
+
+
+def test_the_classes_that_mixup_serves_are_counted_with_the_partners():
+    classes = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [300, 80, 20]))
+    counts = np.bincount(classes)
+    batches = [list(range(start, start + 8)) for start in range(0, 400, 8)]
+    served, mixup = np.zeros(3), BalancedMixup(0.5, counts)
+    for repeat in range(40):
+        for number, rows in enumerate(batches):
+            targets = torch.nn.functional.one_hot(torch.as_tensor(classes[rows]), 3).float()
+            inputs = {"input_values": torch.zeros(8, 1), "attention_mask": torch.ones(8, 1).long()}
+            served += mixup(inputs, targets, (repeat, number))[1].sum(0).numpy() / 40
+    np.testing.assert_allclose(served_counts(counts.astype(float), classes, batches, 0.5), served, rtol=0.02)
+
+
+def test_a_balanced_sampler_serves_every_class_alike_and_mixup_then_prefers_none():
+    drawn = drawn_counts([90, 10, 0, 20], balanced=True)
+    np.testing.assert_allclose(drawn, [40, 40, 0, 40])
+    chances = BalancedMixup(0.5, drawn).chances
+    assert chances[0] == chances[1] == chances[3]

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from ser.cli import app
 from ser.evaluation import format as words
 from ser.evaluation.figures import write_plots
-from ser.evaluation.report import MAX_CLIP_BYTES, MAX_CLIPS, write_report
+from ser.evaluation.report import MAX_CLIP_BYTES, MAX_CLIPS, recordings_in, write_report
 
 NASTY = '"><script>alert(1)</script>'
 
@@ -287,6 +287,17 @@ def test_the_command_writes_the_page_with_audio_of_a_folder(run, tmp_path):
     assert result.exit_code == 0, result.output
     assert result.output.strip() == str(run / "report.html")
     assert Page(run / "report.html").tags.count("audio") == 1
+
+
+def test_recordings_of_one_file_name_are_told_apart_by_their_folders(tmp_path):
+    for speaker in ("s1", "s2"):
+        (tmp_path / speaker).mkdir()
+        (tmp_path / speaker / "000.wav").write_bytes(speaker.encode())
+    (tmp_path / "s2" / "001.wav").write_bytes(b"alone")
+    audio = recordings_in(tmp_path)
+    assert [audio(clip) for clip in ("s1/000", "s2/000", "001")] == [b"s1", b"s2", b"alone"]
+    with pytest.raises(KeyError):
+        audio("000")
 
 
 def test_the_command_says_in_one_line_that_there_is_no_run(tmp_path):

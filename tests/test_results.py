@@ -171,3 +171,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         write_json_atomic({"uar": 0.6}, path.with_name("folder.json"))
     assert json.loads(path.read_text()) == {"uar": 0.5}
     assert sorted(file.name for file in tmp_path.iterdir()) == ["folder.json", "results.json"]
+
+
+def test_words_for_nobody_are_no_speaker_and_blanks_make_no_other_one(tmp_path):
+    table = fake_predictions(clips=4)
+    table["speaker"] = ["S1", "S1 ", "unknown", "NaN"]
+    table["id"] = ["a", "b ", "c", "d"]
+    table.to_parquet(tmp_path / "predictions.parquet")
+    read = read_predictions(tmp_path)
+    assert read["speaker"].tolist() == ["S1", "S1", None, None]
+    assert read["id"].tolist() == ["a", "b", "c", "d"]

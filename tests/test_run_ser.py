@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from data_prep import load_corpus
 from ser.data.audio import decode_wav
 from ser.training.arguments import parse_arguments
 from ser.training.jobs import Job, clips_of, split_of
+from ser.use.staging import stage
 from ser_model import SERForAudioClassification
 
 ROOT = Path(__file__).parents[1]
@@ -170,6 +172,47 @@ def test_a_trained_model_is_not_scored_on_clips_it_was_trained_on(run, manifest,
     assert "was trained on another split" in capsys.readouterr().err
 
 
+def test_a_model_of_unknown_training_is_scored_and_the_results_say_that_it_may_know_the_test_set(
+    run, manifest, tmp_path
+):
+    bare = shutil.copytree(run, tmp_path / "somebodys_model", ignore=shutil.ignore_patterns("splits.json"))
+    for name, model in (("known", run), ("unknown", bare)):
+        train(tmp_path / name, manifest, "--do_train", "false", "--model_name_or_path", str(model))
+        wrong = json.loads((tmp_path / name / "results.json").read_text())["protocol"]["what_is_wrong"]
+        said = [line for line in wrong if "may have been trained on clips" in line]
+        assert len(said) == (name == "unknown")
+    assert said[0].startswith("somebodys_model ")
+
+
+def test_an_impossible_fold_is_found_before_the_first_is_trained(tmp_path, manifest, monkeypatch, capsys):
+    rows = pd.read_csv(manifest)
+    # Only one speaker has the label: the fold that tests it leaves none for train.
+    rows.loc[(rows["speaker"] == "s3") & (rows["label"] == "anger"), "label"] = "joy"
+    rows["path"] = [str(manifest.parent / path) for path in rows["path"]]
+    rows.to_csv(tmp_path / "clips.csv", index=False)
+    monkeypatch.setattr(run_ser, "run_job", lambda *_: pytest.fail("a fold was trained"))
+    assert launch(tmp_path / "run", tmp_path / "clips.csv", "--fold", "all", "--seeds", "1,2") == 2
+    assert "train holds no clip of joy" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_backbone_from_a_folder_is_named_by_its_folder_wherever_results_are_shown(tmp_path, manifest):
+    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+    folder = tmp_path / "home of me" / "my_hubert"
+    HubertModel(HubertConfig(**TINY["backbone_config"])).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    run = train(tmp_path / "run", manifest, "--model_name_or_path", str(folder), "--backbone_config", "{}")
+    assert json.loads((run / "results.json").read_text())["model"]["backbone"] == "my_hubert"
+    assert yaml.safe_load((run / "run_config.yaml").read_text())["model_name_or_path"] == str(folder)
+    for path in run.iterdir():
+        assert path.name == "run_config.yaml" or b"home of me" not in path.read_bytes(), path.name
+    (tmp_path / "staged").mkdir()
+    stage(run, tmp_path / "staged", "me/model")
+    for path in (tmp_path / "staged").iterdir():
+        assert b"home of me" not in path.read_bytes(), path.name
+
+
 def test_a_control_learns_from_shuffled_labels_is_scored_by_true_ones_and_says_so(run, tmp_path, manifest):
     folder = train(tmp_path / "control", manifest, "--num_train_epochs", "3", "--shuffle_train_labels", "true")
     for part in ("dev", "test"):
@@ -286,6 +329,10 @@ def test_the_probe_runs_the_backbone_once_and_scores_as_the_full_model_does(tmp_
         (["--fold", "5"], "folds 0 to 2"),
         (["--protocol", "random_kfold"], "accept_speaker_leakage"),
         (["--do_train", "false"], "names the trained model to score"),
+        (["--target_columns", "valence", "--loss", "weighted"], "--loss: weighted is for classes"),
+        (["--target_columns", "valence", "--mixup_alpha", "0.2"], "--mixup_alpha: 0.2 is for classes"),
+        (["--target_columns", "valence", "--label_smoothing_factor", "0.1"], "--label_smoothing_factor: 0.1 is for"),
+        (["--target_columns", "valence", "--balanced_sampler", "true"], "--balanced_sampler: True is for classes"),
         (["--model_name_or_path", "no/such/folder/here"], "no/such/folder/here"),
     ],
 )

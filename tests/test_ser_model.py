@@ -167,6 +167,20 @@ def test_spec_augment_masks_only_frames_of_the_clip():
     assert 0.1 < shares[3] / 200 < 0.22
 
 
+@pytest.mark.parametrize("count", [9, 10, 12, 19, 25, 57, 200])
+def test_spec_augment_masks_as_much_of_a_clip_as_transformers_does_whatever_the_batch(count):
+    from transformers.models.hubert.modeling_hubert import _compute_mask_indices
+
+    torch.manual_seed(0)
+    np.random.seed(0)
+    options = {"mask_prob": 0.3, "mask_length": 10, "min_masks": 2}
+    stock = [_compute_mask_indices((1, count), **options).mean() for _ in range(1500)] if count >= 10 else [0.0]
+    for beside in (count, 400):
+        masks = span_mask(torch.tensor([count] * 1500 + [beside]), beside, probability=0.3, length=10, min_spans=2)
+        ours = masks[:1500].float().sum(1).mean().item() / count
+        assert ours == pytest.approx(np.mean(stock), abs=0.015)
+
+
 @pytest.mark.parametrize("family", ["hubert", "xls-r", "wavlm", "data2vec"])
 def test_training_reaches_every_parameter_with_and_without_gradient_checkpointing(family):
     backbone = copy.deepcopy(FAMILIES[family])

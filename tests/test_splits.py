@@ -260,6 +260,20 @@ def test_a_file_that_names_other_clips_is_refused(tmp_path):
         make_split(corpus(), "given", splits_file=str(tmp_path / "split.csv"))
 
 
+def test_a_file_of_paths_places_clips_of_one_file_name_by_their_folders(tmp_path):
+    columns = corpus() | {"id": [f"{i.split('_')[0]}/{i.split('_')[1]}" for i in corpus()["id"]]}
+    rows = [
+        {"path": f"/home/author/wav/{i}.wav", "split": "test" if i.startswith(("s00", "s01")) else "train"}
+        for i in columns["id"]
+    ]
+    write_csv(tmp_path / "split.csv", rows)
+    split = make_split(columns, "given", splits_file=str(tmp_path / "split.csv"))
+    assert speakers_in(split.test, columns) == {"s00", "s01"}
+    write_csv(tmp_path / "split.csv", [{"path": row["path"].split("/")[-1], "split": row["split"]} for row in rows])
+    with pytest.raises(ValueError, match=r"--splits_file: '00' may be 's00/00' or 's01/00'"):
+        make_split(columns, "given", splits_file=str(tmp_path / "split.csv"))
+
+
 def test_a_file_that_puts_a_clip_in_two_parts_is_refused(tmp_path):
     rows = [{"id": "s00_00", "split": "train"}, {"id": "s00_00", "split": "test"}]
     write_csv(tmp_path / "split.csv", rows)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from one_step import CLASSES, LABELS, corpus, gradient_of_one_step, small_model
 from tiny import feature_extractor
 
 from ser.data.batching import Clips, Collator
+from ser.training import frozen_head
 from ser.training.arguments import ModelArguments, SERTrainingArguments
 from ser.training.freezing import freeze
+from ser.training.losses import concordance_loss
+from ser.training.mixup import BalancedMixup
 from ser.training.trainer import SERTrainer
 
 TESTS = Path(__file__).parent
@@ -43,6 +47,74 @@ def test_two_processes_of_four_have_the_gradient_of_one_batch_of_eight(loss, tmp
     subprocess.run([*command, str(out), "4", "1", loss], check=True, env=environment, capture_output=True)
     whole = gradient_of_one_step("", 8, 1, loss, str(tmp_path / "whole"))
     assert_equal_gradients(whole, torch.load(out, weights_only=True))
+
+
+def logged_loss(folder: Path, targets: np.ndarray) -> tuple[float, float]:
+    """The loss that is logged for one step on eight clips of three numbers each, and the loss by definition."""
+    model = small_model(problem_type="regression")
+    clips = Clips(corpus([0.5, 1.3, 0.2, 2.0, 0.9, 0.3, 1.1, 0.7], CLASSES), targets)
+    batch = Collator(feature_extractor())([clips[row] for row in range(8)])
+    with torch.no_grad():
+        outputs = model(batch["input_values"], batch["attention_mask"]).logits
+    args = SERTrainingArguments(
+        output_dir=str(folder), max_steps=1, logging_steps=1, logging_strategy="steps", eval_strategy="no",
+        save_strategy="no", disable_tqdm=True, use_cpu=True, per_device_train_batch_size=8,
+    )  # fmt: skip
+    trainer = SERTrainer(model, args, ModelArguments(), list("vad"), Collator(feature_extractor()), train_dataset=clips)
+    trainer.train()
+    logged = next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
+    return logged, concordance_loss(outputs, batch["labels"]).item()
+
+
+def test_the_loss_of_a_regression_is_divided_by_clips_and_not_by_numbers(tmp_path):
+    targets = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)
+    logged, expected = logged_loss(tmp_path, targets)
+    assert logged == pytest.approx(expected, abs=1e-4)
+    assert expected > 0.5
+
+
+def test_mixup_draws_anew_for_every_batch_that_is_accumulated(tmp_path, monkeypatch):
+    keys = []
+    mix = BalancedMixup.__call__
+    monkeypatch.setattr(BalancedMixup, "__call__", lambda self, *a: keys.append(a[-1]) or mix(self, *a))
+    trainer = trainer_of(
+        tmp_path, small_model(), ModelArguments(mixup_alpha=0.5), gradient_accumulation_steps=2, num_train_epochs=2
+    )
+    trainer.train()
+    assert len(keys) == len(set(keys)) == 8
+
+
+@pytest.mark.parametrize("loss", ["weighted", "logit_adjusted"])
+def test_classes_that_the_sampler_balances_are_not_balanced_again_by_the_loss(loss, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 3, generator=generator)
+    targets = torch.nn.functional.one_hot(torch.tensor([0, 1, 2, 0, 1, 2]), 3).float()
+    for mixup_alpha in (0.0, 0.3):
+        arguments = ModelArguments(loss=loss, balanced_sampler=True, mixup_alpha=mixup_alpha)
+        found = trainer_of(tmp_path, small_model(), arguments).class_loss(logits, targets)
+        torch.testing.assert_close(found, torch.nn.functional.cross_entropy(logits, targets, reduction="none"))
+
+
+@pytest.mark.parametrize("loss", ["weighted", "logit_adjusted"])
+def test_a_head_fitted_on_frozen_statistics_balances_classes_once_too(loss, monkeypatch):
+    seen = []
+    monkeypatch.setattr(frozen_head, "fit_head", lambda *given: seen.append(given) or 0.0)
+    arguments = ModelArguments(loss=loss, balanced_sampler=True)
+    job = SimpleNamespace(model=arguments, training=SimpleNamespace(label_smoothing_factor=0.0))
+    frozen_head._fit(job, small_model(), torch.zeros(8, 1), np.array(CLASSES), 0.1)
+    *_, targets, of_clip, _, weights = seen[0]
+    logits = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    torch.testing.assert_close(of_clip(logits, targets), expected)
+    torch.testing.assert_close((weights[:, None] * targets).sum(0), torch.full((3,), 8 / 3))
+
+
+def test_a_loss_weighs_classes_as_mixup_serves_them(tmp_path):
+    plain = trainer_of(tmp_path, small_model(), ModelArguments(loss="weighted"))
+    mixed = trainer_of(tmp_path, small_model(), ModelArguments(loss="weighted", mixup_alpha=0.5))
+    ones = torch.ones(3, 3) / 3
+    rare = torch.eye(3)[1].repeat(3, 1)
+    assert mixed.class_loss(ones, rare).sum() < plain.class_loss(ones, rare).sum()
 
 
 def trainer_of(folder: Path, model, model_arguments: ModelArguments | None = None, **arguments) -> SERTrainer:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ser.data.clips import closest
 from ser.data.corpora import CORPORA as LISTINGS
+from ser.names import tidy
 
 CORPORA = tuple(LISTINGS)
 LABEL_SOURCES = ("filename", "modified")
@@ -72,6 +73,12 @@ class DataArguments:
     split_seed: int = _argument(42, "Seed of the split.")
     accept_speaker_leakage: bool = _argument(
         False, "Train although speakers are unknown or shared between splits; results are then speaker-dependent."
+    )
+    accept_near_copies: bool = _argument(
+        False, "Train although recordings in two splits sound the same to the fingerprint; the results then name them."
+    )
+    speakers_differ: bool = _argument(
+        False, "Speakers whose names differ in spelling alone (S01 and s01, 3 and 03) are different people."
     )
     skip_unreadable: bool = _argument(False, "Leave out files that cannot be used, and say so in the results.")
     augmentations: str | None = _argument(
@@ -167,7 +174,7 @@ class DataArguments:
             raise ValueError(
                 f"--label_map: {self.label_map!r} must be an object from label to label, or to null to drop it."
             )
-        return mapping
+        return {tidy(label): new and tidy(new) for label, new in mapping.items()}
 
     def parsed_target_columns(self) -> list[str]:
         """The names of the columns to regress on, given as `a,b` or as a JSON list; empty for classification."""

@@ -2,17 +2,27 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ser.clip_names import matched, one_name_each
 from ser.data.clips import ALL_CLIPS, DEV, TEST, TRAIN, Clip, classes_of, clips_of, counted, listed
-from ser.data.fingerprint import Fingerprint, fingerprint, near_copies, recording_hash, recordings_of, waves_of
-from ser.data.leaks import Pair, clips_in_two_parts, pairs_of_parts, shared_recordings, speaker_leaks, speakers_by_part
+from ser.data.copies import Copies, copies_in, copies_of
+from ser.data.leaks import (
+    Pair,
+    clips_in_two_parts,
+    near_recordings,
+    pairs_of_parts,
+    shared_recordings,
+    speaker_leaks,
+    speakers_by_part,
+)
 from ser.data.split_files import read_frozen, read_split_file, split_paths
 from ser.data.splits import Split, num_folds_of
+from ser.names import alike, check_speakers
 
 # The recall of a class is too uncertain to be called a score below this many clips, where one of 0.5 has a 95 %
 # interval (Wilson) of 0.30 to 0.70; and below this many speakers, whose clips are not independent.
@@ -22,42 +32,22 @@ MIN_GENDER_SHARE = 0.2
 _AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 
 
-def audit(split: Split, columns: Mapping[str, list] | Any, near_identical: bool = True) -> dict[str, Any]:
-    """Audits a split of a corpus.
+def audit(split: Split, columns: Mapping[str, list] | Any) -> dict[str, Any]:
+    """Audits a split of a corpus, its recordings included as far as `copies_of` knows them.
 
     Args:
         split: What `make_split` returned.
-        columns: The corpus, as for `make_split`. A `datasets.Dataset` with `audio` is searched for identical and
-            near-identical recordings, other columns for identical ones where they have `recording`.
-        near_identical: Whether to make fingerprints, which takes a second or so for 1,000 s of audio; of several
-            corpora they are always made.
+        columns: The corpus, as for `make_split`.
 
     Returns:
         See [`audit_parts`].
     """
-    prints: dict[str, Fingerprint] = {}
-    names = getattr(columns, "column_names", ())
-    # Corpora borrow from each other, at other levels and rates: between them the hash alone would miss it.
-    several = "corpus" in names and len(set(columns["corpus"])) > 1
-    if (near_identical or several) and "audio" in names:
-        recordings, prints = _heard(columns)
-    else:
-        recordings = recordings_of(columns)
-    return audit_parts(split.parts, clips_of(columns), recordings, prints, classes_of(columns))
-
-
-@lru_cache(maxsize=1)
-def _heard(dataset: Any) -> tuple[dict[str, str], dict[str, Fingerprint]]:
-    """Hash and fingerprint of every clip, kept for the other folds and audits of the same dataset."""
-    recordings, prints = {}, {}
-    for i, wave in waves_of(dataset):
-        recordings[i], prints[i] = recording_hash(wave), fingerprint(wave)
-    return recordings, prints
+    return audit_parts(split.parts, clips_of(columns), copies_of(columns), classes_of(columns))
 
 
 def what_is_wrong(split: Split, columns: Mapping[str, list] | Any) -> list[str]:
     """Sentences on what a reader of this split's results must know, found in the data; empty where all is well."""
-    found = audit(split, columns, near_identical=False)
+    found = audit(split, columns)
     once = []
     if num_folds_of(split.protocol, columns) == 1:
         total = sum(len(ids) for ids in split.parts.values())
@@ -77,67 +67,74 @@ def audit_of_folds(splits: Sequence[Split], columns: Mapping[str, list] | Any) -
         columns: As for [`audit`].
 
     Returns:
-        `ok`, `leaks`, `warnings` and `what_is_wrong`, the two and what the protocol itself says of itself.
+        `ok`, `leaks`, `warnings` and `checked` as of [`audit_parts`], over all folds, and `what_is_wrong`: leaks,
+        warnings and what the protocol itself says of itself.
     """
-    audits = [audit(split, columns, near_identical=False) for split in splits]
+    audits = [audit(split, columns) for split in splits]
     if len(splits) == 1:
         wrong = what_is_wrong(splits[0], columns)
-        return {key: audits[0][key] for key in ("ok", "leaks", "warnings")} | {"what_is_wrong": wrong}
+        return {key: audits[0][key] for key in ("ok", "leaks", "warnings", "checked")} | {"what_is_wrong": wrong}
     leaky = [found["leaks"] for found in audits if found["leaks"]]
     leaks = list(leaky[0]) if leaky else []
     if len(leaky) > 1:
         leaks.append(f"{len(leaky)} of {len(splits)} folds leak; these lines are the first one's.")
     tested = {clip for split in splits for clip in split.test}
-    pooled = audit_parts({TEST: sorted(tested)}, clips_of(columns), {}, {}, classes_of(columns))
+    pooled = audit_parts({TEST: sorted(tested)}, clips_of(columns), Copies({}), classes_of(columns))
     notes = dict.fromkeys(note for split in splits for note in split.notes)
     wrong = [*leaks, *pooled["warnings"], *notes]
-    return {"ok": not leaks, "leaks": leaks, "warnings": pooled["warnings"], "what_is_wrong": wrong}
+    checked = {key: all(found["checked"][key] for found in audits) for key in audits[0]["checked"]}
+    found = {"ok": _verdict(leaks, checked), "leaks": leaks, "warnings": pooled["warnings"], "checked": checked}
+    return {**found, "what_is_wrong": wrong}
 
 
 def audit_files(
-    files: Sequence[str], audio: str | None = None, read_wave: Callable[[str], np.ndarray] | None = None
+    files: Sequence[str],
+    audio: str | None = None,
+    read_wave: Callable[[str], np.ndarray] | None = None,
+    speakers_differ: bool = False,
 ) -> dict[str, Any]:
     """Audits the split that files hold together: ours, EmoBox's, nkululeko's, any manifest, or frozen folds.
 
     Args:
         files: Files, or one folder.
-        audio: Folder, searched whole, with the recordings, whose names without suffix are the clips'. Without it,
-            recordings are compared only where a file holds their hashes.
+        audio: Folder, searched whole, with the recordings, whose names or paths without suffix are the clips'. Without
+            it, recordings are compared only where a file holds their hashes.
         read_wave: Reads one recording as `(T,)` float32 at 16 kHz; needed with `audio`.
+        speakers_differ: Whether speakers whose names differ in spelling alone are different people.
 
     Returns:
         See [`audit_parts`].
 
     Raises:
-        ValueError, FileNotFoundError: A file is missing or not a split, or no recording of the split is in `audio`.
+        ValueError, FileNotFoundError: A file is missing or not a split, no recording of the split is in `audio`, a name
+            may mean two clips or recordings, or speakers differ in spelling alone.
     """
     paths = split_paths(",".join(files))
     frozen = read_frozen(paths[0]) if len(paths) == 1 else None
-    rows = frozen or [clip for path in paths for clip in read_split_file(path)]
+    tables = [frozen] if frozen else [read_split_file(path) for path in paths]
+    name_of = one_name_each([[clip.id for clip in table] for table in tables])
+    rows = [replace(clip, id=name_of[clip.id]) for table in tables for clip in table]
+    if not speakers_differ:
+        check_speakers((clip.speaker for clip in rows), "--speakers-differ")
     parts: dict[str, list[str]] = {part: [] for part in (() if frozen else (TRAIN, DEV, TEST))}
     for clip in rows:
         parts.setdefault(clip.split, []).append(clip.id)
-    recordings = {clip.id: clip.recording for clip in rows if clip.recording}
-    prints: dict[str, Fingerprint] = {}
-    lacking = []
+    copies, lacking = Copies({clip.id: clip.recording for clip in rows if clip.recording}), []
     if audio is not None:
         found, lacking = _recordings_in(audio, {clip.id for clip in rows})
-        for i, path in found.items():
-            wave = read_wave(path)
-            recordings[i], prints[i] = recording_hash(wave), fingerprint(wave)
-    result = audit_parts(parts, rows, recordings, prints)
+        heard = copies_in((i, read_wave(path)) for i, path in found.items())
+        copies = Copies({**copies.hashes, **heard.hashes}, heard.near)
+    result = audit_parts(parts, rows, copies)
     if lacking:
-        result["warnings"].append(
-            f"{len(lacking)} of {len(recordings) + len(lacking)} recordings are not in {audio} ({listed(lacking, 3)})."
-        )
+        total = len({clip.id for clip in rows})
+        result["warnings"].append(f"{len(lacking)} of {total} recordings are not in {audio} ({listed(lacking, 3)}).")
     return {"files": [str(path) for path in paths], **result}
 
 
 def audit_parts(
     parts: Mapping[str, Sequence[str]],
     clips: Iterable[Clip],
-    recordings: Mapping[str, str],
-    prints: Mapping[str, Fingerprint],
+    copies: Copies,
     classes: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Audits ids in parts.
@@ -145,35 +142,36 @@ def audit_parts(
     Args:
         parts: The ids of each part.
         clips: What is known of each clip.
-        recordings: Hashes of the samples by id, of the clips whose audio is known.
-        prints: Their fingerprints.
+        copies: What is known of their recordings.
         classes: The labels; those that occur, by default.
 
     Returns:
-        `ok` (no leak was found), `leaks` and `warnings` (sentences), `checked` (which searches could be made), and
-        what they rest on: `parts` (clips, speakers, genders, clips and speakers per class), `clips_in_two_parts`,
-        `shared_speakers` (by "train/test": `shared`, `of`, `speakers`), `identical_audio` and `near_identical_audio`
-        (lists of pairs), `too_small` (part, class, clips, speakers).
+        `ok` (False: there is a leak; True: there is none; None: none was found, and not all was looked for), `leaks`
+        and `warnings` (sentences), `checked` (which searches could be made), and what they rest on: `parts` (clips,
+        speakers, genders, clips and speakers per class), `clips_in_two_parts`, `shared_speakers` (by "train/test":
+        `shared`, `of`, `speakers`), `identical_audio` and `near_identical_audio` (lists of pairs), `too_small` (part,
+        class, clips, speakers).
     """
     clips = list({clip.id: clip for clip in clips}.values())
     classes = classes or sorted({clip.emotion for clip in clips})
     known = {clip.id: clip for clip in clips}
     tables = {part: _part_table([known[i] for i in dict.fromkeys(ids)], classes) for part, ids in parts.items()}
-    twice, identical = clips_in_two_parts(parts), shared_recordings(parts, recordings)
-    near = _near_identical(parts, prints, {(pair.first, pair.second) for pair in identical})
+    twice, identical = clips_in_two_parts(parts), shared_recordings(parts, copies.hashes)
+    near = near_recordings(parts, copies.near or ())
     small = _too_small(tables)
     leaks = [f"{len(twice)} clips are in two parts ({listed(twice, 5)})."] if twice else []
     leaks += speaker_leaks(parts, clips)
     leaks += _pair_leak("identical", identical) + _pair_leak("nearly identical", near)
+    checked = {
+        "speakers": any(clip.speaker for clip in clips),
+        "identical_audio": bool(copies.hashes),
+        "near_identical_audio": copies.near is not None,
+    }
     return {
-        "ok": not leaks,
+        "ok": _verdict(leaks, checked),
         "leaks": leaks,
         "warnings": _warnings(tables, small, clips),
-        "checked": {
-            "speakers": any(clip.speaker for clip in clips),
-            "identical_audio": bool(recordings),
-            "near_identical_audio": bool(prints),
-        },
+        "checked": checked,
         "parts": tables,
         "clips_in_two_parts": twice,
         "shared_speakers": _shared(parts, clips),
@@ -181,6 +179,11 @@ def audit_parts(
         "near_identical_audio": [pair._asdict() for pair in near],
         "too_small": small,
     }
+
+
+def _verdict(leaks: Sequence[str], checked: Mapping[str, bool]) -> bool | None:
+    """`ok` of an audit: who did not look for something cannot say that it is not there."""
+    return False if leaks else (True if all(checked.values()) else None)
 
 
 def _part_table(clips: Sequence[Clip], classes: Sequence[str]) -> dict[str, Any]:
@@ -213,16 +216,6 @@ def _shared(parts: Mapping[str, Sequence[str]], clips: Sequence[Clip]) -> dict[s
     }
 
 
-def _near_identical(
-    parts: Mapping[str, Sequence[str]], prints: Mapping[str, Fingerprint], identical: set[tuple[str, str]]
-) -> list[Pair]:
-    """Pairs in two parts that only the fingerprint finds; of copies with the same samples, the hash has told."""
-    places = [(part, i) for part, ids in parts.items() for i in dict.fromkeys(ids) if i in prints]
-    found = near_copies([prints[i] for _, i in places], [part for part, _ in places])
-    pairs = [Pair(*places[first], *places[second], round(error, 4)) for first, second, error in found]
-    return [pair for pair in pairs if pair.first != pair.second and (pair.first, pair.second) not in identical]
-
-
 def _too_small(tables: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The classes too small to score, in the parts that are scored.
 
@@ -248,6 +241,8 @@ def _warnings(
     if {clip.emotion for clip in clips} == {ALL_CLIPS}:
         found.append("No labels are known: classes are not checked.")
         small = []
+    for group in alike({clip.emotion for clip in clips}):
+        found.append(f"Labels {' and '.join(map(repr, group))} differ in spelling alone and are counted apart.")
     for part in dict.fromkeys(row["part"] for row in small):
         rows = [row for row in small if row["part"] == part]
         found += [f"{part} has no clip of {row['class']}." for row in rows if not row["clips"]]
@@ -278,9 +273,9 @@ def _recordings_in(folder: str, ids: set[str]) -> tuple[dict[str, str], list[str
     """Path of each clip's recording, and the clips that have none."""
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"--audio: {folder} is not a folder.")
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in _AUDIO_SUFFIXES)
-    by_name = {key: str(path) for path in paths for key in (path.stem, str(path.relative_to(folder).with_suffix("")))}
-    found = {i: by_name[i] for i in sorted(ids) if i in by_name}
+    paths = (path for path in Path(folder).rglob("*") if path.suffix.lower() in _AUDIO_SUFFIXES)
+    names = sorted(path.relative_to(folder).as_posix() for path in paths)
+    found = {i: str(Path(folder) / name) for i, name in matched(sorted(ids), names, "--audio").items()}
     if not found:
-        raise ValueError(f"--audio: {folder} holds {len(paths)} recordings, none of the {len(ids)} of the split.")
+        raise ValueError(f"--audio: {folder} holds {len(names)} recordings, none of the {len(ids)} of the split.")
     return found, sorted(ids - set(found))

@@ -96,8 +96,8 @@ class Collator:
 class EpochBatches(Sampler[list[Draw]]):
     """The batches of each epoch, for one process: the same for the same seed and epoch, however training got there.
 
-    Every process gets as many batches as every other, and the same number in every epoch. Nothing is left out and,
-    without `weights`, nothing comes twice.
+    Every process gets as many batches as every other, and the same number in every epoch. No batch exceeds
+    `batch_seconds` but one of a single clip. Without `weights`, nothing is left out and nothing comes twice.
 
     Args:
         lengths_seconds: Length of each clip.
@@ -138,7 +138,7 @@ class EpochBatches(Sampler[list[Draw]]):
         return self._count
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        batches = fit_number(self._batches(self.epoch), len(self) * self.num_processes, self.lengths)
+        batches = split_to_number(self._at_most(len(self) * self.num_processes), len(self) * self.num_processes)
         seen: dict[int, int] = {}
         for place, batch in enumerate(batches):
             draws = []
@@ -161,6 +161,21 @@ class EpochBatches(Sampler[list[Draw]]):
         batches = [batch for chunk in chunks for batch in self._filled(chunk)]
         return [batches[place] for place in generator.permutation(len(batches))]
 
+    def _at_most(self, count: int) -> list[list[int]]:
+        """The batches of the epoch, in `count` or fewer; those filled by seconds vary in number from epoch to epoch."""
+        batches = self._batches(self.epoch)
+        if len(batches) <= count:
+            return batches
+        if self.weights is not None:
+            return batches[:count]  # they come in random order, and how many draws make an epoch is a convention
+        # The longest clip is in some batch, which does best to hold the next longest: no filling needs fewer batches,
+        # so epoch 0 did not.
+        generator = np.random.default_rng((self.seed, self.epoch, 1))
+        order = generator.permutation(len(self.lengths))
+        order = order[np.argsort(-self.lengths[order], kind="stable")]
+        batches = fill_by_duration(order, self.lengths, self.batch_seconds)
+        return [batches[place] for place in generator.permutation(len(batches))]
+
     def _filled(self, chunk: np.ndarray) -> list[list[int]]:
         order = chunk[np.argsort(self.lengths[chunk], kind="stable")]
         if self.batch_seconds <= 0:
@@ -169,7 +184,7 @@ class EpochBatches(Sampler[list[Draw]]):
 
 
 def fill_by_duration(order: np.ndarray, lengths_seconds: np.ndarray, batch_seconds: float) -> list[list[int]]:
-    """Cuts rows sorted by length into batches of at most `batch_seconds`, padding counted; one clip at the least."""
+    """Cuts rows sorted by length into batches of at most `batch_seconds`, padding counted; one clip at least."""
     batches: list[list[int]] = []
     longest = 0.0
     for row in order:
@@ -182,8 +197,8 @@ def fill_by_duration(order: np.ndarray, lengths_seconds: np.ndarray, batch_secon
     return batches
 
 
-def fit_number(batches: list[list[int]], count: int, lengths_seconds: np.ndarray) -> list[list[int]]:
-    """Splits the largest batches, or joins the two cheapest, until there are `count`: DDP waits for equal numbers.
+def split_to_number(batches: list[list[int]], count: int) -> list[list[int]]:
+    """Splits the largest of at most `count` batches until there are `count`: DDP waits for equal numbers.
 
     Raises:
         ValueError: There are fewer rows than `count`.
@@ -196,8 +211,4 @@ def fit_number(batches: list[list[int]], count: int, lengths_seconds: np.ndarray
         place = max(range(len(batches)), key=lambda i: len(batches[i]))
         half = len(batches[place]) // 2
         batches[place : place + 1] = [batches[place][:half], batches[place][half:]]
-    while len(batches) > count:
-        costs = [len(batch) * max(lengths_seconds[row] for row in batch) for batch in batches]
-        first, second = sorted(np.argsort(costs, kind="stable")[:2])
-        batches[first] += batches.pop(second)
     return batches

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ser.names import cell, speaker_cell
+
 ALL_CLIPS = "all"
 TRAIN, DEV, TEST = SPLITS = ("train", "dev", "test")
 _DEV_WORDS = {"val", "valid", "validation", "development"}
@@ -55,7 +57,7 @@ def clips_of(columns: Mapping[str, list] | Any) -> list[Clip]:
     if twice:
         raise ValueError(f"Column 'id': {len(twice)} ids occur more than once ({listed(twice, 5)}).")
     optional = [name for name in ("speaker", "gender", "split", "session", "corpus", "recording") if name in names]
-    read = {name: [text(value) for value in columns[name]] for name in optional}
+    read = {name: [(speaker_cell if name == "speaker" else cell)(v) for v in columns[name]] for name in optional}
     if "emotion" in names:
         read["emotion"] = _label_names(columns)
     if "split" in read:
@@ -103,11 +105,6 @@ def closest(word: str, allowed: Iterable[str], cutoff: float = 0.6) -> str:
     return f" Did you mean {found[0]!r}?" if found else ""
 
 
-def text(value: Any) -> str | None:
-    """A cell as text; None for what readers of CSV make of an empty one (None, NaN, "")."""
-    return None if value is None or value != value or value == "" else str(value)
-
-
 def _label_feature(columns: Mapping[str, list] | Any) -> Any:
     return (getattr(columns, "features", None) or {}).get("emotion")
 
@@ -115,4 +112,4 @@ def _label_feature(columns: Mapping[str, list] | Any) -> Any:
 def _label_names(columns: Mapping[str, list] | Any) -> list[str | None]:
     int2str = getattr(_label_feature(columns), "int2str", None)
     values = list(columns["emotion"])
-    return [int2str(value) if int2str and isinstance(value, int) else text(value) for value in values]
+    return [int2str(value) if int2str and isinstance(value, int) else cell(value) for value in values]

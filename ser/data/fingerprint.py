@@ -16,7 +16,7 @@ rate or through Vorbis, none is missed; they differ in 0.15 of the bits at most.
 """
 
 import hashlib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -71,19 +71,6 @@ def waves_of(dataset: Any) -> Iterable[tuple[str, np.ndarray]]:
 
     for row in undecoded(dataset.select_columns(["id", "audio"])):
         yield row["id"], clip_wave(row)
-
-
-def recordings_of(columns: Mapping[str, list] | Any) -> dict[str, str]:
-    """Hash of the samples of each clip, by id, from a column `recording` or, in a `datasets.Dataset`, from `audio`.
-
-    Empty where there is neither.
-    """
-    names = getattr(columns, "column_names", None) or list(columns)
-    if "recording" in names:
-        return {str(i): value for i, value in zip(columns["id"], columns["recording"], strict=True) if value}
-    if "audio" in names and hasattr(columns, "cast_column"):
-        return {str(i): recording_hash(wave) for i, wave in waves_of(columns)}
-    return {}
 
 
 def fingerprint(wave: np.ndarray) -> Fingerprint:

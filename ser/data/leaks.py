@@ -80,3 +80,18 @@ def shared_recordings(parts: Parts, recordings: Mapping[str, str]) -> list[Pair]
                 places[recordings[i]].append((part, i))
     pairs = (pair for own in places.values() for pair in combinations(own, 2))
     return [Pair(*first, *second) for first, second in pairs if first[0] != second[0] and first[1] != second[1]]
+
+
+def near_recordings(parts: Parts, near: Iterable[tuple[str, str, float]]) -> list[Pair]:
+    """The clips in two parts that sound the same to the fingerprint.
+
+    Args:
+        parts: The ids of each part.
+        near: Ids of two clips, and the share of the bits that differ; see `Copies.near`.
+    """
+    places = defaultdict(list)
+    for place, (part, ids) in enumerate(parts.items()):
+        for i in dict.fromkeys(ids):
+            places[i].append((place, part, i))
+    found = ((sorted((one, two)), error) for a, b, error in near for one in places[a] for two in places[b])
+    return [Pair(*one[1:], *two[1:], error) for (one, two), error in found if one[0] != two[0]]

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, listed, split_word, text
+from ser.clip_names import matched, plain, stem
+from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, listed, split_word
 from ser.data.corpora.shemo import LETTERS
 from ser.data.folds import fold_hash
+from ser.names import cell, speaker_cell
 
 # Names that tables use for one thing, the first that is there counts.
 _COLUMNS = {
@@ -56,7 +58,7 @@ def given_parts(clips: Iterable[Clip], splits_file: str | None, protocol: str) -
             )
         return {clip.id: clip.split for clip in clips if clip.split}, []
     rows = [row for path in split_paths(splits_file, protocol) for row in read_split_file(path)]
-    id_of, part_of = matched([row.id for row in rows], [clip.id for clip in clips]), {}
+    id_of, part_of = matched([row.id for row in rows], [clip.id for clip in clips], "--splits_file"), {}
     for row in rows:
         if row.id in id_of and part_of.setdefault(id_of[row.id], row.split) != row.split:
             raise ValueError(
@@ -86,7 +88,7 @@ def frozen_folds_of(clips: Iterable[Clip], path: str, num_folds: int) -> tuple[l
     if len(content["folds"]) != num_folds:
         raise ValueError(f"--num_folds {num_folds}: {path} holds {len(content['folds'])} folds.")
     clips = list(clips)
-    id_of = {i: name for name, i in matched(fold_of, [clip.id for clip in clips]).items()}
+    id_of = {i: name for name, i in matched(fold_of, [clip.id for clip in clips], "--splits_file").items()}
     unknown = [clip.id for clip in clips if clip.id not in id_of]
     if unknown:
         raise ValueError(f"--splits_file: {path} lacks {len(unknown)} of {len(clips)} clips ({listed(unknown, 3)}).")
@@ -161,31 +163,25 @@ def read_split_file(path: Path) -> list[Clip]:
     default = _part_of_name(path)
     if own["split"] is None and default is None:
         raise ValueError(f"{path}: no column 'split', and its name says none of train, dev, val and test.")
-    return [_clip(row, own, default) for row in rows]
-
-
-def matched(names: Iterable[str], ids: Iterable[str]) -> dict[str, str]:
-    """Maps the names of a file to the ids of a corpus: the same text, or the same file name without its suffix."""
-    exact = set(ids)
-    by_stem: dict[str, str | None] = {}
-    for i in exact:
-        by_stem[_stem(i)] = None if _stem(i) in by_stem else i
-    found = {name: name if name in exact else by_stem.get(_stem(name)) for name in names}
-    return {name: i for name, i in found.items() if i is not None}
+    try:
+        return [_clip(row, own, default) for row in rows]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _clip(row: Mapping[str, Any], columns: Mapping[str, str | None], part: str | None) -> Clip:
-    cells = {kind: text(row.get(name)) for kind, name in columns.items() if name and text(row.get(name))}
+    read = {kind: (speaker_cell if kind == "speaker" else cell) for kind in columns}
+    cells = {kind: read[kind](row.get(name)) for kind, name in columns.items() if name}
+    if cells["id"] is None:
+        raise ValueError(f"a row names no clip: {dict(row)}")
     cells["split"] = split_word(cells.get("split")) or part
-    clip = Clip(**cells)
-    # Published splits name paths on their authors' machines.
-    clip = clip if columns["id"] == "id" else replace(clip, id=_stem(clip.id))
-    return _with_name(clip)
+    clip = Clip(**{kind: value for kind, value in cells.items() if value is not None})
+    return _with_name(clip if columns["id"] == "id" else replace(clip, id=plain(clip.id)))
 
 
 def _with_name(clip: Clip) -> Clip:
     """The clip with the speaker, gender and label that its name tells, where nothing else does."""
-    grammar = next((found for found in (name.fullmatch(_stem(clip.id)) for name in _NAMES) if found), None)
+    grammar = next((found for found in (name.fullmatch(stem(clip.id)) for name in _NAMES) if found), None)
     if grammar is None:
         return clip
     known = grammar.groupdict()
@@ -241,8 +237,3 @@ def _part_of_name(path: Path) -> str | None:
     words = [word for word in re.split(r"[^a-z]+", path.stem.lower()) if word]
     parts = {DEV if word.startswith("val") else word for word in words} & set(SPLITS)
     return parts.pop() if len(parts) == 1 else None
-
-
-def _stem(name: str) -> str:
-    name = name.replace("\\", "/").rsplit("/", 1)[-1]
-    return re.sub(r"\.(wav|flac|ogg|opus|mp3|m4a)$", "", name, flags=re.IGNORECASE)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, clips_of, counted, listed
+from ser.data.copies import Copies, copies_of
 from ser.data.files import write_json
-from ser.data.folds import corpora_of, groups_of, random_folds, speaker_folds
-from ser.data.leaks import clips_in_two_parts, shared_recordings, shared_speakers, speaker_leaks
+from ser.data.folds import corpora_of, groups_of, random_folds, speaker_folds, with_dev
+from ser.data.leaks import clips_in_two_parts, near_recordings, shared_recordings, shared_speakers, speaker_leaks
 from ser.data.split_files import frozen_folds_of, given_parts
 
-ACCEPT = "--accept_speaker_leakage true"
+ACCEPT, ACCEPT_NEAR = "--accept_speaker_leakage true", "--accept_near_copies true"
 PUBLISHED = ("emobox_fold_1", "nkululeko")
 # One fold for each value of a column.
 LEAVE_ONE_OUT = {
@@ -24,8 +25,8 @@ LEAVE_ONE_OUT = {
     "train_on_one_corpus": "corpus",
 }
 _WITHOUT_DEV = ("random_holdout", "leave_one_corpus_out")
-# "random_holdout" is one fold of this many; train gives one part of ten where a protocol has no dev.
-_HOLDOUT_FOLDS, _DEV_FOLDS = 5, 10
+# "random_holdout" is one fold of this many.
+_HOLDOUT_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def make_split(
             names = {number: TEST for number in range(total) if number != fold}
         part_of = {clip.id: names.get(number, TRAIN) for clip, number in zip(clips, folds, strict=True)}
     parts = {part: [clip for clip in clips if part_of.get(clip.id) == part] for part in SPLITS}
-    parts, more = _with_dev(parts, protocol, seed)
+    parts, more = with_dev(parts, protocol, seed)
     notes += more + _left_out(clips, parts)
     ids = (tuple(clip.id for clip in parts[part]) for part in SPLITS)
     split = Split(protocol, fold, seed, False, *ids, sha256="", notes=tuple(notes))
@@ -140,17 +141,22 @@ def num_folds_of(protocol: str, columns: Mapping[str, list] | Any, num_folds: in
     return total
 
 
-def check_split(split: Split, columns: Mapping[str, list] | Any, accept_speaker_leakage: bool = False) -> None:
+def check_split(
+    split: Split,
+    columns: Mapping[str, list] | Any,
+    accept_speaker_leakage: bool = False,
+    accept_near_copies: bool = False,
+) -> None:
     """Refuses a split in which a clip, a recording or, unless that is accepted, a speaker is in two parts.
 
-    Recordings are compared by their decoded samples, where `columns` is a `datasets.Dataset` with `audio` or has a
-    column `recording`. A published split is let pass with them, as it must be reproduced as it is; `what_is_wrong`
-    then reports them.
+    Recordings are compared by their samples and by fingerprints, see `copies_of`. A published split is let pass with
+    copies, as it must be reproduced as it is; `what_is_wrong` then reports them.
 
     Args:
         split: What [`make_split`] or [`load_split`] returned.
         columns: The corpus, as for `make_split`.
         accept_speaker_leakage: Lets shared and unknown speakers pass.
+        accept_near_copies: Lets clips pass that only the fingerprint calls the same.
 
     Raises:
         ValueError: See above; or the split names a clip that the corpus lacks.
@@ -166,7 +172,7 @@ def check_split(split: Split, columns: Mapping[str, list] | Any, accept_speaker_
     if not accept_speaker_leakage:
         _refuse_leakage(split, clips)
     if split.protocol not in PUBLISHED:
-        _refuse_copies(split, columns)
+        _refuse_copies(split, copies_of(columns), accept_near_copies)
 
 
 def clips_per_class(parts: Mapping[str, Sequence[str]], clips: Sequence[Clip], classes: Sequence[str]):
@@ -193,9 +199,9 @@ def save_split(split: Split, path: str | Path, columns: Mapping[str, list] | Any
     if columns is not None:
         clips = clips_of(columns)
         content["clips_per_class"] = clips_per_class(split.parts, clips, classes_of(columns))
-        used = {i for ids in split.parts.values() for i in ids}
+        used, hashes = {i for ids in split.parts.values() for i in ids}, copies_of(columns).hashes
         content["clips"] = [
-            [clip.id, clip.speaker, clip.gender, clip.emotion, clip.recording] for clip in clips if clip.id in used
+            [clip.id, clip.speaker, clip.gender, clip.emotion, hashes.get(clip.id)] for clip in clips if clip.id in used
         ]
     write_json(content, path)
 
@@ -236,28 +242,6 @@ def _folds(
     return random_folds(clips, _HOLDOUT_FOLDS if protocol == "random_holdout" else num_folds, seed), []
 
 
-def _with_dev(parts: dict[str, list[Clip]], protocol: str, seed: int) -> tuple[dict[str, list[Clip]], list[str]]:
-    """The parts with a dev; see [`make_split`]."""
-    missing = [part for part in (TRAIN, TEST) if not parts[part]]
-    if missing:
-        raise ValueError(
-            f"--protocol {protocol}: no clip is in {' and none in '.join(missing)}; give the column 'split' in the "
-            "manifest or a --splits_file."
-        )
-    if parts[DEV]:
-        return parts, []
-    train = parts[TRAIN]
-    voices = {clip.speaker for clip in train}
-    by_speaker = protocol != "random_holdout" and None not in voices and len(voices) >= 2
-    folds = speaker_folds(train, min(_DEV_FOLDS, len(voices)), seed, corpora_of(train)) if by_speaker else []
-    folds = folds or random_folds(train, _DEV_FOLDS, seed)
-    dev = [clip for clip, number in zip(train, folds, strict=True) if number == 0]
-    rest = [clip for clip, number in zip(train, folds, strict=True) if number != 0]
-    how = f"{len({clip.speaker for clip in dev})} whole speakers" if by_speaker else "drawn at random"
-    note = f"The protocol names no dev: {len(dev)} of its {len(train)} training clips are used as dev, {how}."
-    return {TRAIN: rest, DEV: dev, TEST: parts[TEST]}, [note]
-
-
 def _left_out(clips: Sequence[Clip], parts: Mapping[str, list[Clip]]) -> list[str]:
     count = len(clips) - sum(len(own) for own in parts.values())
     return [f"{count} of the corpus's {len(clips)} clips are in no part of the split."] if count else []
@@ -288,13 +272,14 @@ def _refuse_leakage(split: Split, clips: Sequence[Clip]) -> None:
     )
 
 
-def _refuse_copies(split: Split, columns: Mapping[str, list] | Any) -> None:
-    from ser.data.fingerprint import recordings_of
-
-    pairs = shared_recordings(split.parts, recordings_of(columns))
-    if pairs:
-        named = (f"{pair.first} in {pair.first_part} = {pair.second} in {pair.second_part}" for pair in pairs)
-        raise ValueError(
-            f"Protocol {split.protocol}: {len(pairs)} recordings are in two splits under two names "
-            f"({listed(named, 5)}). Leave one of each pair out of the corpus."
-        )
+def _refuse_copies(split: Split, copies: Copies, accept_near_copies: bool) -> None:
+    identical = shared_recordings(split.parts, copies.hashes)
+    near = [] if accept_near_copies else near_recordings(split.parts, copies.near or ())
+    if not identical and not near:
+        return
+    named = (f"{pair.first} in {pair.first_part} = {pair.second} in {pair.second_part}" for pair in identical or near)
+    alike = "" if identical else f" They sound the same; if they are not, say so with {ACCEPT_NEAR}."
+    raise ValueError(
+        f"Protocol {split.protocol}: {len(identical or near)} recordings are in two splits under two names "
+        f"({listed(named, 5)}). Leave one of each pair out of the corpus.{alike}"
+    )

@@ -12,6 +12,8 @@ from ser.evaluation.format import format_difference, format_number, format_p
 from ser.evaluation.predictions import check_once_per_seed, labels_of, scored
 
 PERMUTATIONS = 9999
+# One clip prepared twice may differ by a sample or two of its resampling.
+MAX_SECONDS_APART = 0.01
 SCORES = {"uar": metrics.uar, "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1}
 
 
@@ -192,6 +194,15 @@ def _check_same(a: pd.DataFrame, b: pd.DataFrame, columns: tuple[str, ...]) -> N
             f"{example!r}; expected the same: pool all folds (--fold all) or use one splits_file for both"
         )
     second = second.loc[first.index]
+    if "duration" in first and "duration" in second:
+        lengths = pd.DataFrame({"first": first["duration"], "second": second["duration"]}).dropna()
+        other = lengths[(lengths["first"] - lengths["second"]).abs() > MAX_SECONDS_APART]
+        if len(other):
+            name, one, two = next(other.itertuples())
+            raise ValueError(
+                f"the runs give {len(other)} clips another length: {name!r} has {one:.3f} s in the first and "
+                f"{two:.3f} s in the second; expected the clips of one corpus, not of two that share names"
+            )
     for column in columns:
         left, right = (run[column].astype(object).where(run[column].notna(), None) for run in (first, second))
         differ = [name for name, x, y in zip(first.index, left, right, strict=True) if x != y]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ser.evaluation.metrics import check_probabilities, label_positions
+from ser.names import speaker_cell, tidy
 
 COLUMNS = ("id", "split", "seed", "fold", "speaker", "gender")
 FILE_NAME = "predictions.parquet"
@@ -27,7 +28,9 @@ def read_predictions(run: str | Path) -> pd.DataFrame:
         )
     predictions = pd.read_parquet(path)
     check_columns(predictions, path)
-    return predictions
+    # Whoever wrote the table: "unknown" is no speaker, and a blank behind a name makes no other one.
+    named = predictions["speaker"].map(speaker_cell, na_action="ignore").astype(object)
+    return predictions.assign(id=predictions["id"].map(tidy), speaker=named.where(named.notna(), None))
 
 
 def check_columns(predictions: pd.DataFrame, source: str | Path = "the predictions") -> None:

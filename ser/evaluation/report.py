@@ -5,6 +5,7 @@ Every figure is taken from `results.json` and written by `ser.evaluation.format`
 
 import base64
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,10 @@ def recordings_in(folder: Path) -> Callable[[str], bytes]:
     if not folder.is_dir():
         raise FileNotFoundError(f"--audio: {folder} is not a folder; expected that of the corpus' recordings")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PLAYABLE)
-    by_name = {
-        name: path for path in paths for name in (path.stem, path.relative_to(folder).with_suffix("").as_posix())
-    }
+    # A file name that two folders hold says nothing; the path within the folder does.
+    alone = Counter(path.stem for path in paths)
+    by_name = {path.stem: path for path in paths if alone[path.stem] == 1}
+    by_name |= {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
     return lambda clip: by_name[clip].read_bytes()
 
 

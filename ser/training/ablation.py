@@ -85,7 +85,7 @@ def ablate(argv: Sequence[str], over: Sequence[str], run: Run) -> dict[str, Any]
     return content
 
 
-def leak(argv: Sequence[str], run: Run) -> dict[str, Any]:
+def leak(argv: Sequence[str], run: Run, check: Run | None = None) -> dict[str, Any]:
     """Runs a configuration on folds of speakers and on random folds, and measures what the random ones are worth.
 
     Both have `num_folds` folds of about the same sizes, every clip is tested once in each, and the training is the
@@ -94,6 +94,7 @@ def leak(argv: Sequence[str], run: Run) -> dict[str, Any]:
     Args:
         argv: As for [`ablate`]; `protocol`, `fold` and `accept_speaker_leakage` are set here.
         run: As for [`ablate`].
+        check: Refuses what cannot be run, before the first arm is: `run_ser.prepare`.
 
     Returns:
         The content of `leak.json`, written into `<output_dir>-leak`: `speaker_kfold` and `random_kfold` (`uar`,
@@ -111,6 +112,8 @@ def leak(argv: Sequence[str], run: Run) -> dict[str, Any]:
         flags = {"protocol": protocol, "fold": "all", "accept_speaker_leakage": accepts}
         file = {} if keeps_file and protocol == "speaker_kfold" else {"splits_file": ""}
         arms.append(make_arm(argv, folder, flags | file, protocol))
+    for arm in arms if check else ():
+        check(*arm.arguments)
     print("The random folds are trained with --accept_speaker_leakage true: they are to share speakers.", flush=True)
     make_runs(arms, base, folder, run)
     speakers, random = arms

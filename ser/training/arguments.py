@@ -10,9 +10,11 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from ser.data.arguments import DataArguments, closest, read_config
-from ser.training.balance import BALANCES
+from ser.training.balance import BALANCES, balancing
 
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
+# What a regression has no use for.
+FOR_CLASSES = ("loss", "focal_gamma", "logit_adjustment_tau", "mixup_alpha", "balance", "balanced_sampler")
 # What may differ between a run and its continuation.
 NOT_PART_OF_A_RUN = (
     *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors"),
@@ -67,9 +69,7 @@ class ModelArguments:
     focal_gamma: float = _argument(2.0, "Gamma of the focal loss.")
     logit_adjustment_tau: float = _argument(1.0, "Weight of the log prior in the logit-adjusted loss.")
     mixup_alpha: float = _argument(0.0, "Beta(alpha, alpha) of mixup on waves, partners balanced by class; 0: none.")
-    balance: str = _argument(
-        "none", "Draw training clips so that these come equally often; class_and_corpus: both.", choices=BALANCES
-    )
+    balance: str = _argument("none", "What training draws equally often: classes, corpora or both.", choices=BALANCES)
     balanced_sampler: bool = _argument(False, "The same as --balance class.")
     train_mode: str = _argument(
         "finetune", "finetune, or probe: the backbone frozen, run once.", choices=("finetune", "probe")
@@ -114,8 +114,7 @@ class ModelArguments:
             raise ValueError("--head stock: transformers' own head takes --pooling mean, --layer_mix last or weighted.")
         if self.head == "stock" and self.freeze_layers:
             raise ValueError("--freeze_layers: transformers' own classifiers cannot; use --head tanh.")
-        if self.balanced_sampler and self.balance not in ("none", "class"):
-            raise ValueError(f"--balance: {self.balance}, but --balanced_sampler true stands for class; drop that one.")
+        balancing(self)
         self._check_probe()
         self._check_start()
         self.parsed_backbone_config()
@@ -148,10 +147,6 @@ class ModelArguments:
                 "--start_from_probe: attentive_stats over weighted layers mixes single frames, which statistics do not "
                 "hold. Use --layer_mix best, last or a number, or --start_from_probe false."
             )
-
-    def balancing(self) -> str:
-        """What training draws equally often, by either flag."""
-        return "class" if self.balanced_sampler else self.balance
 
     def parsed_backbone_config(self) -> dict[str, Any]:
         """The backbone's configuration as a dict; empty when none is given."""
@@ -251,7 +246,22 @@ def parse_arguments(argv: Sequence[str]) -> tuple[ModelArguments, DataArguments,
         raise ValueError(f"unknown flag {rest[0]!r}.{closest(name, known)}")
     if parsed[2].output_dir is None:
         raise ValueError(f"--output_dir is not given{''.join(f', nor output_dir in {path}' for path in files[:1])}.")
+    if parsed[1].parsed_target_columns():
+        _refuse_flags_of_classes(parsed[0], parsed[2])
     return tuple(parsed)
+
+
+def _refuse_flags_of_classes(model: ModelArguments, training: SERTrainingArguments) -> None:
+    """Refuses what a regression would not heed."""
+    given = {flag: getattr(model, flag) for flag in FOR_CLASSES}
+    given["label_smoothing_factor"] = training.label_smoothing_factor
+    usual = {f.name: f.default for f in fields(ModelArguments)} | {"label_smoothing_factor": 0.0}
+    for flag, value in given.items():
+        if value != usual[flag]:
+            raise ValueError(
+                f"--{flag}: {value} is for classes, and --target_columns asks for a regression, whose loss is 1 less "
+                f"the concordance. Leave it {usual[flag]}."
+            )
 
 
 def split_files_from_flags(argv: Sequence[str]) -> tuple[list[Path], list[str]]:

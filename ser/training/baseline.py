@@ -93,16 +93,16 @@ def run_baseline(
         raise ValueError(
             f"--target_columns: {data.target_columns!r} is a regression; the baseline tells classes apart."
         )
-    folds = folds_of(data, dataset)
+    splits = [checked_split(data, dataset, fold) for fold in folds_of(data, dataset)]
     values = corpus_functionals(dataset, features, data.cache_dir, data.num_proc)
     baseline = Baseline(dataset, values, data, features, seed)
     claim_folder(folder, baseline.config(), overwrite)
     if data.fold != "all":
-        return run_fold(baseline, folds[0], folder)
-    folders = [folder / f"seed-{seed}" / f"fold-{fold}" for fold in folds]
-    for fold, own in zip(folds, folders, strict=True):
+        return run_fold(baseline, splits[0], folder)
+    folders = [folder / f"seed-{seed}" / f"fold-{split.fold}" for split in splits]
+    for split, own in zip(splits, folders, strict=True):
         own.mkdir(parents=True, exist_ok=True)
-        run_fold(baseline, fold, own)
+        run_fold(baseline, split, own)
     table = write_predictions(pooled_predictions(folders), folder / "predictions.parquet")
     context = pooled_context(folders, baseline.config(), dataset)
     results = build_results(table, dataset.features["emotion"].names, context)
@@ -123,11 +123,16 @@ def folds_of(data: DataArguments, dataset: Any) -> list[int]:
     return [int(data.fold)]
 
 
-def run_fold(baseline: Baseline, fold: int, folder: Path) -> dict[str, Any]:
-    """Trains and scores one fold and writes its folder; `results.json` comes last."""
-    data, dataset, started = baseline.data, baseline.dataset, time.monotonic()
+def checked_split(data: DataArguments, dataset: Any, fold: int) -> Split:
+    """One fold of the protocol, checked as training checks it."""
     split = make_split(dataset, data.protocol, fold, data.num_folds, data.split_seed, data.splits_file)
-    check_split(split, dataset, data.accept_speaker_leakage)
+    check_split(split, dataset, data.accept_speaker_leakage, data.accept_near_copies)
+    return split
+
+
+def run_fold(baseline: Baseline, split: Split, folder: Path) -> dict[str, Any]:
+    """Trains and scores one fold and writes its folder; `results.json` comes last."""
+    data, dataset, started, fold = baseline.data, baseline.dataset, time.monotonic(), split.fold
     labels, rows = dataset.features["emotion"].names, rows_of(split, dataset["id"])
     truth = {part: np.asarray(dataset.select(own)["emotion"]) for part, own in rows.items()}
     values = {part: baseline.values[own] for part, own in rows.items()}
@@ -148,7 +153,7 @@ def run_fold(baseline: Baseline, fold: int, folder: Path) -> dict[str, Any]:
         "label_source": corpus_facts(dataset).get("label_source"),
         "model": baseline.model(),
         "svm": machine,
-        "audit": audit(split, dataset, near_identical=False),
+        "audit": audit(split, dataset),
         "calibration": {"temperature": temperature},
         "seconds": {"train": time.monotonic() - started},
         "versions": versions(),

@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from ser.data.audio import corpus_facts
@@ -50,16 +51,36 @@ def protocol_section(split: Split, num_folds: int, seeds: list[int], folds: list
 
 
 def control_words(arguments: dict[str, Any]) -> list[str]:
-    """A sentence for a run that is not a model but what others are measured against."""
+    """Sentences on what a run's arguments do to its scores: labels dealt out, or a model of unknown training."""
     shuffled = "The labels of train were shuffled: this run is a control, whose scores are chance or a leak."
-    return [shuffled] if arguments.get("shuffle_train_labels") else []
+    words = [shuffled] if arguments.get("shuffle_train_labels") else []
+    name = arguments.get("model_name_or_path")
+    if name and not arguments.get("do_train", True) and not (Path(name) / "splits.json").is_file():
+        words.append(
+            f"{shown_name(name)} was not trained here and brings no splits.json: it may have been trained on clips, or "
+            "on voices, of this test set."
+        )
+    return words
+
+
+def shown_name(name: str) -> str:
+    """What results call a model: its repository on the Hub, or its folder's own name without the path to it."""
+    folder = Path(name).expanduser()
+    return folder.resolve().name if folder.is_dir() else name
+
+
+def shown_config(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments as results show them; where the model lay on this machine stays in `run_config.yaml`."""
+    name = arguments.get("model_name_or_path")
+    return {**arguments, "model_name_or_path": shown_name(name)} if name else arguments
 
 
 def model_section(model: Any, backbone: str | None, trainable: int) -> dict[str, Any]:
     """What was trained."""
     config = model.config
+    made = f"{getattr(config, 'backbone_config', config).model_type}, from scratch"
     return {
-        "backbone": backbone or f"{getattr(config, 'backbone_config', config).model_type}, from scratch",
+        "backbone": shown_name(backbone) if backbone else made,
         "architecture": type(model).__name__,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trained_parameters": trainable,

@@ -13,7 +13,7 @@ from ser.data.augment import build_augmentation
 from ser.data.batching import Clips, Collator
 from ser.data.splits import Split
 from ser.training.arguments import ModelArguments
-from ser.training.balance import draw_weights
+from ser.training.balance import balancing, draw_weights, drawn_classes
 from ser.training.frozen_features import FrozenFeatures, corpus_statistics
 from ser.training.head import fit_head
 from ser.training.jobs import Job, clips_of, targets_of
@@ -81,11 +81,11 @@ class FrozenHeads:
             model.new_head(choice.layer_mix)
         statistics = torch.cat([features.of(clips.ids, copy) for copy in range(len(features.tables))])
         repeated = np.tile(targets, (len(features.tables),) + (1,) * (targets.ndim - 1))
-        corpora = clips.rows["corpus"] if "corpus" in job.model.balancing() else targets
-        reached = _fit(job, model, statistics, repeated, strength, np.tile(corpora, len(features.tables)))
+        corpora = {"corpus": np.tile(clips.rows["corpus"], len(features.tables))}
+        reached = _fit(job, model, statistics, repeated, strength, corpora)
         found = {"layer_mix": model.config.layer_mix, "strength": strength, "objective": reached}
-        metric = "ccc" if targets.ndim == 2 else "uar"
-        return found | ({f"cross_validated_{metric}": choice.score} if choice else {})
+        metric = "cross_validated_ccc" if targets.ndim == 2 else "cross_validated_log_loss"
+        return found | ({metric: choice.score if targets.ndim == 2 else -choice.score} if choice else {})
 
     def _choice(self, job: Job, model: Any, clips: Clips, targets: np.ndarray, split: Split) -> Choice | None:
         """What cross-validation inside train chooses; None where there is nothing to choose."""
@@ -128,7 +128,7 @@ def _choice_key(job: Job, split: Split) -> str:
 
 
 def _fit(
-    job: Job, model: Any, statistics: torch.Tensor, targets: np.ndarray, strength: float, corpora: np.ndarray
+    job: Job, model: Any, statistics: torch.Tensor, targets: np.ndarray, strength: float, corpora: dict[str, Any]
 ) -> float:
     """Fits on classes, or on values, which are brought to mean 0 and deviation 1 for the time of the fit."""
     if targets.ndim == 2:
@@ -144,8 +144,10 @@ def _fit(
             model.classifier.bias.mul_(deviation).add_(mean)
         return reached
     counts = np.bincount(targets, minlength=model.config.num_labels)
-    loss = build_loss(job.model, counts, job.training.label_smoothing_factor)
-    weights = draw_weights(job.model.balancing(), targets, corpora)
+    balance = balancing(job.model)
+    drawn = drawn_classes(balance, targets, corpora, len(counts))
+    loss = build_loss(job.model, drawn, job.training.label_smoothing_factor)
+    weights = draw_weights(balance, targets, corpora)
     if weights is not None:  # in the expectation, what drawing by these weights gives
         weights = torch.as_tensor(weights / weights.mean(), dtype=torch.float32)
     probabilities = torch.nn.functional.one_hot(torch.from_numpy(targets), len(counts)).float()

@@ -1,6 +1,7 @@
 """One run of many: its arguments, its folder, its clips."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ class Job:
             return merged
         merged |= {"seed": self.seed, "fold": str(self.fold)}
         return {key: value for key, value in merged.items() if key != "seeds"}
+
+    @property
+    def is_one_of_many(self) -> bool:
+        """Whether this is one of the runs of several folds or seeds, whose results are pooled."""
+        return self.fold >= 0 and self.folder != Path(self.training.output_dir)
 
     def training_arguments(self) -> SERTrainingArguments:
         """The trainer's arguments: its checkpoints lie in a folder of their own."""
@@ -74,8 +80,18 @@ def split_of(job: Job, dataset: Any) -> Split:
     """The split that the arguments ask for, checked against leaks."""
     data = job.data
     split = make_split(dataset, data.protocol, job.fold, data.num_folds, data.split_seed, data.splits_file)
-    check_split(split, dataset, data.accept_speaker_leakage)
+    check_split(split, dataset, data.accept_speaker_leakage, data.accept_near_copies)
     return split
+
+
+def check_splits(jobs: Sequence[Job], dataset: Any) -> None:
+    """Makes the split of every run, so that a fold that cannot be is found before the first is trained.
+
+    Raises:
+        ValueError: A split cannot be made, or leaks; see `make_split` and `check_split`.
+    """
+    for job in {job.fold: job for job in jobs}.values():
+        split_of(job, dataset)
 
 
 def clips_of(job: Job, dataset: Any, split: Split, part: str) -> Clips:

@@ -9,11 +9,11 @@ from ser.training.arguments import ModelArguments
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def build_loss(arguments: ModelArguments, class_counts: Sequence[int], label_smoothing: float = 0.0) -> Loss:
+def build_loss(arguments: ModelArguments, class_counts: Sequence[float], label_smoothing: float = 0.0) -> Loss:
     """Builds the loss that `arguments.loss` names.
 
     Args:
-        class_counts: Clips of each class in train.
+        class_counts: Clips of each class that training serves; see `served.served_counts`.
         label_smoothing: Share of each target that is spread evenly over the classes, [0, 1).
 
     Returns:
@@ -39,10 +39,10 @@ def build_loss(arguments: ModelArguments, class_counts: Sequence[int], label_smo
     return loss
 
 
-def class_weights(class_counts: Sequence[int]) -> torch.Tensor:
+def class_weights(class_counts: Sequence[float]) -> torch.Tensor:
     """Weights `n / (C n_c)`, `[C]`, scikit-learn's `balanced`.
 
-    Their mean over the training clips is 1, so that a sum of weighted losses is divided by the number of clips, and a
+    Their mean over the clips served is 1, so that a sum of weighted losses is divided by the number of clips, and a
     batch gives the same gradient whole, in parts, and on several processes.
     """
     counts = torch.as_tensor(class_counts, dtype=torch.float32)

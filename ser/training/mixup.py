@@ -11,13 +11,13 @@ from ser.data.augment import hash_of
 class BalancedMixup:
     """`x = l x_i + (1 - l) x_j`, targets alike, `l ~ Beta(alpha, alpha)` (arXiv 1710.09412, eq. 1; 2302.08650).
 
-    The partner `j` is drawn from the batch with a chance inverse to its class's share in train, so that rare classes
-    are mixed into others as often as common ones. A mixture is as long as the longer of the two, and `l` is made at
-    least one half: the clip itself stays the louder.
+    The partner `j` is drawn from the batch with a chance inverse to how often its class is drawn, so that rare classes
+    are mixed into others as often as common ones; behind a balanced sampler every clip has the same chance. A mixture
+    is as long as the longer of the two, and `l` is made at least one half: the clip itself stays the louder.
 
     Args:
         alpha: Above 0.
-        class_counts: Clips of each class in train.
+        class_counts: Clips of each class that the sampler draws in an epoch.
     """
 
     def __init__(self, alpha: float, class_counts: np.ndarray):

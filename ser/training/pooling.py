@@ -9,7 +9,7 @@ import pandas as pd
 
 from ser.data.audit import audit_of_folds
 from ser.data.splits import load_split
-from ser.training.context import control_words, protocol_section
+from ser.training.context import control_words, protocol_section, shown_config
 
 
 def pooled_predictions(folders: list[Path]) -> list[pd.DataFrame]:
@@ -51,5 +51,5 @@ def pooled_context(folders: list[Path], arguments: dict[str, Any], dataset: Any)
         "audit": found,
         "calibration": {"per_run": temperatures or None},
         "seconds": {key: sum(run["seconds"][key] for run in runs) for key in runs[0]["seconds"]},
-        "config": arguments,
+        "config": shown_config(arguments),
     }

@@ -12,9 +12,10 @@ from transformers import EarlyStoppingCallback, Trainer
 from ser.data.batching import EpochBatches
 from ser.evaluation.metrics import score, score_regression
 from ser.training.arguments import ModelArguments, SERTrainingArguments
-from ser.training.balance import draw_weights
+from ser.training.balance import balancing, draw_weights, drawn_classes
 from ser.training.losses import build_loss, concordance_loss
 from ser.training.mixup import BalancedMixup
+from ser.training.served import served_counts
 
 
 class SERTrainer(Trainer):
@@ -41,10 +42,13 @@ class SERTrainer(Trainer):
         if model_arguments.mixup_alpha > 0 and model.main_input_name != "input_values":
             raise ValueError("--mixup_alpha: mixes waves, and this backbone takes features of them; leave it 0.")
         train = datasets.get("train_dataset")
-        self.class_counts = None if train is None or self.is_regression else count_classes(train.targets, len(labels))
         self.class_loss = None
-        if self.class_counts is not None:
-            self.class_loss = build_loss(model_arguments, self.class_counts, args.label_smoothing_factor)
+        if train is not None and not self.is_regression:
+            self.class_counts = count_classes(train.targets, len(labels))
+            self.drawn_counts = drawn_classes(balancing(model_arguments), train.targets, train.rows, len(labels))
+            rows = ([row for row, *_ in batch] for batch in self._batches_of(train, args))
+            served = served_counts(self.drawn_counts, train.targets, rows, model_arguments.mixup_alpha)
+            self.class_loss = build_loss(model_arguments, served, args.label_smoothing_factor)
         # Without scores of dev there is nothing to be patient about.
         patience = args.early_stopping_patience if args.eval_strategy != "no" else 0
         super().__init__(
@@ -59,6 +63,7 @@ class SERTrainer(Trainer):
             **datasets,
         )
         self.loss_is_scaled_for_ga = True
+        self._last_step, self._micro_step = -1, 0
 
     def metrics_of(self, prediction: Any) -> dict[str, float]:
         """Dev's headline metrics, for the log and for choosing the best checkpoint."""
@@ -88,6 +93,11 @@ class SERTrainer(Trainer):
             loss = losses.mean()
         return (loss, outputs) if return_outputs else loss
 
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int | None:
+        """Clips of the whole step; Trainer counts the numbers in `labels`, of which a regression has D a clip."""
+        clips = [{"labels": batch["labels"].new_zeros(len(batch["labels"]))} for batch in batch_samples]
+        return super()._get_num_items_in_batch(clips, device)
+
     def _losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if self.is_regression:
             return concordance_loss(logits, targets).expand(len(targets))
@@ -96,25 +106,17 @@ class SERTrainer(Trainer):
         return self.class_loss(logits, targets)
 
     def _mixup(self, inputs: dict[str, Any], targets: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor]:
-        mixup = BalancedMixup(self.model_arguments.mixup_alpha, self.class_counts)
-        return mixup(inputs, targets, (self.args.seed, self.state.global_step, self.args.process_index))
+        # The batches that are accumulated for one step share its number.
+        step = self.state.global_step
+        self._micro_step = self._micro_step + 1 if step == self._last_step else 0
+        self._last_step = step
+        mixup = BalancedMixup(self.model_arguments.mixup_alpha, self.drawn_counts)
+        return mixup(inputs, targets, (self.args.seed, step, self._micro_step, self.args.process_index))
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of [`EpochBatches`], already this process's own."""
         train, args = self.train_dataset, self.args
-        balance = self.model_arguments.balancing()
-        if self.is_regression and balance in ("class", "class_and_corpus"):
-            raise ValueError(f"--balance {balance}: there are no classes to balance in a regression.")
-        classes = np.zeros(len(train), int) if self.is_regression else train.targets
-        weights = draw_weights(balance, classes, train.rows["corpus"] if "corpus" in balance else classes)
-        batches = EpochBatches(
-            train.lengths_seconds(),
-            args.per_device_train_batch_size,
-            args.batch_seconds,
-            args.seed if args.data_seed is None else args.data_seed,
-            args.train_sampling_strategy == "group_by_length",
-            weights,
-        ).on_process(args.process_index, args.world_size)
+        batches = self._batches_of(train, args).on_process(args.process_index, args.world_size)
         workers = args.dataloader_num_workers
         loader = DataLoader(
             train,
@@ -127,6 +129,19 @@ class SERTrainer(Trainer):
         )
         # One process as far as accelerate goes: it is to move tensors and mark the end, not to share batches again.
         return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
+
+    def _batches_of(self, train: Any, args: SERTrainingArguments) -> EpochBatches:
+        """The batches of all processes together."""
+        classes = np.zeros(len(train), int) if self.is_regression else train.targets
+        weights = draw_weights(balancing(self.model_arguments), classes, train.rows)
+        return EpochBatches(
+            train.lengths_seconds(),
+            args.per_device_train_batch_size,
+            args.batch_seconds,
+            args.seed if args.data_seed is None else args.data_seed,
+            args.train_sampling_strategy == "group_by_length",
+            weights,
+        )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
         # Dev and test come sorted by length; Trainer's own grouping wants token ids to measure.

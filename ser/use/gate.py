@@ -93,7 +93,8 @@ def check_split(run_dir: Path, results: Mapping[str, Any], predictions: pd.DataF
         )
     if protocol.get("speaker_independent") is not True:
         return
-    audit = audit_files([str(path)])
+    differ = bool(results.get("config", {}).get("speakers_differ"))
+    audit = audit_files([str(path)], speakers_differ=differ)
     leaks = audit["leaks"] if audit["checked"]["speakers"] else ["the file names no speaker"]
     if leaks or not split.speaker_independent:
         reason = " ".join(leaks) or "it says itself that it is not"

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 # Flags whose values name files and folders, whatever these look like.
 _PATH_FLAGS = frozenset(
     ("data_dir", "manifest", "modified_labels", "splits_file", "output_dir", "cache_dir", "logging_dir")
@@ -18,12 +20,18 @@ _AUDIO_STARTS = (b"RIFF", b"fLaC", b"OggS", b"ID3")
 
 
 def private_paths(run_dir: Path, config: Mapping[str, Any]) -> list[str]:
-    """Folders of this machine that a run knows of, longest first: home, where one works, the run's, the data's."""
-    given = [config.get(flag) for flag in _PATH_FLAGS]
+    """Folders of this machine that a run knows of, longest first: home, where one works, the run's, data's, model's."""
+    given = [*(config.get(flag) for flag in _PATH_FLAGS), _model_of(run_dir)]
     paths = [Path.home(), Path.cwd(), run_dir, *(Path(path).expanduser() for path in given if isinstance(path, str))]
     paths = [path for path in paths if path.is_absolute() or path.exists()]
     found = {str(form) for path in paths for form in (path.absolute(), path.resolve())}
     return sorted((path for path in found if len(Path(path).parts) > 1), key=len, reverse=True)
+
+
+def _model_of(run_dir: Path) -> str | None:
+    """What the run's arguments call its backbone; results name it without the path to it."""
+    path = run_dir / "run_config.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")).get("model_name_or_path") if path.is_file() else None
 
 
 def without_paths(content: Any, paths: Sequence[str], key: str = "") -> Any:

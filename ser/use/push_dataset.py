@@ -16,7 +16,6 @@ from ser.data.arguments import DataArguments
 from ser.data.audio import SAMPLING_RATE_HZ, corpus_facts
 from ser.data.audit import what_is_wrong
 from ser.data.clips import SPLITS, clips_of
-from ser.data.fingerprint import recordings_of
 from ser.data.splits import Split, check_split, make_split, num_folds_of
 from ser.evaluation import format as words
 from ser.use.card import languages, slug
@@ -115,7 +114,7 @@ def stage_dataset(
         ValueError: The split cannot be made, or leaks and that was not accepted.
     """
     columns = columns_of(dataset)
-    splits = splits_of(columns, args)
+    splits = splits_of(dataset, args)
     groups = defaultdict(list)
     place = {clip: row for row, clip in enumerate(columns["id"])}
     parts = [{clip: part for part, ids in split.parts.items() for clip in ids} for split in splits]
@@ -137,20 +136,19 @@ def stage_dataset(
 
 
 def columns_of(dataset: Any) -> dict[str, list]:
-    """What splits are made from, with the hash of every recording, read once for all folds."""
-    clips, hashes = {clip.id: clip for clip in clips_of(dataset)}, recordings_of(dataset)
+    """What the card says of the clips, row by row."""
+    clips = {clip.id: clip for clip in clips_of(dataset)}
     ids = [str(clip) for clip in dataset["id"]]
     names = ("speaker", "gender", "emotion", "split", "session", "corpus")
-    columns = {name: [getattr(clips[clip], name) for clip in ids] for name in names}
-    return {"id": ids, **columns, "recording": [hashes.get(clip) for clip in ids]}
+    return {"id": ids, **{name: [getattr(clips[clip], name) for clip in ids] for name in names}}
 
 
-def splits_of(columns: Mapping[str, list], args: DataArguments) -> list[Split]:
+def splits_of(dataset: Any, args: DataArguments) -> list[Split]:
     """Every fold of the protocol, each checked as training checks it."""
     splits = []
-    for fold in range(num_folds_of(args.protocol, columns, args.num_folds)):
-        split = make_split(columns, args.protocol, fold, args.num_folds, args.split_seed, args.splits_file)
-        check_split(split, columns, args.accept_speaker_leakage)
+    for fold in range(num_folds_of(args.protocol, dataset, args.num_folds)):
+        split = make_split(dataset, args.protocol, fold, args.num_folds, args.split_seed, args.splits_file)
+        check_split(split, dataset, args.accept_speaker_leakage, args.accept_near_copies)
         splits.append(split)
     return splits
 
@@ -222,7 +220,7 @@ def dataset_card(
         summary=_summary(dataset, columns),
         columns=table(["column", "what it holds"], _column_rows(dataset), align="---"),
         classes=_classes(dataset),
-        splits=_split_words(columns, splits),
+        splits=_split_words(dataset, splits),
         licence=_licence_words(facts, given["licence"]),
         citation=safe(facts.get("citation") or "The corpus names none."),
         law=AI_ACT,
@@ -272,13 +270,13 @@ def _classes(dataset: Any) -> str:
     return table(["class", "clips", "seconds"], rows)
 
 
-def _split_words(columns: Mapping[str, list], splits: Sequence[Split]) -> str:
+def _split_words(dataset: Any, splits: Sequence[Split]) -> str:
     independent = all(split.speaker_independent for split in splits)
     protocol = {"name": splits[0].protocol, "speaker_independent": independent, "num_folds": len(splits)}
     faults = []
     for split in splits:
         where = f"fold {split.fold}: " if len(splits) > 1 else ""
-        faults += [where + fault for fault in what_is_wrong(split, columns)]
+        faults += [where + fault for fault in what_is_wrong(split, dataset)]
     lines = [
         f"Protocol: {safe(words.protocol_words(protocol))}, seed {splits[0].seed}.",
         "`all` holds every clip in one part, `train`." if len(splits) == 1 else None,

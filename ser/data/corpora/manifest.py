@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ser.clip_names import shortest_ids
 from ser.data.clips import closest, listed, split_word
-from ser.data.corpora.recordings import GENDERS, Corpus, Recording, folder_of, id_of, own_corpus
+from ser.data.corpora.recordings import GENDERS, Corpus, Recording, folder_of, own_corpus
+from ser.names import cell, speaker_cell, tidy
 
 if TYPE_CHECKING:
     from ser.data.arguments import DataArguments
@@ -45,6 +47,8 @@ def manifest(args: "DataArguments") -> Corpus:
             raise ValueError(
                 f"{source}: has no column {name!r}, only {listed(sorted(columns))}; rename it." + closest(name, columns)
             )
+    ids = shortest_ids(row["path"] for _, row in rows if Path(row.get("path", "")).is_absolute())
+    rows = [(where, {"id": ids.get(row.get("path")), **row}) for where, row in rows]
     recordings = [_row_recording(row, where, targets, "label" in columns) for where, row in rows]
     corpus = own_corpus(args, root, recordings)
     return replace(corpus, target_columns=tuple(targets), has_split="split" in columns)
@@ -78,7 +82,8 @@ def _json_row(source: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:
-    texts = {name.strip(): "" if value is None else str(value).strip() for name, value in row.items()}
+    # A path is taken as it is written: the file has that name.
+    texts = {tidy(n): str(v or "").strip() if tidy(n) == "path" else cell(v) for n, v in row.items()}
     return {name: text for name, text in texts.items() if text}
 
 
@@ -89,16 +94,16 @@ def _row_recording(row: dict[str, str], where: str, targets: list[str], has_labe
         if not path:
             raise ValueError("has no path")
         if has_labels and "label" not in row:
-            raise ValueError("has no label")
+            raise ValueError("has no label (NaN, None, n/a and the like mean none)")
         split = split_word(row.get("split"))
         values = [_number(row, name) for name in targets]
     except ValueError as error:
         problem = f"{where} {error}"
     return Recording(
-        id=row.get("id") or (id_of(path) if path else where),
+        id=row.get("id") or (tidy(Path(path).with_suffix("").as_posix()) if path else where),
         path=path or where,
         emotion=row.get("label"),
-        speaker=row.get("speaker"),
+        speaker=speaker_cell(row.get("speaker")),
         gender=GENDERS.get(row.get("gender", "").lower()),
         transcript=row.get("transcript"),
         ipa=row.get("ipa"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ser.data.clips import closest, counted, listed
 from ser.data.corpora.recordings import GENDERS, Corpus, Recording, by_id, find_audio, folder_of
+from ser.names import speaker_cell
 
 if TYPE_CHECKING:
     from ser.data.arguments import DataArguments
@@ -72,7 +73,6 @@ def msp_podcast(args: "DataArguments") -> Corpus:
 
 def _recording(row: dict[str, str], files: dict[str, str]) -> Recording:
     name, letter, part = (str(row.get(column) or "").strip() for column in _COLUMNS)
-    speaker = str(row.get("SpkrID") or "").strip()
     problem = None
     if part not in _SPLITS:
         problem = f"Split_Set is {part!r}, none of {', '.join(_SPLITS)}"
@@ -82,7 +82,7 @@ def _recording(row: dict[str, str], files: dict[str, str]) -> Recording:
         id=Path(name).stem,
         path=files.get(name, name),
         emotion=_LETTERS.get(letter),
-        speaker=None if speaker in ("", "Unknown") else speaker,
+        speaker=speaker_cell(row.get("SpkrID")),
         gender=GENDERS.get(str(row.get("Gender") or "").strip().lower()),
         split=_SPLITS.get(part),
         problem=problem,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser.data.clips import closest
+from ser.data.spelling import check_spelling
 
 if TYPE_CHECKING:
     from ser.data.arguments import DataArguments
@@ -177,11 +178,6 @@ def named_recordings(
     return by_id(recordings), notes
 
 
-def id_of(path: str) -> str:
-    # An absolute path would carry the name of the user's machine into every table of predictions.
-    return Path(path).stem if Path(path).is_absolute() else Path(path).with_suffix("").as_posix()
-
-
 def own_corpus(args: "DataArguments", root: Path, recordings: Iterable[Recording]) -> Corpus:
     """Gives the user's clips unique ids and their own labels."""
     taken: dict[str, str] = {}
@@ -233,13 +229,19 @@ def also_after_fetch(corpus: Corpus, change: Callable[[Corpus], Corpus]) -> Corp
 
 
 def finished(corpus: Corpus, args: "DataArguments") -> Corpus:
-    """Merges and drops classes as `--label_map` says and keeps `--max_clips`, now and after `fetch`."""
+    """Merges and drops classes as `--label_map` says and keeps `--max_clips`, now and after `fetch`.
+
+    Raises:
+        ValueError: A label of the map is not there, or names differ in spelling alone.
+    """
     return also_after_fetch(corpus, lambda corpus: _finished(corpus, args))
 
 
 def _finished(corpus: Corpus, args: "DataArguments") -> Corpus:
     state = (*corpus.state, args.label_map, args.max_clips)
-    return _thinned(_mapped(replace(corpus, state=state), args), args.max_clips)
+    mapped = _mapped(replace(corpus, state=state), args)
+    check_spelling(mapped, corpus.labels, args)
+    return _thinned(mapped, args.max_clips)
 
 
 def _mapped(corpus: Corpus, args: "DataArguments") -> Corpus:

@@ -1,0 +1,104 @@
+"""Which clips of a corpus hold one recording: looked for once a corpus, and kept beside the prepared one."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ser.data.audio import SAMPLING_RATE_HZ
+from ser.data.files import write_json
+from ser.data.fingerprint import Fingerprint, fingerprint, near_copies, recording_hash, waves_of
+
+logger = logging.getLogger(__name__)
+# Part of the file's name: raise it when the same clips would be found otherwise.
+_VERSION = 1
+# Fingerprints of so many hours take about 4 GB while they are compared. Beyond, nobody looks, and audits say so.
+MAX_HOURS = 100.0
+# Those of the corpora that this process has used last.
+_held: dict[str, "Copies"] = {}
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What is known of the recordings of clips.
+
+    Attributes:
+        hashes: Hash of the samples by id, of the clips whose audio is known; clips of one hash are identical.
+        near: `(id, id, bit error)` of the clips of other samples whose fingerprints are nearly identical, sorted by
+            bit error; None where nobody looked.
+    """
+
+    hashes: Mapping[str, str]
+    near: tuple[tuple[str, str, float], ...] | None = None
+
+
+def copies_of(columns: Mapping[str, list] | Any) -> Copies:
+    """The copies in a corpus, whatever its split.
+
+    Of a prepared `datasets.Dataset` every clip is read once; then a file beside it in the cache holds the answer. Other
+    columns say what a column `recording` says, and nothing of near copies.
+    """
+    names = getattr(columns, "column_names", None) or list(columns)
+    if "recording" in names:
+        return Copies({str(i): value for i, value in zip(columns["id"], columns["recording"], strict=True) if value})
+    if "audio" not in names or not hasattr(columns, "cast_column"):
+        return Copies({})
+    key = columns._fingerprint  # datasets' own name for this content, by which it keeps its own results
+    if key not in _held:
+        path = _file_of(columns, key)
+        found = _read(path) or copies_in(_with_progress(columns))
+        _held.clear()
+        _held[key] = found
+        _write(found, path)
+    return _held[key]
+
+
+def copies_in(waves: Iterable[tuple[str, np.ndarray]]) -> Copies:
+    """Searches clips, given as pairs of id and `(T,)` float32 at 16 kHz, for copies of one another."""
+    hashes: dict[str, str] = {}
+    prints: dict[str, Fingerprint] = {}
+    samples = 0
+    for i, wave in waves:
+        hashes[i], samples = recording_hash(wave), samples + len(wave)
+        if samples <= MAX_HOURS * 3600 * SAMPLING_RATE_HZ:
+            prints[i] = fingerprint(wave)
+    if len(prints) < len(hashes):
+        logger.warning("near copies are not looked for: there are more than %g hours of audio", MAX_HOURS)
+        return Copies(hashes)
+    ids = list(prints)
+    found = near_copies(list(prints.values()), range(len(ids)))
+    pairs = ((ids[first], ids[second], round(error, 4)) for first, second, error in found)
+    return Copies(hashes, tuple(pair for pair in pairs if hashes[pair[0]] != hashes[pair[1]]))
+
+
+def _with_progress(dataset: Any) -> Iterable[tuple[str, np.ndarray]]:
+    from tqdm.auto import tqdm
+
+    return tqdm(waves_of(dataset), total=len(dataset), unit="clip", desc="fingerprints", delay=3, leave=False)
+
+
+def _file_of(dataset: Any, key: str) -> Path | None:
+    """Where the answer for a dataset lies; None for one that lies in memory."""
+    files = dataset.cache_files
+    return Path(files[0]["filename"]).with_name(f"copies-{_VERSION}-{key}.json") if files else None
+
+
+def _read(path: Path | None) -> Copies | None:
+    if path is None or not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    near = content["near"]
+    return Copies(content["hashes"], None if near is None else tuple((one, two, error) for one, two, error in near))
+
+
+def _write(copies: Copies, path: Path | None) -> None:
+    if path is None or path.is_file():
+        return
+    try:
+        write_json({"hashes": dict(copies.hashes), "near": None if copies.near is None else list(copies.near)}, path)
+    except OSError as error:  # a cache that others share may be read-only
+        logger.warning("the copies found in the corpus are not kept: %s", error)

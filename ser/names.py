@@ -1,0 +1,76 @@
+"""Names as people spell them: how a cell of a table is read, and when two names are one."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+# What programs write for an empty cell, and what people write for somebody whom they do not know; as `folded` has them.
+_MISSING = frozenset(("nan", "none", "null", "nil", "n/a", "#n/a", "na", "<na>", "nat", "-"))
+_UNKNOWN = frozenset(("unknown", "unk", "?", "not known", "نامشخص", "ناشناس", "未知"))
+# Marks without a width: joiners, marks of direction, the byte order mark.
+_INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+_EDGES = re.compile(rf"^[\s{_INVISIBLE}]+|[\s{_INVISIBLE}]+$")
+# Arabic yeh, alef maksura and kaf, which keyboards and old code pages put for the Persian letters.
+_LETTERS = str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک"} | dict.fromkeys(_INVISIBLE))
+
+
+def tidy(name: str) -> str:
+    """A name without blanks around it, in Unicode's composed form (NFC): what is equal to the eye is equal."""
+    return _EDGES.sub("", unicodedata.normalize("NFC", name))
+
+
+def cell(value: Any) -> str | None:
+    """A cell of a table as a tidy name; None for an empty one and for the words that stand for one (NaN, None, n/a)."""
+    if value is None or value != value:
+        return None
+    name = tidy(str(value))
+    return None if not name or folded(name) in _MISSING else name
+
+
+def speaker_cell(value: Any) -> str | None:
+    """As [`cell`]; None also for the words that say that nobody knows who speaks (unknown)."""
+    name = cell(value)
+    return None if name is None or folded(name) in _UNKNOWN else name
+
+
+@lru_cache(maxsize=1 << 16)
+def folded(name: str) -> str:
+    """What is left of a name without what people vary when they write it twice.
+
+    Case, Unicode's compatible forms (NFKC), Arabic letters for Persian ones, digits of other scripts, marks without
+    width, the number of blanks, leading zeros, and the ".0" that programs add to whole numbers.
+
+    >>> folded("S01") == folded("s1"), folded("03") == folded("3.0") == folded("۳")
+    (True, True)
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).translate(_LETTERS)
+    text = re.sub(r"\d", lambda digit: str(int(digit[0])), " ".join(text.split()))
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"^(\d+)\.0+$", r"\1", text))
+
+
+def alike(names: Iterable[str | None]) -> list[list[str]]:
+    """The names that differ in spelling alone, in sorted groups of two and more."""
+    groups = defaultdict(set)
+    for name in names:
+        if name is not None:
+            groups[folded(name)].add(name)
+    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
+
+
+def check_speakers(speakers: Iterable[str | None], remedy: str = "--speakers_differ true") -> None:
+    """Refuses speakers whose names differ in spelling alone.
+
+    Raises:
+        ValueError: There are such names; the message lists them.
+    """
+    groups = alike(speakers)
+    if groups:
+        listed = "; ".join(" and ".join(map(repr, group)) for group in groups[:10])
+        more = f"; and {len(groups) - 10} more" if len(groups) > 10 else ""
+        raise ValueError(
+            f"Column 'speaker': names that differ in spelling alone: {listed}{more}. One voice under two names may be "
+            f"in train and in test. Spell each name one way, or, if they are different people, say {remedy}."
+        )
