@@ -5,6 +5,7 @@ accelerate launch run_ser.py configs/shemo_hubert_base.yaml --data_dir ShEMO --f
 python run_ser.py configs/emodb_tiny.yaml --data_dir emodb --learning_rate 1e-3
 """
 
+import json
 import shutil
 import sys
 import time
@@ -29,7 +30,7 @@ from ser.evaluation.results import FORMAT, build_results, write_json_atomic
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
 from ser.training.calibrate import calibrate
 from ser.training.context import control_words, corpus_section, model_section, protocol_section, shown_config, versions
-from ser.training.fit import Outputs, calibrate_out_of_fold, final_job, make_model, whole_split
+from ser.training.fit import FINAL_FIT, Outputs, calibrate_out_of_fold, final_job, make_model, whole_split
 from ser.training.frozen_head import FrozenHeads
 from ser.training.jobs import Job, check_splits, clips_of, jobs_of, split_of
 from ser.training.pooling import pooled_context, pooled_predictions
@@ -85,10 +86,9 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
         layers = pooled_layers(folders)
         write_layers(layers, whole.folder)
         context = pooled_context(folders, whole.arguments(), dataset)
-        context |= {
-            "layers": layer_section(layers, whole.labels(dataset)),
-            "final_fit": training_args.final_fit or None,
-        }
+        context["layers"] = layer_section(layers, whole.labels(dataset))
+        if training_args.final_fit:
+            context["final_fit"] = json.loads((whole.folder / FINAL_FIT).read_text(encoding="utf-8"))
         finish(whole, table, dataset, context)
 
 
@@ -156,7 +156,7 @@ def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
 
 def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -> None:
     """Trains one model on all clips and puts it beside the pooled results; the folds' held-out clips calibrate it."""
-    if (job.folder / "final_fit.json").is_file():
+    if (job.folder / FINAL_FIT).is_file():
         return
     print("final fit: all clips", flush=True)
     args = job.training_arguments()
@@ -170,7 +170,7 @@ def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -
         save_model(model, feature_extractor, job.folder)
         write_examples(job, dataset, split)
         clips = clips_of(job, dataset, split, "train")
-        write_json_atomic({"clips": len(clips), "temperature": temperature, **facts}, job.folder / "final_fit.json")
+        write_json_atomic({"clips": len(clips), "temperature": temperature, **facts}, job.folder / FINAL_FIT)
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
 
 

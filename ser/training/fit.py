@@ -22,6 +22,7 @@ from ser.training.models import new_model, trained_model
 from ser.training.runs import last_checkpoint
 from ser.training.trainer import SERTrainer
 
+FINAL_FIT = "final_fit.json"
 # Outputs of a model for clips, logits `[N, C]` or values `[N, D]`, and their targets.
 Outputs = Callable[[Clips], tuple[np.ndarray, np.ndarray]]
 

@@ -81,7 +81,9 @@ class FrozenHeads:
             model.new_head(choice.layer_mix)
         statistics = torch.cat([features.of(clips.ids, copy) for copy in range(len(features.tables))])
         repeated = np.tile(targets, (len(features.tables),) + (1,) * (targets.ndim - 1))
-        corpora = {"corpus": np.tile(clips.rows["corpus"], len(features.tables))}
+        corpora = None
+        if "corpus" in balancing(job.model):
+            corpora = {"corpus": np.tile(clips.rows["corpus"], len(features.tables))}
         reached = _fit(job, model, statistics, repeated, strength, corpora)
         found = {"layer_mix": model.config.layer_mix, "strength": strength, "objective": reached}
         metric = "cross_validated_ccc" if targets.ndim == 2 else "cross_validated_log_loss"
@@ -128,7 +130,7 @@ def _choice_key(job: Job, split: Split) -> str:
 
 
 def _fit(
-    job: Job, model: Any, statistics: torch.Tensor, targets: np.ndarray, strength: float, corpora: dict[str, Any]
+    job: Job, model: Any, statistics: torch.Tensor, targets: np.ndarray, strength: float, corpora: Any = None
 ) -> float:
     """Fits on classes, or on values, which are brought to mean 0 and deviation 1 for the time of the fit."""
     if targets.ndim == 2:

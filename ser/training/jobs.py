@@ -70,6 +70,8 @@ def jobs_of(whole: Job, dataset: Any) -> list[Job]:
             "--fold all: train_on_one_corpus tests every clip once for each other corpus, which cannot be pooled. Give "
             "one fold, or the table of all with: ser cross CONFIG"
         )
+    if whole.training.final_fit and fold != "all":
+        raise ValueError(f"--final_fit: needs --fold all, whose models calibrate the final one; --fold is {fold}.")
     folds = range(num_folds_of(whole.data.protocol, dataset, whole.data.num_folds)) if fold == "all" else [int(fold)]
     if fold != "all" and len(seeds) == 1:
         return [whole.at(whole.folder, seeds[0], int(fold))]
