@@ -15,6 +15,9 @@ _MINUS = "\N{MINUS SIGN}"
 _PROTOCOLS = {
     "speaker_kfold": "{folds}-fold",
     "leave_one_speaker_out": "leave one speaker out",
+    "leave_one_session_out": "leave one session out",
+    "leave_one_corpus_out": "leave one corpus out",
+    "train_on_one_corpus": "training on one corpus",
     "random_kfold": "random {folds}-fold",
     "random_holdout": "random 80/20 hold-out",
     "given": "split given with the corpus",
@@ -28,7 +31,8 @@ WHICH_TO_PRINT = (
     "its deviation says how folds differ and is no interval. Print it, under that name, only beside papers that "
     "average folds."
 )
-_OF_SEVERAL_FOLDS = ("speaker_kfold", "leave_one_speaker_out", "random_kfold")
+_OF_SEVERAL_FOLDS = ("speaker_kfold", "random_kfold", "leave_one_speaker_out", "leave_one_session_out")
+_OF_SEVERAL_FOLDS += ("leave_one_corpus_out", "train_on_one_corpus")
 
 
 def format_number(value: float | None, digits: int = DIGITS) -> str:

@@ -29,6 +29,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _TITLES = {
     "classes": "Classes",
     "dimensions": "Dimensions",
+    "corpora": "Each corpus",
     "baseline": "Against the baseline",
     "calibration": "Calibration",
     "speakers": "Speakers",
@@ -98,6 +99,7 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
     sections = {
         "clips": _clips(results.get("worst_clips", []), audio),
         "config": tables.pairs(results.get("config", {})),
+        "corpora": tables.corpora(results),
         "corpus": tables.corpus(results),
         "model": tables.pairs({**results.get("model", {}), **tables.seconds(results)}, tables.in_words),
         "robustness": robustness_rows(results),
@@ -170,6 +172,7 @@ def _contents(results: Mapping[str, Any], plots: Mapping[str, Any], sections: Ma
     shown = {
         "classes": "per_class" in scored,
         "dimensions": "per_dimension" in scored,
+        "corpora": sections["corpora"],
         "baseline": "baseline" in results,
         "calibration": "reliability" in plots,
         "speakers": "speakers" in plots,
@@ -195,6 +198,7 @@ def _notes(results: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str,
         "classes": f"UAR is the mean recall of the classes, so that a rare one counts as much as a frequent one. {how} "
         + words.few_speakers_of(scored),
         "dimensions": f"CCC is 1 where every prediction equals its annotation, and 0 for a constant guess. {how}",
+        "corpora": "UAR is over the classes that a corpus has; two compare only where neither lacks one.",
         "baseline": "Both were scored on the same clips. The difference is the model less the baseline; its interval "
         "and p value take all clips of a speaker as one.",
         "calibration": f"Whether a model that says 70 % is right 7 times in 10. {sentence_on_scores(results)}",

@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from ser.evaluation import sections, subgroups
 from ser.evaluation.calibration_sections import calibration_section
+from ser.evaluation.corpora import corpora_section
 from ser.evaluation.format import WHICH_TO_PRINT
 from ser.evaluation.predictions import check_columns, check_once_per_seed, dimensions_of
 
@@ -32,7 +33,8 @@ def build_results(predictions: pd.DataFrame, labels: list[str], context: Mapping
 
     Returns:
         The content of `results.json`. What cannot be computed is absent: `dev` or `test` without rows, `folds` and
-        `seeds` (mean and deviation over them) of a single one, `gender` and `speakers` where they are unknown.
+        `seeds` (mean and deviation over them) of a single one, `gender` and `speakers` where they are unknown,
+        `corpora` of a single one.
 
     Raises:
         ValueError: A missing column, a clip tested twice under one seed, or values that are no probabilities.
@@ -121,6 +123,7 @@ def _classification_sections(parts: Mapping[str, pd.DataFrame], labels: list[str
         **_over_runs(test, labels, sections.classification_scores),
         "gender": subgroups.gender_scores(test, labels),
         "speakers": subgroups.speaker_scores(test, labels),
+        "corpora": corpora_section(test, labels),
         "worst_clips": subgroups.worst_clips(test, labels),
     }
 
@@ -131,7 +134,14 @@ def _regression_sections(parts: Mapping[str, pd.DataFrame], labels: list[str], c
         split: {**sections.regression_scores(rows, labels), **sections.regression_intervals(rows, labels)}
         for split, rows in parts.items()
     }
-    return {**scores, **(_over_runs(parts["test"], labels, sections.regression_scores) if "test" in parts else {})}
+    if "test" not in parts:
+        return scores
+    test = parts["test"]
+    return {
+        **scores,
+        **_over_runs(test, labels, sections.regression_scores),
+        "corpora": corpora_section(test, labels),
+    }
 
 
 def upper_bound_of_guessing(support: np.ndarray) -> float:

@@ -10,10 +10,11 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from ser.data.arguments import DataArguments, closest, read_config
+from ser.training.balance import BALANCES, balancing
 
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 # What a regression has no use for.
-FOR_CLASSES = ("loss", "focal_gamma", "logit_adjustment_tau", "mixup_alpha", "balanced_sampler")
+FOR_CLASSES = ("loss", "focal_gamma", "logit_adjustment_tau", "mixup_alpha", "balance", "balanced_sampler")
 # What may differ between a run and its continuation.
 NOT_PART_OF_A_RUN = (
     *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors"),
@@ -68,7 +69,8 @@ class ModelArguments:
     focal_gamma: float = _argument(2.0, "Gamma of the focal loss.")
     logit_adjustment_tau: float = _argument(1.0, "Weight of the log prior in the logit-adjusted loss.")
     mixup_alpha: float = _argument(0.0, "Beta(alpha, alpha) of mixup on waves, partners balanced by class; 0: none.")
-    balanced_sampler: bool = _argument(False, "Draw training clips so that every class comes equally often.")
+    balance: str = _argument("none", "What training draws equally often: classes, corpora or both.", choices=BALANCES)
+    balanced_sampler: bool = _argument(False, "The same as --balance class.")
     train_mode: str = _argument(
         "finetune", "finetune, or probe: the backbone frozen, run once.", choices=("finetune", "probe")
     )
@@ -91,7 +93,7 @@ class ModelArguments:
     )
 
     def __post_init__(self):
-        for flag in ("head", "pooling", "loss", "train_mode"):
+        for flag in ("head", "pooling", "loss", "train_mode", "balance"):
             allowed = {f.name: f.metadata.get("choices") for f in fields(self)}[flag]
             if getattr(self, flag) not in allowed:
                 raise ValueError(f"--{flag}: {getattr(self, flag)!r} is not one of {', '.join(allowed)}.")
@@ -117,6 +119,7 @@ class ModelArguments:
             raise ValueError("--freeze_layers: transformers' own classifiers cannot; use --head tanh.")
         if self.calibrate_prior and not self.calibrate:
             raise ValueError("--calibrate_prior: true has no effect with --calibrate false; drop one of the two.")
+        balancing(self)
         self._check_probe()
         self._check_start()
         self.parsed_backbone_config()
@@ -294,7 +297,7 @@ def merged_arguments(*arguments: Any) -> dict[str, Any]:
         merged |= changed
     for key in DERIVED:
         merged.pop(key, None)
-    for key in ("label_map", "augmentations", "backbone_config"):
+    for key in ("corpora", "label_map", "augmentations", "backbone_config"):
         if isinstance(merged.get(key), str):
             merged[key] = json.loads(merged[key])
     return json.loads(json.dumps(merged, default=str))

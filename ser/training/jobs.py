@@ -65,6 +65,11 @@ def jobs_of(whole: Job, dataset: Any) -> list[Job]:
     fold, seeds = whole.data.fold, whole.training.seed_list()
     if fold != "all" and not fold.isdigit():
         raise ValueError(f"--fold: {fold!r} is neither a number from 0 nor all.")
+    if fold == "all" and whole.data.protocol == "train_on_one_corpus":
+        raise ValueError(
+            "--fold all: train_on_one_corpus tests every clip once for each other corpus, which cannot be pooled. Give "
+            "one fold, or the table of all with: ser cross CONFIG"
+        )
     if whole.training.final_fit and fold != "all":
         raise ValueError(f"--final_fit: needs --fold all, whose models calibrate the final one; --fold is {fold}.")
     folds = range(num_folds_of(whole.data.protocol, dataset, whole.data.num_folds)) if fold == "all" else [int(fold)]

@@ -16,7 +16,7 @@ from ser.use.markdown import safe
 FILE_NAME = "README.md"
 TASK = "audio-classification"
 _TEMPLATE = Path(__file__).parent / "templates" / "card.md"
-_LANGUAGES = {"fa": "Persian", "de": "German", "en": "English"}
+_LANGUAGES = {"fa": "Persian", "de": "German", "en": "English", "fr": "French", "it": "Italian", "ur": "Urdu"}
 # Metrics of https://hf.co/metrics that the scores are, under their own names.
 _METRICS = {
     "uar": ("recall", "UAR (unweighted average recall)", {"average": "macro"}),
@@ -93,6 +93,7 @@ def make_card(
         scores=sections.scores(results),
         how_to_read=sections.how_to_read(results),
         classes=sections.classes(results),
+        corpora=sections.corpora(results),
         plots=sections.plots(plots),
         protocol=sections.protocol(results),
         fails=sections.fails(results),
@@ -113,9 +114,9 @@ def card_data(results: Mapping[str, Any], model_name: str) -> Any:
     return ModelCardData(
         pipeline_tag=TASK,
         library_name="transformers",
-        language=corpus.get("language"),
+        language=languages(corpus.get("language")),
         license=model_licence(corpus.get("licence"), backbone),
-        datasets=[slug(corpus["name"])] if corpus.get("name") else None,
+        datasets=[slug(name) for name in corpus_names(corpus)] or None,
         base_model=backbone,
         metrics=[_METRICS[key][0] for key in _METRICS if key in results.get("test", {})] or None,
         tags=["speech", "speech-emotion-recognition", *dependent],
@@ -135,6 +136,17 @@ def pretrained_backbone(results: Mapping[str, Any]) -> str | None:
     except HFValidationError:
         return None
     return name if "/" in name and not Path(name).exists() else None
+
+
+def languages(text: str | None) -> str | list[str] | None:
+    """Codes of languages as the Hub takes them: one, or a list of those of several corpora."""
+    return text.split(", ") if text and ", " in text else text
+
+
+def corpus_names(corpus: Mapping[str, Any]) -> list[str]:
+    """The names of the corpora behind a run, each once; empty where none is known."""
+    names = [own.get("name") for own in corpus.get("corpora", {}).values()] or [corpus.get("name")]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def slug(name: str) -> str:
@@ -164,7 +176,8 @@ def check_card(text: str, results: Mapping[str, Any]) -> None:
         if data.get(key) not in expected:
             raise ValueError(f"{FILE_NAME}: {key} is {data.get(key)!r}, expected {_listed(expected)}.")
     language = data.get("language")
-    if language is not None and not re.fullmatch(r"[a-z]{2,3}", str(language)):
+    codes = language if isinstance(language, list) else [language]
+    if language is not None and not all(re.fullmatch(r"[a-z]{2,3}", str(code)) for code in codes):
         raise ValueError(f"{FILE_NAME}: language is {language!r}, expected an ISO 639 code such as fa.")
     if not sections.is_independent(results) and (
         sections.SPEAKER_DEPENDENT not in text or sections.SPEAKER_DEPENDENT not in (data.get("tags") or [])
@@ -203,8 +216,9 @@ def _eval_results(results: Mapping[str, Any]) -> list[Any]:
 
 
 def _title(results: Mapping[str, Any]) -> str:
-    language = results.get("corpus", {}).get("language")
-    return "Speech emotion recognition" + (f", {_LANGUAGES.get(language, safe(language))}" if language else "")
+    codes = (results.get("corpus", {}).get("language") or "").split(", ")
+    names = " and ".join(_LANGUAGES.get(code, safe(code)) for code in codes if code)
+    return "Speech emotion recognition" + (f", {names}" if names else "")
 
 
 def _listed(names: Any) -> str:

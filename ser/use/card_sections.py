@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ser.evaluation import format as words
+from ser.evaluation import tables
 from ser.evaluation.calibration_words import sentence_on_scores, sentence_on_threshold
 from ser.evaluation.diagnosis import Diagnosis
 from ser.use.licences import backbone_facts, hub_licence
@@ -136,6 +137,21 @@ def classes(results: Results) -> str:
     return table(["class", "precision", "recall", "F1", "clips", "calibration error"], rows)
 
 
+def corpora(results: Results) -> str:
+    """The table of corpora; empty where one was tested."""
+    found = tables.corpora(results)
+    if not found:
+        return ""
+    rows = [
+        [safe(row["name"]), *row["scores"], row["clips"], row["speakers"], safe(row["lacks"]) or "none"]
+        for row in found["rows"]
+    ]
+    return paragraphs(
+        "Each corpus by itself; UAR is over the classes that it has.",
+        table(["corpus", *found["scores"], "clips", "speakers", "absent classes"], rows),
+    )
+
+
 def plots(files: Sequence[str]) -> str:
     """The pictures that are there, those with a known meaning first."""
     shown = [name for name in _PLOTS if f"{name}.png" in files]
@@ -235,11 +251,11 @@ def licences(results: Results, licence: str, backbone: str | None, is_ours: bool
     )
     other = None
     if licence == "other":
-        what = (
-            "the backbone adds conditions of its own"
-            if hub_licence(given)
-            else "the licence of the data has no name on the Hub"
-        )
+        what = "the licence of the data has no name on the Hub"
+        if hub_licence(given):
+            what = "the backbone adds conditions of its own"
+        elif results.get("corpus", {}).get("corpora"):
+            what = "the corpora are under licences of their own"
         other = f"The metadata say `other`, since {what}: all of the terms above hold."
     return bullets(
         (
@@ -253,7 +269,8 @@ def licences(results: Results, licence: str, backbone: str | None, is_ours: bool
 
 def citation(results: Results, backbone: str | None) -> str:
     """What to cite for the data and the backbone."""
-    lines = [safe(results.get("corpus", {}).get("citation") or ""), backbone_facts(backbone)[1] if backbone else None]
+    cited = (results.get("corpus", {}).get("citation") or "").splitlines()
+    lines = [*map(safe, cited), backbone_facts(backbone)[1] if backbone else None]
     return bullets(lines) or "The corpus names none."
 
 
