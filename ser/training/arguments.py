@@ -97,12 +97,8 @@ class ModelArguments:
             allowed = {f.name: f.metadata.get("choices") for f in fields(self)}[flag]
             if getattr(self, flag) not in allowed:
                 raise ValueError(f"--{flag}: {getattr(self, flag)!r} is not one of {', '.join(allowed)}.")
-        ranges = {
-            "final_dropout": (0, 1),
-            "layer_lr_decay": (1e-6, 1),
-            "mixup_alpha": (0, 100),
-            "focal_gamma": (0, 100),
-        }
+        ranges = {"final_dropout": (0, 1), "layer_lr_decay": (1e-6, 1)}
+        ranges |= {"mixup_alpha": (0, 100), "focal_gamma": (0, 100)}
         for flag, (low, high) in ranges.items():
             if not low <= getattr(self, flag) <= high:
                 raise ValueError(f"--{flag}: {getattr(self, flag)} is outside {low} to {high}.")
@@ -141,8 +137,6 @@ class ModelArguments:
     def _check_start(self) -> None:
         if self.layer_mix == "best" and self.train_mode == "finetune" and self.start_from_probe is False:
             raise ValueError("--layer_mix: best is chosen on frozen statistics; it needs --start_from_probe true.")
-        if self.layer_mix == "best" and self.head == "stock":
-            raise ValueError("--layer_mix: best needs --head tanh or linear; transformers' own takes last or weighted.")
         if not self.start_from_probe:
             return
         if self.head == "stock":
