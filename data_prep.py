@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ import pyarrow as pa
 from ser.data.arguments import DataArguments, read_data_arguments
 from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, corpus_facts, encode_wav
 from ser.data.corpora import list_corpus
-from ser.data.sources import Corpus, Recording, note, noted, unusable
+from ser.data.corpora.recordings import Corpus, Recording, note, noted, unusable
 
 logger = logging.getLogger(__name__)
 # Part of the cache's key: raise it when the same files would give another Dataset.
-_VERSION = datasets.Version("1.0.0")
+_VERSION = datasets.Version("1.1.0")
 # Few enough for a progress bar that moves and for a laptop's memory.
 _CLIPS_PER_TABLE = 16
 
@@ -39,9 +39,9 @@ def load_corpus(args: DataArguments) -> datasets.Dataset:
     """Prepares a corpus, or takes it from the cache if its files and labels are the same as then.
 
     Returns:
-        One row a clip, sorted by id: id, speaker, gender, emotion, transcript, ipa, duration (s),
-        source_sampling_rate (Hz), audio (16 kHz mono PCM_16 WAV); split and target columns where the source has them;
-        no emotion where it has numbers only. `ser.data.audio.corpus_facts` tells the rest.
+        One row a clip, sorted by id: id, corpus, speaker, gender, emotion, transcript, ipa, duration (s),
+        source_sampling_rate (Hz), audio (16 kHz mono PCM_16 WAV); split, session and target columns where the source
+        has them; no emotion where it has numbers only. `ser.data.audio.corpus_facts` tells the rest.
 
     Raises:
         ValueError, FileNotFoundError: A flag does not fit, or files cannot be used; all of them are listed at once.
@@ -56,7 +56,7 @@ def load_corpus(args: DataArguments) -> datasets.Dataset:
 
 
 def _prepared(args: DataArguments) -> datasets.Dataset:
-    if args.corpus == "shemo":
+    if args.corpus == "shemo" and not args.corpora:
         options = asdict(args)
         del options["corpus"]
         builder = ShEMO(options.pop("label_source"), **options)
@@ -82,8 +82,8 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
         self.corpus, self.skip_unreadable = list_corpus(args), args.skip_unreadable
         super().__init__(
             cache_dir=args.cache_dir,
-            dataset_name=f"ser_{args.corpus}",
-            config_name=args.label_source if args.corpus == "shemo" else "default",
+            dataset_name="ser_corpora" if args.corpora else f"ser_{args.corpus}",
+            config_name=args.label_source if args.corpus == "shemo" and not args.corpora else "default",
             hash=f"{self.corpus.key()}{'-skip' * args.skip_unreadable}",
         )
 
@@ -111,7 +111,7 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
             total = len(corpus.recordings)
             split_generator.gen_kwargs = {
                 "recordings": list(corpus.recordings),
-                "root": str(corpus.root.resolve()),
+                "corpus": replace(corpus, recordings=(), fetch=None),
                 "failures": failures,
             }
             split_generator.split_info.num_examples = total  # the progress bar's end
@@ -126,12 +126,14 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
             raise ValueError(f"No clip is left. {unusable(skipped, total)}")
         self.info.description = json.dumps(corpus.all_facts(skipped), ensure_ascii=False)
 
-    def _generate_tables(self, recordings: list[Recording], root: str, failures: str) -> Iterator[tuple[int, pa.Table]]:
+    def _generate_tables(
+        self, recordings: list[Recording], corpus: Corpus, failures: str
+    ) -> Iterator[tuple[int, pa.Table]]:
         for start in range(0, len(recordings), _CLIPS_PER_TABLE):
             rows = []
             for recording in recordings[start : start + _CLIPS_PER_TABLE]:
                 try:
-                    rows.append(row_of(recording, self.corpus, Path(root)))
+                    rows.append(row_of(recording, corpus))
                 except (ValueError, OSError) as error:
                     note(recording, error, Path(failures))
             if rows:
@@ -166,12 +168,13 @@ class ShEMO(SpeechCorpus):
 def features_of(corpus: Corpus) -> datasets.Features:
     """The columns of a prepared corpus."""
     text, number = datasets.Value("string"), datasets.Value("float64")
-    features = {"id": text, "speaker": text, "gender": text}
+    features = {"id": text, "corpus": text, "speaker": text, "gender": text}
     if corpus.labels:
         features["emotion"] = datasets.ClassLabel(names=list(corpus.labels))
     features |= {"transcript": text, "ipa": text, "duration": number, "source_sampling_rate": datasets.Value("int32")}
     features |= dict.fromkeys(corpus.target_columns, number)
     features |= {"split": text} if corpus.has_split else {}
+    features |= {"session": text} if any(recording.session for recording in corpus.recordings) else {}
     return datasets.Features({**features, "audio": datasets.Audio(sampling_rate=SAMPLING_RATE_HZ)})
 
 
@@ -180,7 +183,7 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def row_of(recording: Recording, corpus: Corpus, root: Path) -> dict[str, Any]:
+def row_of(recording: Recording, corpus: Corpus) -> dict[str, Any]:
     """Reads one recording from the disk into a row of the Dataset.
 
     Raises:
@@ -192,13 +195,13 @@ def row_of(recording: Recording, corpus: Corpus, root: Path) -> dict[str, Any]:
 
     if recording.problem:
         raise ValueError(recording.problem)
-    source = _member(root, recording) if recording.archive else root / recording.path
+    source = _member(corpus, recording) if recording.archive else corpus.located(recording.path)
     wave = checked_wave(read_wave(source, recording.path))
     try:
         source_rate_hz = soundfile.info(io.BytesIO(source) if recording.archive else source).samplerate
     except soundfile.LibsndfileError:  # read through ffmpeg, which does not tell
         source_rate_hz = None
-    same = ("id", "speaker", "gender", "transcript", "ipa", "split")
+    same = ("id", "corpus", "speaker", "gender", "transcript", "ipa", "split", "session")
     return {
         **{name: getattr(recording, name) for name in same},
         "emotion": corpus.labels.index(recording.emotion) if corpus.labels else None,
@@ -209,9 +212,9 @@ def row_of(recording: Recording, corpus: Corpus, root: Path) -> dict[str, Any]:
     }
 
 
-def _member(root: Path, recording: Recording) -> bytes:
+def _member(corpus: Corpus, recording: Recording) -> bytes:
     try:
-        with zipfile.ZipFile(root / recording.archive) as archive:
+        with zipfile.ZipFile(corpus.located(recording.archive)) as archive:
             return archive.read(recording.path)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"cannot be unpacked from {recording.archive} ({error})") from None

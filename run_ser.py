@@ -24,14 +24,15 @@ from ser.data.audit import audit, what_is_wrong
 from ser.data.batching import Clips
 from ser.data.split_files import unused_splits_file
 from ser.data.splits import Split, num_folds_of, save_split
-from ser.evaluation.figures import write_plots
+from ser.evaluation.diagnosis import diagnose
+from ser.evaluation.figures import read_run, write_plots
 from ser.evaluation.format import format_interval
 from ser.evaluation.layers import layer_section, pooled_layers, write_layers
 from ser.evaluation.predictions import FINAL_NAME
 from ser.evaluation.report import write_report
 from ser.evaluation.results import FORMAT, build_results, write_json_atomic
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
-from ser.training.calibrate import calibrate
+from ser.training.calibrate import calibrate, reading_of
 from ser.training.context import control_words, corpus_section, model_section, protocol_section, shown_config, versions
 from ser.training.fit import FINAL_FIT, Outputs, calibrate_out_of_fold, few_clips, final_job, make_model, whole_split
 from ser.training.frozen_head import FrozenHeads
@@ -141,7 +142,7 @@ def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
     model, feature_extractor, outputs_of, facts = make_model(job, dataset, split, heads)
     trained = time.monotonic()
     parts = {name: clips_of(job, dataset, split, name) for name in ("dev", "test")}
-    tables, temperature = predict(job, model, outputs_of, parts, labels)
+    tables, calibration = predict(job, model, outputs_of, parts, labels)
     layers = heads.layers_of(job, split)
     num_folds = num_folds_of(job.data.protocol, dataset, job.data.num_folds)
     context = {
@@ -153,7 +154,7 @@ def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
         **{name: facts[name] for name in ("head", "start")},
         "layers": layer_section(layers, labels),
         "audit": audit(split, dataset),
-        "calibration": {"temperature": temperature},
+        "calibration": calibration,
         "seconds": {"train": trained - started, "predict": time.monotonic() - trained},
         "versions": versions(),
         "config": shown_config(job.arguments()),
@@ -180,9 +181,9 @@ def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -
     split = whole_split(dataset, job)
     transformers.set_seed(job.seed)
     model, feature_extractor, outputs_of, facts = make_model(job, dataset, split, heads)
-    temperature = None
+    calibration = None
     if job.model.calibrate and not job.data.target_columns:
-        temperature = calibrate_out_of_fold(model, folders, job.labels(dataset))
+        calibration = calibrate_out_of_fold(model, folders, job.labels(dataset), job.model)
     clips = clips_of(job, dataset, replace(split, test=few_clips(dataset)), "test")
     run = {"split": "train", "seed": job.seed, "fold": job.fold}
     said = prediction_table(clips.rows, *outputs_of(clips), job.labels(dataset), **run)
@@ -191,26 +192,25 @@ def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -
         write_examples(job, dataset, split)
         write_predictions([said], job.folder / FINAL_NAME)
         section = model_section(model, job.model.model_name_or_path, facts.pop("trainable"))
-        content = {"clips": len(dataset), "temperature": temperature, "model": section, **facts}
+        content = {"clips": len(dataset), **(calibration or {}), "model": section, **facts}
         write_json_atomic(content, job.folder / FINAL_FIT)
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
 
 
 def predict(
     job: Job, model: Any, outputs_of: Outputs, parts: dict[str, Clips], labels: list[str]
-) -> tuple[list[pd.DataFrame], float | None]:
+) -> tuple[list[pd.DataFrame], dict[str, Any]]:
     """Scores dev, calibrates on it when the model was trained here, then scores test, once."""
-    tables, temperature, args = [], None, job.training
+    tables, args = [], job.training
+    calibration = {"reading": reading_of(job.model)} if args.do_train else {}
     wanted = [name for name, asked in (("dev", args.do_eval), ("test", args.do_predict)) if asked]
     for name in wanted:
         logits, truth = outputs_of(parts[name])
         if name == "dev" and args.do_train and job.model.calibrate and truth.ndim == 1:
-            temperature = calibrate(model, logits, truth)
-        if temperature is not None and name == "dev":
-            logits = logits / temperature
+            logits, calibration = calibrate(model, logits, truth, labels, job.model)
         run = {"split": name, "seed": job.seed, "fold": job.fold}
         tables.append(prediction_table(parts[name].rows, logits, truth, labels, **run))
-    return tables, temperature
+    return tables, calibration
 
 
 def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
@@ -229,15 +229,15 @@ def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any])
     if job.is_one_of_many:
         if (job.folder / "config.json").is_file():
             write_card(job.folder)
-        print_scores(results)
+        print_scores(results, read_run(job.folder).log)
         return
     write_plots(job.folder)
-    rows = {clip: row for row, clip in enumerate(dataset["id"])}
+    rows = {clip: row for row, clip in enumerate(dataset["id"][:])}
     stored = undecoded(dataset)
     if (job.folder / "config.json").is_file():
         write_card(job.folder)
     write_report(job.folder, audio=lambda clip: stored[rows[clip]]["audio"]["bytes"])
-    print_scores(results)
+    print_scores(results, read_run(job.folder).log)
     print(f"{job.folder}: {what_lies_in(job.folder)}", flush=True)
 
 
@@ -252,8 +252,10 @@ def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None
         (folder / f"{row['id']}.wav").write_bytes(row["audio"]["bytes"])
 
 
-def print_scores(results: dict[str, Any]) -> None:
-    """Prints one line a run, and the whole with its intervals."""
+def print_scores(results: dict[str, Any], log: list[dict[str, Any]]) -> None:
+    """Prints what is wrong, one line a run, and the whole with its intervals."""
+    if found := diagnose(results, log):
+        print(found.text)
     part = "test" if "test" in results else "dev"
     names = ("ccc",) if results["task"] == "regression" else ("uar", "accuracy", "macro_f1")
     for run in results["per_run"] if len(results["per_run"]) > 1 else []:

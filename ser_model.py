@@ -216,6 +216,8 @@ class SERConfig(PreTrainedConfig):
         whisper_full_window: Whisper alone. True: each clip is the start of 30 s, the rest silence, as in pretraining.
             False: the layers run over the clip alone, see [`whisper_states`]. Either way its own frames are pooled.
         calibration_temperature: What the logits were divided by to calibrate them; already in the classifier's weights.
+        calibration_bias: What is added to each class's logit for scores that suppose the frequencies of the corpus.
+        calibrate_prior: Whether `calibration_bias` is in the classifier's bias already.
         window_seconds: Window of a timeline, the median length of the clips that the model was trained on; 4 s where
             nothing is known.
 
@@ -235,6 +237,8 @@ class SERConfig(PreTrainedConfig):
     attention_heads: int = 4
     whisper_full_window: bool = True
     calibration_temperature: float = 1.0
+    calibration_bias: list[float] | None = None
+    calibrate_prior: bool = False
     window_seconds: float | None = None
 
     def __post_init__(self, **kwargs):
@@ -1183,6 +1187,7 @@ class SERPipeline(ChunkPipeline):
             inputs: What [`open_audio`] takes, or a list, tuple, generator, `datasets` column or dataset of such.
             top_k: How many labels to return; all by default.
             function_to_apply: `softmax`, `sigmoid` or `none`; by default what the model's `problem_type` asks for.
+            calibrate_prior: Whether scores suppose the class frequencies of the corpus; as it was saved by default.
             timeline: Whether to return what is heard when, instead of one answer for the whole.
             window_seconds: Length of what is classified at a time; asks for a timeline. By default the median length
                 of the clips that the model was trained on, or 4.
@@ -1211,7 +1216,7 @@ class SERPipeline(ChunkPipeline):
         answers = super().__call__((item for item in inputs), **kwargs)
         return list(answers) if isinstance(inputs, Sized) else answers
 
-    def _sanitize_parameters(self, top_k=None, function_to_apply=None, **kwargs):
+    def _sanitize_parameters(self, top_k=None, function_to_apply=None, calibrate_prior=None, **kwargs):
         known = ("timeline", "window_seconds", "hop_seconds", "max_seconds")
         cutting = {name: kwargs.pop(name) for name in known if kwargs.get(name) is not None}
         kwargs = {name: value for name, value in kwargs.items() if name not in known}
@@ -1224,7 +1229,9 @@ class SERPipeline(ChunkPipeline):
             raise ValueError(f"function_to_apply: {function_to_apply!r} is not softmax, sigmoid or none.")
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k: {top_k} is below 1.")
-        ranking = {"top_k": top_k, "function_to_apply": function_to_apply}
+        if calibrate_prior is not None and getattr(self.model.config, "calibration_bias", None) is None:
+            raise ValueError("calibrate_prior: class biases were never fitted for this model; leave it out.")
+        ranking = {"top_k": top_k, "function_to_apply": function_to_apply, "calibrate_prior": calibrate_prior}
         return cutting, {}, {**cutting, **{name: value for name, value in ranking.items() if value is not None}}
 
     def preprocess(self, inputs, timeline=False, window_seconds=None, hop_seconds=None, max_seconds=None):
@@ -1284,10 +1291,10 @@ class SERPipeline(ChunkPipeline):
         logits = self.model(**model_inputs).logits.float().tolist()
         return {"is_last": is_last, "place": place, "logits": logits}
 
-    def postprocess(self, outputs, top_k=None, function_to_apply=None, timeline=False, **cutting):
+    def postprocess(self, outputs, top_k=None, function_to_apply=None, calibrate_prior=None, timeline=False, **cutting):
         """Ranks the scores of one recording, or makes the timeline of its windows."""
         logits = torch.tensor([output["logits"] for output in outputs], dtype=torch.float64)
-        scores = self._scores(logits.reshape(len(outputs), -1), function_to_apply)
+        scores = self._scores(logits.reshape(len(outputs), -1) + self._bias(calibrate_prior), function_to_apply)
         place = outputs[-1]["place"]
         if len(outputs) == 1 and not timeline:
             return self._ranked(scores[0], top_k)
@@ -1323,6 +1330,13 @@ class SERPipeline(ChunkPipeline):
         ranked = self._ranked(scores, top_k)
         is_regression = self.model.config.problem_type == "regression"
         return {**segment, **({"label": None, "score": None} if is_regression else ranked[0]), "scores": ranked}
+
+    def _bias(self, calibrate_prior: bool | None) -> torch.Tensor:
+        """What leads from the logits as they were saved to those that are asked for, `[C]` or 0."""
+        config = self.model.config
+        if calibrate_prior is None or calibrate_prior == config.calibrate_prior:
+            return torch.zeros(())
+        return torch.tensor(config.calibration_bias, dtype=torch.float64) * (1 if calibrate_prior else -1)
 
     def _scores(self, logits: torch.Tensor, function_to_apply: str | None) -> np.ndarray:
         by_type = {"regression": "none", "multi_label_classification": "sigmoid"}

@@ -208,6 +208,21 @@ def leak(
 
 
 @app.command(context_settings=PASSED_ON)
+def cross(
+    context: typer.Context,
+    config: Annotated[str, typer.Argument(help="As of run_ser.py, with corpora; its flags may follow.")],
+    debug: Debug = False,
+) -> None:
+    """Trains on each of several corpora and tests on each: how far a model carries beyond its corpus."""
+    with errors_in_words(debug):
+        from data_prep import load_corpus
+        from run_ser import run_jobs
+        from ser.experiments.cross import cross, cross_table
+
+        print(cross_table(cross([config, *context.args], run_jobs, load_corpus)))
+
+
+@app.command(context_settings=PASSED_ON)
 def export(
     context: typer.Context,
     run: Annotated[str, typer.Argument(help="Folder of a run, or a repository; flags of the data for --check follow.")],

@@ -13,7 +13,7 @@ from data_prep import load_corpus
 from ser.data.arguments import DataArguments
 from ser.data.audio import clip_wave, undecoded
 from ser.data.corpora import list_corpus
-from ser.data.download import Published
+from ser.data.corpora.download import Published
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:663d8d7dceb44adb\nsize 374368830\n"
 

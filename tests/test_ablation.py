@@ -18,6 +18,7 @@ from ser.evaluation.compare import compare, leak_gap
 from ser.evaluation.predictions import read_predictions
 from ser.evaluation.results import build_results, write_json_atomic
 from ser.training.ablation import ablate, ablation_table, leak, leak_words, parse_setting
+from ser.training.choice import chosen_by_dev, holm
 
 SKILL = {"mean": 1.0, "mean_std": 2.5, "attentive_stats": 1.1}
 
@@ -25,17 +26,19 @@ SKILL = {"mean": 1.0, "mean_std": 2.5, "attentive_stats": 1.1}
 class FakeRuns:
     """Stands for training: notes what was asked for, and writes predictions whose skill is set by pooling."""
 
-    def __init__(self):
-        self.asked = []
+    def __init__(self, scores_dev=True):
+        self.asked, self.scores_dev = [], scores_dev
 
     def __call__(self, model, data, training):
         folder = Path(training.output_dir)
         self.asked.append((model, data, training))
         folder.mkdir(parents=True)
-        table = fake_predictions(skill=SKILL[model.pooling] + (data.protocol == "random_kfold"))
+        skill = SKILL[model.pooling] + (data.protocol == "random_kfold")
+        parts = ("dev", "test") if self.scores_dev else ("test",)
+        table = pd.concat([fake_predictions(skill=skill, split=part) for part in parts], ignore_index=True)
         if data.protocol == "random_kfold":
             table["fold"] = np.arange(len(table)) % 3
-        for fold, rows in table.groupby("fold"):
+        for fold, rows in table[table["split"] == "test"].groupby("fold"):
             test = tuple(sorted(rows["id"]))
             split = Split(data.protocol, int(fold), 42, True, ("a",) * 7, ("b",), test, "")
             own = folder / "seed-1" / f"fold-{fold}"
@@ -83,16 +86,60 @@ def test_the_table_pairs_every_setting_with_the_first(config, tmp_path):
     folders = [tmp_path / "run-ablation" / of["folder"] for of in (first, second)]
     found = compare(*(read_predictions(folder) for folder in reversed(folders)))["uar"]
     assert first["difference"] is None
-    assert second["difference"] == {"uar": found["difference"], "interval": found["interval"], "p": found["p_value"]}
+    expected = {"uar": found["difference"], "interval": found["interval"], "p": found["p_value"]}
+    assert second["difference"] == expected | {"p_holm": found["p_value"]}
     assert second["difference"]["interval"][0] > 0
     table = ablation_table(content).splitlines()
-    assert len(table) == 3
-    assert all("[" in line and line.startswith("pooling=mean") for line in table[1:])
+    assert all("[" in line and line.startswith("pooling=mean") for line in table[1:3])
     with open(tmp_path / "run-ablation" / "ablation.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["pooling"] for row in rows] == ["mean", "mean_std"]
     assert float(rows[1]["difference"]) == found["difference"]
     assert rows[0]["difference"] == ""
+
+
+def test_the_best_is_chosen_on_dev_and_its_worth_is_that_of_each_runs_own_choice(config, tmp_path):
+    content = ablate([str(config)], ["pooling=mean,mean_std,attentive_stats"], FakeRuns())
+    assert content["chosen_on_dev"] == "pooling=mean_std"
+    best = next(of for of in content["settings"] if of["name"] == "pooling=mean_std")
+    assert best["dev_uar"] > max(of["dev_uar"] for of in content["settings"] if of is not best)
+    worth = content["chosen_by_dev"]
+    assert worth["chosen"] == {"pooling=mean_std": 3}
+    assert (worth["uar"], worth["interval"], worth["n"]) == (best["uar"], best["intervals"]["uar"], best["n"])
+    lines = ablation_table(content).splitlines()
+    assert lines[1].startswith("pooling=mean_std")
+    assert lines[-2].startswith("Best on dev: pooling=mean_std.")
+    assert "pooling=mean_std in 3" in lines[-1]
+
+
+def test_each_run_chooses_by_its_own_dev():
+    good, bad = (pd.concat([fake_predictions(skill=s, split=p) for p in ("dev", "test")]) for s in (4.0, 0.0))
+    first, rest = good["fold"] == 0, good["fold"] != 0
+    mixed = {"a": pd.concat([good[first], bad[rest]]), "b": pd.concat([bad[first], good[rest]])}
+    worth = chosen_by_dev({name: table.reset_index(drop=True) for name, table in mixed.items()})
+    assert worth["chosen"] == {"a": 1, "b": 2}
+    assert worth["uar"] == pytest.approx(build_results(good, LABELS, {})["test"]["uar"])
+
+
+def test_without_dev_nothing_is_chosen(config):
+    content = ablate([str(config)], ["pooling=mean,mean_std"], FakeRuns(scores_dev=False))
+    assert content["chosen_on_dev"] is content["chosen_by_dev"] is None
+    assert "Dev was not scored: nothing is chosen" in ablation_table(content)
+
+
+def test_p_values_of_several_settings_are_corrected_for_their_number(config):
+    content = ablate([str(config)], ["pooling=mean,mean_std,attentive_stats"], FakeRuns())
+    changes = [of["difference"] for of in content["settings"][1:]]
+    assert [change["p_holm"] for change in changes] == holm([change["p"] for change in changes])
+    assert min(change["p_holm"] for change in changes) == pytest.approx(2 * min(change["p"] for change in changes))
+
+
+def test_holm_keeps_false_alarms_among_all_comparisons_below_one_in_twenty():
+    p = np.random.default_rng(0).random((4000, 5))
+    assert np.mean([min(holm(row)) <= 0.05 for row in p]) == pytest.approx(0.05, abs=0.01)
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
 
 
 @pytest.mark.parametrize(

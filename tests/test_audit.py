@@ -19,6 +19,7 @@ from ser.data.audit import audit, audit_files, audit_of_folds, audit_parts, what
 from ser.data.clips import Clip
 from ser.data.copies import Copies, copies_in
 from ser.data.splits import check_split, make_split, save_split
+from ser.evaluation.tables import findings
 from ser_model import read_wave
 
 RATE_HZ = 16_000
@@ -254,6 +255,21 @@ def test_folds_that_are_pooled_are_not_blamed_for_what_is_too_small_in_each():
         "warnings": [],
         "what_is_wrong": [],
     }
+
+
+def test_folds_that_are_pooled_say_what_was_looked_for_in_each_of_them():
+    columns = ten_speakers()
+    columns["recording"] = columns["id"]
+    folds = [make_split(columns, "speaker_kfold", fold, 5) for fold in range(5)]
+    for pooled in (audit_of_folds(folds, columns), audit_of_folds(folds[:1], columns)):
+        assert pooled["checked"] == audit(folds[0], columns)["checked"]
+        assert pooled["shared_speakers"]["train/test"]["shared"] == 0
+        told = [sentence for _, sentence in findings(pooled)]
+        assert "No speaker is in two parts." in told
+        assert "There are no identical recordings in two parts." in told
+        assert "Nobody looked for identical recordings." not in told
+    leaky = [make_split(columns, "random_kfold", fold, 5) for fold in range(5)]
+    assert audit_of_folds([*leaky, folds[0]], columns)["shared_speakers"]["train/test"]["shared"] > 0
 
 
 def test_a_leak_in_every_fold_is_said_once_with_the_number_of_folds():

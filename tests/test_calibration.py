@@ -130,30 +130,66 @@ def test_bins_have_equal_mass_and_enough_clips(clips, bins):
     assert all(bar["accuracy_interval"][0] <= bar["accuracy"] <= bar["accuracy_interval"][1] for bar in bars)
 
 
-def test_the_abstain_curve_ends_at_the_accuracy_of_all_clips():
-    logits, truth = honest(500)
-    probabilities = softmax(logits, axis=1)
-    curve = calibration.risk_coverage(probabilities, truth)
-    assert len(curve["coverage"]) == 101
-    assert curve["coverage"][-1] == 1
-    assert curve["accuracy"][-1] == pytest.approx((logits.argmax(axis=1) == truth).mean())
-    assert np.all(np.diff(curve["coverage"]) > 0)
-    assert np.all(np.diff(curve["threshold"]) < 0)
-    assert curve["accuracy"][20] > curve["accuracy"][-1]
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_the_prior_that_was_taken_out_is_found_beside_the_temperature(temperature):
+    logits, truth = honest(8000)
+    bias = np.array([1.5, 0.5, -0.5, -1.5])
+    found, biases = calibration.fit_prior((logits - bias) * temperature, truth)
+    assert found == pytest.approx(temperature, rel=0.05)
+    np.testing.assert_allclose(biases, bias, atol=0.15)
+    assert biases.sum() == pytest.approx(0, abs=1e-9)
 
 
-def test_clips_of_one_confidence_are_answered_together():
-    curve = calibration.risk_coverage(np.tile([0.7, 0.3], (10, 1)), np.array([0, 1] * 5))
-    assert curve == {"threshold": [0.7], "coverage": [1.0], "accuracy": [0.5], "n": [10]}
+@pytest.mark.parametrize("clips", [0, 1, 2, 5, 50])
+def test_the_nll_on_dev_never_rises_with_a_prior(clips):
+    for seed in range(10):
+        logits, truth = honest(clips, seed)
+        temperature, bias = calibration.fit_prior(10 * logits, truth)
+        if clips == 0:
+            assert (temperature, bias.tolist()) == (1.0, [0.0] * 4)
+            continue
+        before, after = softmax(10 * logits, axis=1), softmax(10 * logits / temperature + bias, axis=1)
+        assert calibration.negative_log_likelihood(after, truth) <= (
+            calibration.negative_log_likelihood(before, truth) + 1e-12
+        )
 
 
-def test_the_threshold_gives_the_precision_and_none_where_it_is_out_of_reach():
-    logits, truth = honest(2000)
-    probabilities = softmax(2 * logits, axis=1)
-    threshold = calibration.threshold_for_precision(probabilities, truth, 0.9)
-    given = calibration.precision_at(probabilities, truth, threshold)
-    assert given["precision"] >= 0.9
-    assert calibration.precision_at(probabilities, truth, threshold - 0.02)["precision"] < 0.9
-    assert calibration.threshold_for_precision(np.full((100, 4), 0.25), np.arange(100) % 4, 0.9) is None
-    assert calibration.threshold_for_precision(probabilities[:19], logits[:19].argmax(axis=1), 0.9) is None
-    assert calibration.precision_at(probabilities, truth, 1.1) == {"precision": None, "coverage": 0, "n": 0}
+def balanced(clips, seed=0):
+    """Scores as of a world of equal classes, and clips of one in which the last class is rare."""
+    logits, truth = honest(4 * clips, seed)
+    kept = np.random.default_rng(seed).random(4 * clips) < np.array([1, 0.5, 0.2, 0.05])[truth]
+    return softmax(logits[kept], axis=1), truth[kept]
+
+
+def test_scores_of_balanced_classes_are_not_called_calibrated_by_the_class_wise_error():
+    probabilities, truth = balanced(2000)
+    errors = calibration.class_calibration_errors(probabilities, truth)
+    said, is_so = probabilities[:, 3].mean(), (truth == 3).mean()
+    assert said > 2 * is_so
+    assert errors[3] == pytest.approx(said - is_so, abs=0.02)
+    bias = calibration.fit_prior(np.log(probabilities), truth)[1]
+    mended = calibration.class_calibration_errors(calibration.shift(probabilities, bias), truth)
+    assert mended.mean() < 0.3 * errors.mean()
+
+
+def test_a_shift_is_undone_by_its_opposite():
+    probabilities = softmax(honest(50)[0], axis=1)
+    bias = np.array([2.0, -1.0, 0.0, 0.5])
+    np.testing.assert_allclose(calibration.shift(calibration.shift(probabilities, bias), -bias), probabilities)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_bars_hold_the_truth_as_often_with_several_seeds_as_with_one(seeds):
+    held = {1: [], seeds: []}
+    for number in range(200):
+        generator = np.random.default_rng(number)
+        confidence = generator.uniform(0.5, 1, 100)
+        right = generator.random(100) < confidence
+        for k in held:
+            shaken = np.clip(np.tile(confidence, k) + generator.normal(0, 0.002, 100 * k), 0.5, 1)
+            probabilities, truth = np.stack([shaken, 1 - shaken], axis=1), np.where(np.tile(right, k), 0, 1)
+            bars = calibration.reliability(probabilities, truth, np.tile(np.arange(100), k))
+            held[k] += [b["accuracy_interval"][0] <= b["confidence"] <= b["accuracy_interval"][1] for b in bars]
+            assert sum(b["n"] for b in bars) == pytest.approx(100)
+    assert np.mean(held[seeds]) == pytest.approx(np.mean(held[1]), abs=0.02)
+    assert np.mean(held[seeds]) > 0.93

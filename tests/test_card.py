@@ -11,6 +11,7 @@ import yaml
 from fake_predictions import LABELS, fake_predictions, fake_regression
 from markdown_it import MarkdownIt
 
+from ser.data.corpora.joined import joint_facts
 from ser.evaluation.format import format_interval, headline
 from ser.evaluation.results import build_results
 from ser.use.card import card_data, check_card, make_card, pretrained_backbone, write_card
@@ -188,7 +189,7 @@ def test_no_text_of_the_data_becomes_markup(results):
     page = MarkdownIt("commonmark", {"html": True}).enable("table").render(body)
     assert set(re.findall(r"<(\w+)", page)) <= ALLOWED_TAGS
     assert escape(" ".join(HOSTILE.split()), quote=False) in page.replace("&quot;", '"')
-    assert {len(re.findall(r"<t[hd]\b", row)) for row in page.split("<tr>")[1:]} == {2, 3, 4, 5}
+    assert {len(re.findall(r"<t[hd]\b", row)) for row in page.split("<tr>")[1:]} == {2, 3, 4, 6}
     assert yaml.safe_load(head.removeprefix("---"))["model-index"][0]["results"][0]["dataset"]["config"] == HOSTILE
 
 
@@ -266,3 +267,22 @@ def test_a_folder_that_looks_like_a_repository_is_no_base_model(tmp_path, monkey
     assert pretrained_backbone(results) == "runs/pretrained"
     (tmp_path / "runs" / "pretrained").mkdir(parents=True)
     assert pretrained_backbone(results) is None
+
+
+def test_a_card_of_several_corpora_cites_all_of_them_and_names_their_terms(made):
+    terms = {
+        "emodb": {"name": "EMO-DB", "licence": "CC BY 4.0", "language": "de", "citation": "Burkhardt 2005."},
+        "tess": {"name": "TESS", "licence": "CC BY-NC-ND 4.0", "language": "en", "citation": "Dupuis 2020."},
+    }
+    results = copy.deepcopy(made)
+    results["corpus"] |= joint_facts(terms)
+    card = make_card(results)
+    check_card(str(card), results)
+    assert card.data.language == ["de", "en"]
+    assert card.data.datasets == ["emo-db", "tess"]
+    assert card.data.license == "other"
+    text = str(card)
+    assert "# Speech emotion recognition, German and English" in text
+    for words in ("Burkhardt 2005", "Dupuis 2020", "EMO-DB: CC BY 4.0; TESS: CC BY-NC-ND 4.0"):
+        assert words in text
+    assert "the corpora are under licences of their own" in text

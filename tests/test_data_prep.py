@@ -19,7 +19,8 @@ from ser.data.arguments import DataArguments
 from ser.data.audio import corpus_facts, undecoded
 
 ROOT = Path(data_prep.__file__).parent
-COLUMNS = ["id", "speaker", "gender", "emotion", "transcript", "ipa", "duration", "source_sampling_rate", "audio"]
+COLUMNS = ["id", "corpus", "speaker", "gender", "emotion", "transcript", "ipa", "duration"]
+COLUMNS += ["source_sampling_rate", "audio"]
 
 
 # ------------------------------------------------------------------------------------------------------- the audio

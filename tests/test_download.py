@@ -1,7 +1,7 @@
 import pytest
 from fake_corpora import POINTER, archive_of, published, serving
 
-from ser.data.download import download
+from ser.data.corpora.download import download
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_dev_scores_never_pass_for_test_scores():
 )
 def test_a_baseline_is_beaten_only_when_the_whole_interval_says_so(interval, beats):
     verdict = words.verdict_of(
-        {"baseline": {"name": "svm", "uar": 0.6, "difference": {"uar": 0.04, "interval": interval}}}
+        {"baseline": {"name": "svm", "uar": 0.6, "difference": {"uar": 0.04, "interval": interval, "p": 0.03}}}
     )
     assert verdict.beats is beats
     assert ("does not beat" in verdict.text) is not beats
@@ -82,3 +82,11 @@ def test_a_baseline_is_beaten_only_when_the_whole_interval_says_so(interval, bea
 
 def test_no_baseline_gives_no_verdict():
     assert words.verdict_of({}) is None
+
+
+@pytest.mark.parametrize(("interval", "p"), [([0.2, 0.2], 0.503), ([-0.001, 0.2], 0.03), ([0.1, 0.3], None)])
+def test_no_verdict_says_beats_unless_interval_and_test_agree(interval, p):
+    verdict = words.verdict_of({"baseline": {"difference": {"uar": 0.2, "interval": interval, "p": p}}})
+    assert not verdict.beats
+    assert "does not beat" in verdict.text
+    assert ("disagree" in verdict.text) is (p is not None)

@@ -1,11 +1,16 @@
 """Intervals hold the truth as often as they say, for speakers who differ; they shrink with speakers, not with clips."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from fake_predictions import LABELS, fake_predictions, fake_regression
 from scipy.special import expit
 
 from ser.evaluation import intervals, metrics
+from ser.evaluation.calibration import wilson_interval
+from ser.evaluation.least_errors import mean_error
+from ser.evaluation.predictions import scored
+from ser.evaluation.sections import classification_intervals, regression_intervals
 
 
 def two_class_confusions(speakers, clips, spread, seed):
@@ -23,8 +28,6 @@ def width(interval):
 
 
 def intervals_of(table, **kwargs):
-    from ser.evaluation.predictions import scored
-
     return intervals.score_intervals(scored(table, LABELS).confusions(), LABELS, **kwargs)
 
 
@@ -115,6 +118,87 @@ def test_a_class_of_one_speaker_or_of_none_has_no_interval():
     assert recall["a"] is not None
     assert recall["b"] is None
     assert recall["c"] is None
+
+
+def counts(*recalls, speakers=1):
+    """Confusions of speakers who all have the same (right, clips) of each class; errors go to the next class."""
+    confusions = np.zeros((speakers, 1, len(recalls), len(recalls)), int)
+    for c, (right, clips) in enumerate(recalls):
+        confusions[:, 0, c, c] = right
+        confusions[:, 0, c, (c + 1) % len(recalls)] = clips - right
+    return confusions
+
+
+@pytest.mark.parametrize(
+    ("confusions", "low", "high"),
+    [
+        (counts((3, 3), (3, 3), (0, 3), (3, 3), speakers=2), 0.67, 0.82),  # 24 clips: UAR 0.75
+        (counts((4, 5), (4, 5), speakers=10), 0.74, 0.86),  # ten speakers at 8 of 10 each
+        (counts((5, 5), (0, 5), speakers=10), 0.485, 0.515),  # a model that says one class alone
+    ],
+)
+def test_no_interval_claims_more_than_so_many_independent_clips_could(confusions, low, high):
+    found = intervals.score_intervals(confusions, [str(c) for c in range(confusions.shape[-1])])
+    for score in ("uar", "accuracy"):
+        assert found[score][0] < low < high < found[score][1]
+    assert found["macro_f1"][1] - found["macro_f1"][0] > high - low
+
+
+def test_the_floor_of_one_share_is_wilsons_interval():
+    found = intervals.score_intervals(counts((4, 5), (4, 5), speakers=10), "ab")
+    assert found["accuracy"] == pytest.approx(wilson_interval(80, 100))
+    assert found["recall"]["a"] == pytest.approx(wilson_interval(40, 50))
+
+
+def test_seeds_that_agree_are_no_surer_than_one_and_seeds_that_differ_are():
+    table = fake_predictions()
+    same = pd.concat([table.assign(seed=seed) for seed in (1, 2, 3)], ignore_index=True)
+    one, three, other = (
+        mean_error(scored(t, LABELS).moments()) for t in (table, same, fake_predictions(seeds=(1, 2, 3)))
+    )
+    assert three == pytest.approx(one)
+    assert other < 0.95 * one
+
+
+def class_of_few(holders, seed, speakers=20):
+    """Four classes, the last one of few speakers; speakers differ, and their recalls are 0.5 on average."""
+    generator = np.random.default_rng(seed)
+    confusions = np.zeros((speakers, 1, 4, 4), int)
+    clips = np.full((speakers, 4), 5)
+    clips[:, 3] = 0
+    clips[:holders, 3] = 20 // holders
+    ease = generator.normal(0, 1, (speakers, 1)) + generator.normal(0, 1, (speakers, 4))
+    hits = generator.binomial(clips, expit(ease))
+    for c in range(4):
+        confusions[:, 0, c, c] = hits[:, c]
+        confusions[:, 0, c, (c + 1) % 4] = clips[:, c] - hits[:, c]
+    return confusions
+
+
+@pytest.mark.parametrize("holders", [1, 2])
+def test_a_class_of_one_or_two_speakers_widens_the_interval_until_it_holds_the_truth(holders):
+    found = [intervals.score_intervals(class_of_few(holders, seed), "abcd", 300)["uar"] for seed in range(300)]
+    assert np.mean([low <= 0.5 <= high for low, high in found]) >= 0.94
+
+
+def test_a_class_of_few_speakers_is_named():
+    table = fake_predictions()
+    first = table.loc[table["truth"] == "fear", "speaker"].iloc[0]
+    table = table[(table["truth"] != "fear") | (table["speaker"] == first)]
+    assert classification_intervals(table, LABELS)["few_speakers"] == {"fear": 1}
+    assert "few_speakers" not in classification_intervals(fake_predictions(1000), LABELS)
+
+
+def test_predictions_that_do_not_vary_have_no_interval_of_ccc():
+    table = fake_regression().assign(pred_arousal=3.0)
+    assert regression_intervals(table, ["arousal"])["intervals"]["ccc"] is None
+
+
+def test_speakers_of_one_ccc_do_not_make_it_certain():
+    one = fake_regression(20, 1)
+    same = [one.assign(id=one["id"] + str(k), speaker=f"S{k}") for k in range(6)]
+    low, high = regression_intervals(pd.concat(same, ignore_index=True), ["valence"])["intervals"]["ccc"]
+    assert high - low > 0.2
 
 
 def test_the_effective_number_of_speakers_counts_equals_fully_and_a_giant_as_one():

@@ -11,6 +11,7 @@ ROOT_MODULES = {"run_ser", "ser_model", "data_prep"}
 SOURCES = [*ROOT.glob("*.py"), *(ROOT / "ser").rglob("*.py")]
 WINGS = {"data": {"data"}, "evaluation": {"evaluation"}}
 WINGS |= {"training": {"training", "data", "evaluation"}, "use": {"use", "data", "evaluation"}}
+WINGS |= {"experiments": {"experiments", "training", "data", "evaluation"}}
 # They may import the model; the others get it handed in.
 MODEL_USERS = {"training"}
 

@@ -1,12 +1,17 @@
 """Scores equal scikit-learn's wherever that defines one, and are null wherever nothing defines one."""
 
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn.metrics as sk
 
 from ser.evaluation import metrics
+from ser.evaluation.trainer_metrics import UAR
 
 LABELS = ["a", "b", "c", "d"]
 CASES = {
@@ -132,8 +137,6 @@ def test_the_example_of_the_metrics_for_the_trainer_is_true():
 
 
 def test_a_metric_for_the_trainer_adds_up_batches():
-    from ser.evaluation.trainer_metrics import UAR
-
     metric = UAR(num_classes=3)
     metric.add_batch(predictions=[0, 1], references=[0, 0])
     metric.add_batch(predictions=[1], references=[1])
@@ -141,9 +144,35 @@ def test_a_metric_for_the_trainer_adds_up_batches():
 
 
 def test_a_metric_for_the_trainer_names_what_it_cannot_score():
-    from ser.evaluation.trainer_metrics import UAR
-
     with pytest.raises(ValueError, match="0 to 2; expected 0 to 1"):
         UAR(num_classes=2).compute(predictions=[0, 2], references=[0, 1])
     with pytest.raises(ValueError, match="no prediction"):
         UAR().compute(predictions=[], references=[])
+
+
+def test_a_metric_for_the_trainer_may_keep_its_numbers_in_a_file(tmp_path):
+    metric = UAR(num_classes=3, keep_in_memory=False, cache_dir=str(tmp_path))
+    for _ in range(2):
+        metric.add_batch(predictions=[0, 1], references=[0, 0])
+        metric.add(prediction=1, reference=1)
+        assert metric.compute() == {"uar": 0.75}
+
+
+@pytest.mark.slow
+def test_a_metric_for_the_trainer_joins_two_processes(tmp_path):
+    program = """
+import sys
+from ser.evaluation.trainer_metrics import UAR
+rank = int(sys.argv[1])
+metric = UAR(3, num_process=2, process_id=rank, experiment_id="one", cache_dir=sys.argv[2], timeout=60)
+predictions, references = [([0, 1], [0, 0]), ([1, 2], [1, 1])][rank]
+metric.add_batch(predictions=predictions, references=references)
+print(metric.compute())
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", program]
+    runs = [
+        subprocess.Popen([*command, rank, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment)
+        for rank in "01"
+    ]
+    assert [run.communicate(timeout=120)[0].strip() for run in runs] == ["{'uar': 0.5}", "None"]

@@ -8,7 +8,7 @@ import pytest
 from fake_predictions import LABELS, fake_predictions, fake_regression
 
 from ser.evaluation import metrics
-from ser.evaluation.calibration import rescale
+from ser.evaluation.calibration import rescale, shift
 from ser.evaluation.predictions import read_predictions, truth_and_probabilities
 from ser.evaluation.results import build_results, plain, write_json_atomic
 
@@ -42,7 +42,10 @@ def test_the_pooled_value_is_the_mean_over_seeds_and_a_clip_counts_once():
     for score in ("uar", "accuracy", "macro_f1", "ece", "nll", "brier"):
         assert results["test"][score] == pytest.approx(np.mean([one[score] for one in each]))
     assert results["test"]["n"] == 300
-    assert np.sum(results["test"]["confusion"]) == 900
+    assert np.sum(results["test"]["confusion"]) == pytest.approx(300)
+    assert results["test"]["unit"] == results["calibration"]["unit"] == "clip; of several seeds, the mean over them"
+    assert sum(bar["n"] for bar in results["calibration"]["reliability"]) == pytest.approx(300)
+    assert results["calibration"]["abstain"]["n"][-1] == 300
     assert results["test"]["per_class"]["anger"]["support"] == each[0]["per_class"]["anger"]["support"]
 
 
@@ -110,10 +113,38 @@ def test_every_pooled_run_is_undone_by_its_own_temperature():
 
 
 def test_the_threshold_is_chosen_on_dev_and_tried_on_test():
-    section = build_results(both_splits(skill=2.0), LABELS, {})["calibration"]["precision_90"]
+    table = both_splits(skill=5.0).assign(fold=0)
+    section = build_results(table, LABELS, {})["calibration"]["precision_90"]
     assert section["dev"]["precision"] >= 0.9
-    assert set(section["test"]) == {"precision", "coverage", "n"}
-    assert build_results(both_splits(skill=0.0), LABELS, {})["calibration"]["precision_90"] == {"threshold": None}
+    assert set(section["test"]) == {"precision", "interval", "coverage", "n"}
+    nothing = build_results(both_splits(skill=0.0), LABELS, {})["calibration"]["precision_90"]
+    assert nothing["threshold"] is None
+    assert "test" not in nothing
+
+
+def test_the_calibration_error_of_pooled_seeds_is_one_figure():
+    runs = [{"seed": s, "fold": f, "temperature": 1.3} for s in (1, 2, 3) for f in (0, 1, 2)]
+    results = build_results(both_splits(seeds=(1, 2, 3)), LABELS, {"calibration": {"per_run": runs}})
+    for name in ("ece", "classwise_ece", "nll", "brier"):
+        assert results["calibration"][f"{name}_after"] == pytest.approx(results["test"][name])
+        assert results["calibration"][f"dev_{name}_after"] == pytest.approx(results["dev"][name])
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_both_readings_of_the_scores_are_reported(folded):
+    table, raw = both_splits(), both_splits()
+    columns, bias = [f"p_{label}" for label in LABELS], np.array([0.5, 0.5, 0.0, -1.0])
+    given = rescale(raw[columns].to_numpy(), 1 / 2.0)
+    table[columns] = shift(given, bias * folded)
+    known = {"temperature": 2.0, "bias": dict(zip(LABELS, bias, strict=True)), "calibrate_prior": folded}
+    section = build_results(table, LABELS, {"calibration": known})["calibration"]
+    truth = truth_and_probabilities(table[table["split"] == "test"], LABELS)[0]
+    test = (table["split"] == "test").to_numpy()
+    for name, probabilities in (("without_prior", given), ("with_prior", shift(given, bias))):
+        expected = metrics.score(truth, probabilities[test], LABELS)
+        for score in ("uar", "accuracy", "nll", "ece", "classwise_ece", "brier"):
+            assert section["readings"][name][score] == pytest.approx(expected[score])
+    assert section["nll_before"] == pytest.approx(build_results(raw, LABELS, {})["test"]["nll"])
 
 
 def test_sections_of_the_run_are_passed_on():

@@ -8,9 +8,9 @@ import soundfile
 from fake_corpora import POINTER, archive_of, listed, prepared, problems, published, serving, tone, touch, waves
 
 from data_prep import ShEMO
-from ser.data import shemo
 from ser.data.audio import corpus_facts, undecoded
-from ser.data.download import Published
+from ser.data.corpora import shemo
+from ser.data.corpora.download import Published
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_the_builder_of_shemo_has_two_configurations(config, emotion, small_shem
     assert set(builder.builder_configs) == {"filename", "modified"}
     builder.download_and_prepare(num_proc=2)
     dataset = builder.as_dataset(split="train")
-    assert dataset.column_names[:4] == ["id", "speaker", "gender", "emotion"]
+    assert dataset.column_names[:5] == ["id", "corpus", "speaker", "gender", "emotion"]
     row = undecoded(dataset)[1]
     assert (row["id"], dataset.features["emotion"].int2str(row["emotion"])) == ("F03S02", emotion)
     assert (row["transcript"], row["source_sampling_rate"]) == ("سلام", 44_100)

@@ -429,6 +429,8 @@ def test_every_protocol_file_splits_shemo_when_it_follows_a_configuration(path, 
     merged = [data.parsed_label_map().get(label, label) for label in columns["emotion"]]
     keep = [row for row, label in enumerate(merged) if label is not None]
     columns = {name: [values[row] for row in keep] for name, values in columns.items()}
+    # ShEMO has neither sessions nor corpora; any that hold whole speakers will do.
+    columns |= {"session": [speaker[:2] for speaker in columns["speaker"]], "corpus": columns["gender"]}
     published = data.protocol in ("emobox_fold_1", "nkululeko")
     splits_file = str(shemo_meta_dir) if published else data.splits_file
     split = make_split(columns, data.protocol, 0, data.num_folds, data.split_seed, splits_file)
@@ -438,3 +440,64 @@ def test_every_protocol_file_splits_shemo_when_it_follows_a_configuration(path, 
 def test_every_protocol_but_the_users_own_has_a_file():
     used = {yaml.safe_load(path.read_text())["protocol"] for path in PROTOCOL_FILES}
     assert used == set(PROTOCOLS) - {"given"}
+
+
+# ------------------------------------------------------------------------------------------------- several corpora
+def joined() -> dict[str, list]:
+    """Three corpora of unequal size under one roof."""
+    columns: dict[str, list] = {name: [] for name in ("id", "speaker", "gender", "emotion", "corpus")}
+    for name, speakers in (("a", 12), ("b", 6), ("c", 4)):
+        own = corpus(speakers)
+        columns["corpus"] += [name] * len(own["id"])
+        for key in ("id", "speaker"):
+            columns[key] += [f"{name}/{value}" for value in own[key]]
+        for key in ("gender", "emotion"):
+            columns[key] += own[key]
+    return columns
+
+
+def test_one_corpus_is_left_out_and_dev_is_made_of_speakers_of_the_others():
+    columns, tested = joined(), []
+    assert num_folds_of("leave_one_corpus_out", columns) == 3
+    for fold, name in enumerate("abc"):
+        split = make_split(columns, "leave_one_corpus_out", fold)
+        assert {i[0] for i in split.test} == {name}
+        assert name not in {i[0] for i in (*split.train, *split.dev)}
+        assert split.speaker_independent
+        assert not speakers_in(split.dev, columns) & speakers_in(split.train, columns)
+        assert "used as dev" in split.notes[0]
+        check_split(split, columns)
+        tested += split.test
+    assert sorted(tested) == sorted(columns["id"])
+
+
+def test_one_corpus_trains_and_all_others_are_tested():
+    columns = joined()
+    split = make_split(columns, "train_on_one_corpus", fold=1)
+    assert {i[0] for i in (*split.train, *split.dev)} == {"b"}
+    assert {i[0] for i in split.test} == {"a", "c"}
+    assert split.speaker_independent
+    assert num_folds_of("train_on_one_corpus", columns) == 3
+
+
+def test_a_single_corpus_cannot_be_left_out():
+    columns = corpus() | {"corpus": ["a"] * len(corpus()["id"])}
+    with pytest.raises(ValueError, match="leave_one_corpus_out: all clips are of one corpus"):
+        make_split(columns, "leave_one_corpus_out")
+    with pytest.raises(ValueError, match=r"Column 'corpus': .* name no corpus"):
+        make_split(corpus(), "leave_one_corpus_out")
+
+
+def test_folds_of_speakers_are_even_over_corpora_too():
+    columns = joined()
+    size = Counter(columns["corpus"])
+    for fold in range(4):
+        count = Counter(i[0] for i in make_split(columns, num_folds=4, fold=fold).test)
+        for name in "abc":
+            assert abs(count[name] - size[name] / 4) <= 0.5 * size[name] / 4
+
+
+def test_the_folds_of_one_corpus_are_those_it_had_before_it_was_named():
+    columns = corpus()
+    named = columns | {"corpus": ["a"] * len(columns["id"])}
+    assert make_split(named, fold=2).sha256 == make_split(columns, fold=2).sha256

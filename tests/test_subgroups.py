@@ -64,6 +64,21 @@ def test_a_gender_of_one_speaker_says_that_its_interval_is_over_clips():
     assert genders["male"]["interval_unit"] == "speaker"
 
 
+def test_a_gap_is_never_an_interval_over_clips_less_one_over_speakers():
+    table = fake_predictions()
+    for women in (table["speaker"] == "S00", table["speaker"] != "S00"):
+        gap = subgroups.gender_scores(table.assign(gender=np.where(women, "female", "male")), LABELS)["gap"]
+        assert gap["interval_unit"] is None
+        assert set(gap["intervals"].values()) == {None}
+        assert gap["uar"] is not None
+    two = table[table["speaker"].isin(["S00", "S01"])]
+    voices = two.assign(gender=np.where(two["speaker"] == "S00", "female", "male"))
+    assert subgroups.gender_scores(voices, LABELS)["gap"]["interval_unit"] is None
+    nameless = subgroups.gender_scores(table.assign(speaker=None), LABELS)["gap"]
+    assert nameless["interval_unit"] == "clip"
+    assert nameless["intervals"]["uar"][0] < nameless["uar"] < nameless["intervals"]["uar"][1]
+
+
 def test_the_speaker_that_is_failed_is_named_first():
     table = fake_predictions(skill=4.0)
     speakers = subgroups.speaker_scores(flipped(table, table["speaker"] == "S07"), LABELS)

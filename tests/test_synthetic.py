@@ -8,8 +8,8 @@ import pytest
 from data_prep import load_corpus
 from ser.data.arguments import DataArguments
 from ser.data.audio import clip_wave, corpus_facts, undecoded
-from ser.data.shemo import CLIPS_PER_CLASS, LETTERS
-from ser.data.synthetic import MANNERS, SHARES, counts_per_class, planned, synthetic
+from ser.data.corpora.shemo import CLIPS_PER_CLASS, LETTERS
+from ser.data.corpora.synthetic import MANNERS, SHARES, counts_per_class, planned, synthetic
 
 needs_espeak = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None, reason="the extra [demo] (espeakng-loader) is not installed"

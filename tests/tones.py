@@ -10,13 +10,13 @@ CLASSES = {"anger": 900.0, "neutral": 400.0, "sadness": 150.0}
 SPEAKERS = tuple(f"s{n}" for n in range(6))
 
 
-def write_tones(folder: Path, clips_per_class: int = 2, targets: bool = False) -> Path:
+def write_tones(folder: Path, clips_per_class: int = 2, targets: bool = False, seed: int = 0) -> Path:
     """Writes the recordings and `manifest.csv` (path, label, speaker, gender; with `targets` valence and arousal too).
 
     Returns:
         The path of the manifest.
     """
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for speaker, name in enumerate(SPEAKERS):

@@ -1,22 +1,27 @@
 """What a user may say about the data: one dataclass, read from a flat YAML file and from flags."""
 
 import argparse
-import difflib
+import itertools
 import json
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ser.data.clips import closest
+from ser.data.corpora import CORPORA as LISTINGS
 from ser.names import tidy
 
-CORPORA = ("shemo", "emodb", "ravdess", "manifest", "folder", "synthetic")
+CORPORA = tuple(LISTINGS)
 LABEL_SOURCES = ("filename", "modified")
 PROTOCOLS = (
     "speaker_kfold",
     "leave_one_speaker_out",
+    "leave_one_session_out",
+    "leave_one_corpus_out",
+    "train_on_one_corpus",
     "random_kfold",
     "random_holdout",
     "given",
@@ -24,6 +29,7 @@ PROTOCOLS = (
     "nkululeko",
 )
 MAX_SYNTHETIC_VOICES = 12
+_ENTRY_KEYS = ("corpus", "data_dir", "manifest", "label_map", "name")
 
 
 def _argument(default, text: str, **metadata):
@@ -44,6 +50,11 @@ class DataArguments:
     )
     manifest: str | None = _argument(
         None, "CSV or JSONL with the columns path and label and, if known, id, speaker, gender, split, transcript."
+    )
+    corpora: str | None = _argument(
+        None,
+        'JSON list of corpora to join: [{"corpus": "emodb", "data_dir": "emodb"}, ...]; each may have data_dir, '
+        "manifest, label_map and name. Replaces --corpus.",
     )
     label_source: str = _argument(
         "filename", "ShEMO's labels: the letter in the file name, or modified_shemo.json.", choices=LABEL_SOURCES
@@ -93,9 +104,63 @@ class DataArguments:
         if self.max_train_seconds is not None and self.max_train_seconds <= 0:
             raise ValueError(f"--max_train_seconds: {self.max_train_seconds} must be more than 0.")
         for flag in ("manifest", "target_columns"):
-            if getattr(self, flag) and self.corpus != "manifest":
+            if getattr(self, flag) and self.corpus != "manifest" and not self.corpora:
                 raise ValueError(f"--{flag}: {getattr(self, flag)!r} needs --corpus manifest, not {self.corpus}.")
         self.parsed_label_map()
+        self.entries()
+
+    def entries(self) -> dict[str, "DataArguments"]:
+        """The corpora of `--corpora` by name, each with arguments of its own; empty where there is no such list.
+
+        A corpus is named by its `name`, or else as `--corpus` names it, a manifest by its file and a folder by itself;
+        the second of one name gets a 2 behind it.
+        """
+        if not self.corpora:
+            return {}
+        for flag in ("data_dir", "manifest"):
+            if getattr(self, flag):
+                raise ValueError(f"--{flag}: {getattr(self, flag)!r}, but --corpora is given; put it into its entries.")
+        try:
+            listed = json.loads(self.corpora)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"--corpora: {self.corpora!r} is not JSON ({error}).") from None
+        if not isinstance(listed, list) or not listed or not all(isinstance(entry, dict) for entry in listed):
+            raise ValueError(f"--corpora: {self.corpora!r} must be a list of objects, each with the key corpus.")
+        found: dict[str, DataArguments] = {}
+        for number, entry in enumerate(listed, start=1):
+            try:
+                name, own = self._entry(entry)
+                if name in found and entry.get("name"):
+                    raise ValueError(f"name: {name!r} is that of another entry; give each its own.")
+            except ValueError as error:
+                raise ValueError(f"--corpora, entry {number}: {error}") from None
+            free = (f"{name}-{copy}" for copy in itertools.count(2) if f"{name}-{copy}" not in found)
+            found[next(free) if name in found else name] = own
+        return found
+
+    def _entry(self, entry: dict[str, Any]) -> tuple[str, "DataArguments"]:
+        """Name and arguments of one entry of `--corpora`."""
+        for key in entry:
+            if key not in _ENTRY_KEYS:
+                raise ValueError(f"unknown key {key!r}, expected {', '.join(_ENTRY_KEYS)}.{closest(key, _ENTRY_KEYS)}")
+        if "corpus" not in entry:
+            raise ValueError(f"has no key corpus, which is one of {', '.join(CORPORA)}.")
+        values = {key: entry.get(key) for key in ("corpus", "data_dir", "manifest")}
+        label_map = entry.get("label_map")
+        label_map = label_map if label_map is None or isinstance(label_map, str) else json.dumps(label_map)
+        own = replace(self, corpora=None, label_map=label_map, max_clips=None, **values)
+        name = str(entry.get("name") or own.corpus_name())
+        if "/" in name:
+            raise ValueError(f"name: {name!r} has a slash, which stands between a corpus and its clips; leave it out.")
+        return name, own
+
+    def corpus_name(self) -> str:
+        """What clips of this corpus say in the column `corpus`."""
+        if self.corpus == "manifest" and self.manifest:
+            return Path(self.manifest).stem
+        if self.corpus == "folder" and self.data_dir:
+            return Path(self.data_dir).expanduser().resolve().name
+        return self.corpus
 
     def parsed_label_map(self) -> dict[str, str | None]:
         """The label map as a dictionary; empty when none is given."""
@@ -116,12 +181,6 @@ class DataArguments:
         text = (self.target_columns or "").strip()
         names = json.loads(text) if text.startswith("[") else text.split(",")
         return [name for name in (str(name).strip() for name in names) if name]
-
-
-def closest(word: str, allowed, cutoff: float = 0.6) -> str:
-    """Returns ` Did you mean X?` for the allowed word nearest to `word`, or nothing."""
-    found = difflib.get_close_matches(word, list(allowed), n=1, cutoff=cutoff)
-    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def _check_choice(flag: str, value: str, allowed: tuple[str, ...]) -> None:

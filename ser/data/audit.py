@@ -16,6 +16,7 @@ from ser.data.leaks import (
     clips_in_two_parts,
     near_recordings,
     pairs_of_parts,
+    searched_in_all,
     shared_recordings,
     speaker_leaks,
     speakers_by_part,
@@ -67,13 +68,15 @@ def audit_of_folds(splits: Sequence[Split], columns: Mapping[str, list] | Any) -
         columns: As for [`audit`].
 
     Returns:
-        `ok`, `leaks`, `warnings` and `checked` as of [`audit_parts`], over all folds, and `what_is_wrong`: leaks,
-        warnings and what the protocol itself says of itself.
+        `ok`, `leaks`, `warnings` and `what_is_wrong`, the two and what the protocol itself says of itself; and, as in
+        [`audit_parts`], `checked`, what was looked for in every fold, `shared_speakers`, of each pair of parts the fold
+        that shares most, `identical_audio` and `near_identical_audio`, of all folds.
     """
     audits = [audit(split, columns) for split in splits]
+    searched = searched_in_all(audits)
     if len(splits) == 1:
         wrong = what_is_wrong(splits[0], columns)
-        return {key: audits[0][key] for key in ("ok", "leaks", "warnings", "checked")} | {"what_is_wrong": wrong}
+        return {key: audits[0][key] for key in ("ok", "leaks", "warnings")} | {"what_is_wrong": wrong, **searched}
     leaky = [found["leaks"] for found in audits if found["leaks"]]
     leaks = list(leaky[0]) if leaky else []
     if len(leaky) > 1:
@@ -82,9 +85,8 @@ def audit_of_folds(splits: Sequence[Split], columns: Mapping[str, list] | Any) -
     pooled = audit_parts({TEST: sorted(tested)}, clips_of(columns), Copies({}), classes_of(columns))
     notes = dict.fromkeys(note for split in splits for note in split.notes)
     wrong = [*leaks, *pooled["warnings"], *notes]
-    checked = {key: all(found["checked"][key] for found in audits) for key in audits[0]["checked"]}
-    found = {"ok": _verdict(leaks, checked), "leaks": leaks, "warnings": pooled["warnings"], "checked": checked}
-    return {**found, "what_is_wrong": wrong}
+    found = {"ok": _verdict(leaks, searched["checked"]), "leaks": leaks, "warnings": pooled["warnings"]}
+    return {**found, "what_is_wrong": wrong, **searched}
 
 
 def audit_files(

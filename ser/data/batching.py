@@ -36,7 +36,7 @@ class Clips(Dataset):
         max_seconds: float | None = None,
     ):
         self.rows, self.targets = undecoded(dataset), targets
-        self.ids, self.durations = list(dataset["id"]), list(dataset["duration"])
+        self.ids, self.durations = dataset["id"][:], dataset["duration"][:]
         self.augment, self.seed, self.max_seconds = augment, seed, max_seconds
 
     def __len__(self) -> int:

@@ -1,5 +1,6 @@
 """What the splits need to know of each clip: who speaks, with which label, and not the audio."""
 
+import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ class Clip:
         gender: "female", "male" or None.
         emotion: The name of its label; "all" in a corpus without labels.
         split: "train", "dev" or "test" where its source puts it in one, else None.
+        session: In which session it was recorded, or None.
+        corpus: The corpus it comes from, or None.
         recording: Hash of the decoded samples, or None where the audio is not at hand.
     """
 
@@ -30,6 +33,8 @@ class Clip:
     gender: str | None = None
     emotion: str = ALL_CLIPS
     split: str | None = None
+    session: str | None = None
+    corpus: str | None = None
     recording: str | None = None
 
 
@@ -38,8 +43,8 @@ def clips_of(columns: Mapping[str, list] | Any) -> list[Clip]:
 
     Args:
         columns: A `datasets.Dataset`, or a dict of equally long lists. `id` is required; `speaker`, `gender`,
-            `emotion` (names, or the numbers of a `ClassLabel`), `split` and `recording` are optional, and so is any
-            cell in them. `audio` is not touched.
+            `emotion` (names, or the numbers of a `ClassLabel`), `split`, `session`, `corpus` and `recording` are
+            optional, and so is any cell in them. `audio` is not touched.
 
     Raises:
         ValueError: There is no column `id`, an id occurs twice, or a word for a split is unknown.
@@ -47,12 +52,13 @@ def clips_of(columns: Mapping[str, list] | Any) -> list[Clip]:
     names = getattr(columns, "column_names", None) or list(columns)
     if "id" not in names:
         raise ValueError(f"A split needs the column 'id'; the corpus has the columns {', '.join(names)}.")
-    ids = [str(value) for value in columns["id"]]
+    # A column of a Dataset is read row by row, unless it is asked for whole.
+    ids = [str(value) for value in columns["id"][:]]
     twice = [i for i, count in Counter(ids).items() if count > 1]
     if twice:
         raise ValueError(f"Column 'id': {len(twice)} ids occur more than once ({listed(twice, 5)}).")
-    optional = [name for name in ("speaker", "gender", "split", "recording") if name in names]
-    read = {name: [(speaker_cell if name == "speaker" else cell)(v) for v in columns[name]] for name in optional}
+    optional = [name for name in ("speaker", "gender", "split", "session", "corpus", "recording") if name in names]
+    read = {name: [(speaker_cell if name == "speaker" else cell)(v) for v in columns[name][:]] for name in optional}
     if "emotion" in names:
         read["emotion"] = _label_names(columns)
     if "split" in read:
@@ -94,11 +100,17 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def closest(word: str, allowed: Iterable[str], cutoff: float = 0.6) -> str:
+    """Returns ` Did you mean X?` for the allowed word nearest to `word`, or nothing."""
+    found = difflib.get_close_matches(word, list(allowed), n=1, cutoff=cutoff)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
 def _label_feature(columns: Mapping[str, list] | Any) -> Any:
     return (getattr(columns, "features", None) or {}).get("emotion")
 
 
 def _label_names(columns: Mapping[str, list] | Any) -> list[str | None]:
     int2str = getattr(_label_feature(columns), "int2str", None)
-    values = list(columns["emotion"])
+    values = list(columns["emotion"][:])
     return [int2str(value) if int2str and isinstance(value, int) else cell(value) for value in values]

@@ -16,13 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ser.data.clips import Clip, clips_of, listed
+from ser.data.clips import DEV, TEST, TRAIN, Clip, clips_of, listed
 from ser.data.files import write_json
 
 # Random changes that are tried to even out the folds, and for how many in a row, a speaker, none helps before it ends.
 _PROPOSALS, _PATIENCE = 20_000, 50
 # Cost of a fold without a clip of a class that has speakers enough for every fold: more than any unevenness.
 _EMPTY_COST = 1e6
+# Train gives one part of so many where a protocol has no dev.
+_DEV_FOLDS = 10
 
 
 def speaker_folds(clips: Sequence[Clip], num_folds: int, seed: int, labels: Sequence[Sequence[str]] = ()) -> list[int]:
@@ -47,7 +49,10 @@ def speaker_folds(clips: Sequence[Clip], num_folds: int, seed: int, labels: Sequ
 
     speakers = speakers_of(clips)
     if len(speakers) < num_folds:
-        raise ValueError(f"--num_folds {num_folds}: the corpus has {len(speakers)} speakers, and each fold needs one.")
+        least = f"give --num_folds {len(speakers)} or fewer" if len(speakers) > 2 else "that is too few to split by"
+        raise ValueError(
+            f"--num_folds {num_folds}: the corpus has {len(speakers)} speakers, and each fold needs one; {least}."
+        )
     traits = [_traits(clip, extra) for clip, extra in zip(clips, labels or [()] * len(clips), strict=True)]
     voices = [clip.speaker for clip in clips]
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
@@ -85,6 +90,61 @@ def speakers_of(clips: Sequence[Clip]) -> list[str]:
             "--accept_speaker_leakage true."
         )
     return sorted({clip.speaker for clip in clips})
+
+
+def groups_of(clips: Sequence[Clip], column: str) -> list[str]:
+    """The speakers, sessions or corpora of clips, sorted.
+
+    Args:
+        column: "speaker", "session" or "corpus".
+
+    Raises:
+        ValueError: A clip names none.
+    """
+    if column == "speaker":
+        return speakers_of(clips)
+    nameless = [clip.id for clip in clips if getattr(clip, column) is None]
+    if nameless:
+        raise ValueError(
+            f"Column {column!r}: {len(nameless)} of {len(clips)} clips name no {column} ({listed(nameless, 3)}), so "
+            f"they cannot be split by {column}. Give the column, or use --protocol speaker_kfold."
+        )
+    return sorted({getattr(clip, column) for clip in clips})
+
+
+def corpora_of(clips: Sequence[Clip]) -> list[tuple[str]] | tuple[()]:
+    """The corpus of each clip, a label to balance over folds; empty where there is one corpus."""
+    names = [clip.corpus or "" for clip in clips]
+    return [(name,) for name in names] if len(set(names)) > 1 else ()
+
+
+def with_dev(parts: dict[str, list[Clip]], protocol: str, seed: int) -> tuple[dict[str, list[Clip]], list[str]]:
+    """The parts with a dev, made of a tenth of train where the protocol names none; see `splits.make_split`.
+
+    Returns:
+        The clips by part, and notes on how dev came about.
+
+    Raises:
+        ValueError: There is no train or no test.
+    """
+    missing = [part for part in (TRAIN, TEST) if not parts[part]]
+    if missing:
+        raise ValueError(
+            f"--protocol {protocol}: no clip is in {' and none in '.join(missing)}; give the column 'split' in the "
+            "manifest or a --splits_file."
+        )
+    if parts[DEV]:
+        return parts, []
+    train = parts[TRAIN]
+    voices = {clip.speaker for clip in train}
+    by_speaker = protocol != "random_holdout" and None not in voices and len(voices) >= 2
+    folds = speaker_folds(train, min(_DEV_FOLDS, len(voices)), seed, corpora_of(train)) if by_speaker else []
+    folds = folds or random_folds(train, _DEV_FOLDS, seed)
+    dev = [clip for clip, number in zip(train, folds, strict=True) if number == 0]
+    rest = [clip for clip, number in zip(train, folds, strict=True) if number != 0]
+    how = f"{len({clip.speaker for clip in dev})} whole speakers" if by_speaker else "drawn at random"
+    note = f"The protocol names no dev: {len(dev)} of its {len(train)} training clips are used as dev, {how}."
+    return {TRAIN: rest, DEV: dev, TEST: parts[TEST]}, [note]
 
 
 def fold_hash(fold_of: dict[str, int]) -> str:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ser.data.clips import DEV, TEST, TRAIN, Clip
 
@@ -80,6 +80,21 @@ def shared_recordings(parts: Parts, recordings: Mapping[str, str]) -> list[Pair]
                 places[recordings[i]].append((part, i))
     pairs = (pair for own in places.values() for pair in combinations(own, 2))
     return [Pair(*first, *second) for first, second in pairs if first[0] != second[0] and first[1] != second[1]]
+
+
+def searched_in_all(audits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the audits of several folds looked for and found, as one."""
+    shared: dict[str, dict[str, Any]] = {}
+    for found in audits:
+        for pair, of in found["shared_speakers"].items():
+            if pair not in shared or of["shared"] > shared[pair]["shared"]:
+                shared[pair] = of
+    kinds = ("identical_audio", "near_identical_audio")
+    return {
+        "checked": {key: all(found["checked"][key] for found in audits) for key in audits[0]["checked"]},
+        "shared_speakers": shared,
+        **{kind: [pair for found in audits for pair in found[kind]] for kind in kinds},
+    }
 
 
 def near_recordings(parts: Parts, near: Iterable[tuple[str, str, float]]) -> list[Pair]:

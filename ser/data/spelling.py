@@ -5,15 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ser.data.arguments import DataArguments
 from ser.data.clips import listed
 from ser.names import alike, check_speakers
 
 if TYPE_CHECKING:
-    from ser.data.sources import Corpus
+    from ser.data.arguments import DataArguments
+    from ser.data.corpora.recordings import Corpus
 
 
-def check_spelling(corpus: "Corpus", labels: Sequence[str], args: DataArguments) -> None:
+def check_spelling(corpus: "Corpus", labels: Sequence[str], args: "DataArguments") -> None:
     """Refuses a corpus in which one speaker or one label seems to be written in two ways.
 
     Args:
@@ -37,6 +37,7 @@ def check_spelling(corpus: "Corpus", labels: Sequence[str], args: DataArguments)
     after = {label: mapping.get(label, label) for label in labels}
     joined = json.dumps({label: chosen.get(new, new) for label, new in after.items()}, ensure_ascii=False)
     named = (" and ".join(f"{label!r} ({counts[label]} clips)" for label in group) for group in groups)
+    what = "--corpora" if args.corpora else args.corpus
     raise ValueError(
-        f"{args.corpus}: labels that differ in spelling alone: {listed(named)}. Join them with --label_map '{joined}'."
+        f"{what}: labels that differ in spelling alone: {listed(named)}. Join them with --label_map '{joined}'."
     )

@@ -10,8 +10,8 @@ from typing import Any
 
 from ser.clip_names import matched, plain, stem
 from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, clips_of, listed, split_word
+from ser.data.corpora.shemo import LETTERS
 from ser.data.folds import fold_hash
-from ser.data.shemo import LETTERS
 from ser.names import cell, speaker_cell
 
 # Names that tables use for one thing, the first that is there counts.

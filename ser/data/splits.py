@@ -8,18 +8,26 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, clips_of, listed
+from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, clips_of, counted, listed
 from ser.data.copies import Copies, copies_of
 from ser.data.files import write_json
-from ser.data.folds import random_folds, speaker_folds, speakers_of
+from ser.data.folds import corpora_of, groups_of, random_folds, speaker_folds, with_dev
 from ser.data.leaks import clips_in_two_parts, near_recordings, shared_recordings, shared_speakers, speaker_leaks
 from ser.data.split_files import frozen_folds_of, given_parts, unused_splits_file
 
 ACCEPT, ACCEPT_NEAR = "--accept_speaker_leakage true", "--accept_near_copies true"
 PUBLISHED = ("emobox_fold_1", "nkululeko")
 _NAME_SPEAKERS = "Name them in a table: --corpus manifest --manifest clips.csv, with the columns path,label,speaker"
-# "random_holdout" is one fold of this many; train gives one part of ten where a protocol has no dev.
-_HOLDOUT_FOLDS, _DEV_FOLDS = 5, 10
+# One fold for each value of a column.
+LEAVE_ONE_OUT = {
+    "leave_one_speaker_out": "speaker",
+    "leave_one_session_out": "session",
+    "leave_one_corpus_out": "corpus",
+    "train_on_one_corpus": "corpus",
+}
+_WITHOUT_DEV = ("random_holdout", "leave_one_corpus_out")
+# "random_holdout" is one fold of this many.
+_HOLDOUT_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -66,12 +74,13 @@ def make_split(
       the frozen folds of `splits_file`, unless these are of another corpus and know none of the clips. One fold is
       test, the next one dev. A corpus that names no speaker gets "random_kfold", under that name, which
       [`check_split`] lets pass only when leakage is accepted.
-    - "leave_one_speaker_out": one speaker is test, the next one dev.
+    - "leave_one_speaker_out", "leave_one_session_out": one speaker or session is test, the next one dev.
+    - "leave_one_corpus_out": one corpus is test; "train_on_one_corpus": one is train, all others are test.
     - "random_kfold", "random_holdout" (a fifth is test): clips at random within label and gender, whoever speaks.
     - "given": the corpus's own column `split`, or `splits_file`.
     - "emobox_fold_1", "nkululeko": as published, from `splits_file`.
 
-    Where a protocol names no dev, a tenth of train becomes dev: whole speakers of it, if it names three or more and
+    Where a protocol names no dev, a tenth of train becomes dev: whole speakers of it, if it names two or more and
     the protocol is not random. `notes` says so.
 
     Args:
@@ -100,10 +109,12 @@ def make_split(
         raise ValueError(f"--splits_file: protocol {protocol} reads no file; give --splits_file '' to use none.")
     else:
         folds, notes = _folds(clips, protocol, num_folds, seed, splits_file)
-        names = {fold: TEST} | ({} if protocol == "random_holdout" else {(fold + 1) % total: DEV})
+        names = {fold: TEST} | ({} if protocol in _WITHOUT_DEV else {(fold + 1) % total: DEV})
+        if protocol == "train_on_one_corpus":
+            names = {number: TEST for number in range(total) if number != fold}
         part_of = {clip.id: names.get(number, TRAIN) for clip, number in zip(clips, folds, strict=True)}
     parts = {part: [clip for clip in clips if part_of.get(clip.id) == part] for part in SPLITS}
-    parts, more = _with_dev(parts, protocol, seed)
+    parts, more = with_dev(parts, protocol, seed)
     notes = [*([unused] if unused else []), *notes, *more, *_left_out(clips, parts)]
     ids = (tuple(clip.id for clip in parts[part]) for part in SPLITS)
     split = Split(protocol, fold, seed, False, *ids, sha256="", notes=tuple(notes))
@@ -118,16 +129,18 @@ def num_folds_of(protocol: str, columns: Mapping[str, list] | Any, num_folds: in
     """How many folds a protocol has on a corpus, which is what `--fold all` trains.
 
     Raises:
-        ValueError: There are fewer than 3, as one is test, one dev and the others train.
+        ValueError: There are fewer than 3, as one is test, one dev and the others train; of corpora fewer than 2.
     """
     if protocol in (*PUBLISHED, "given", "random_holdout"):
         return 1
-    if protocol not in ("speaker_kfold", "leave_one_speaker_out", "random_kfold"):
+    if protocol not in ("speaker_kfold", "random_kfold", *LEAVE_ONE_OUT):
         raise ValueError(f"--protocol {protocol}: there is no such protocol.")
-    by_speaker = protocol == "leave_one_speaker_out"
-    total = len(speakers_of(clips_of(columns))) if by_speaker else num_folds
-    if total < 3:
-        what = f"the corpus has {total} speakers" if by_speaker else f"--num_folds {total}"
+    kind = LEAVE_ONE_OUT.get(protocol)
+    total = len(groups_of(clips_of(columns), kind)) if kind else num_folds
+    if kind == "corpus" and total == 1:
+        raise ValueError(f"--protocol {protocol}: all clips are of one corpus; list two or more in --corpora.")
+    if total < 3 and kind != "corpus":
+        what = f"the corpus has {counted(total, kind)}" if kind else f"--num_folds {total}"
         raise ValueError(f"--protocol {protocol}: {what}; one fold is test and one dev, so that 3 are the least.")
     return total
 
@@ -224,36 +237,13 @@ def _folds(
 ) -> tuple[list[int], list[str]]:
     """Number of the fold of each clip, and notes."""
     if splits_file:
-        folds, notes = frozen_folds_of(clips, splits_file, num_folds)
-        return folds, notes
+        return frozen_folds_of(clips, splits_file, num_folds)
     if protocol == "speaker_kfold":
-        return speaker_folds(clips, num_folds, seed), []
-    if protocol == "leave_one_speaker_out":
-        places = {speaker: place for place, speaker in enumerate(speakers_of(clips))}
-        return [places[clip.speaker] for clip in clips], []
+        return speaker_folds(clips, num_folds, seed, corpora_of(clips)), []
+    if kind := LEAVE_ONE_OUT.get(protocol):
+        places = {name: place for place, name in enumerate(groups_of(clips, kind))}
+        return [places[getattr(clip, kind)] for clip in clips], []
     return random_folds(clips, _HOLDOUT_FOLDS if protocol == "random_holdout" else num_folds, seed), []
-
-
-def _with_dev(parts: dict[str, list[Clip]], protocol: str, seed: int) -> tuple[dict[str, list[Clip]], list[str]]:
-    """The parts with a dev; see [`make_split`]."""
-    missing = [part for part in (TRAIN, TEST) if not parts[part]]
-    if missing:
-        raise ValueError(
-            f"--protocol {protocol}: no clip is in {' and none in '.join(missing)}; give the column 'split' in the "
-            "manifest or a --splits_file."
-        )
-    if parts[DEV]:
-        return parts, []
-    train = parts[TRAIN]
-    voices = {clip.speaker for clip in train}
-    by_speaker = protocol != "random_holdout" and None not in voices and len(voices) >= 3
-    folds = speaker_folds(train, min(_DEV_FOLDS, len(voices)), seed) if by_speaker else []
-    folds = folds or random_folds(train, _DEV_FOLDS, seed)
-    dev = [clip for clip, number in zip(train, folds, strict=True) if number == 0]
-    rest = [clip for clip, number in zip(train, folds, strict=True) if number != 0]
-    how = f"{len({clip.speaker for clip in dev})} whole speakers" if by_speaker else "drawn at random"
-    note = f"The protocol names no dev: {len(dev)} of its {len(train)} training clips are used as dev, {how}."
-    return {TRAIN: rest, DEV: dev, TEST: parts[TEST]}, [note]
 
 
 def _left_out(clips: Sequence[Clip], parts: Mapping[str, list[Clip]]) -> list[str]:

@@ -1,11 +1,11 @@
-"""Whether probabilities mean what they say: temperature, calibration error, reliability and abstention.
+"""Whether probabilities mean what they say: temperature, class prior, calibration error and reliability.
 
 "Confidence" is the largest probability of a clip; a clip is "right" when that class is the true one. Probabilities
 are `[N, C]`, rows summing to 1; truth is the position of the true class, `[N]`.
 """
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import norm
 
@@ -33,11 +33,7 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     Raises:
         ValueError: Shapes that disagree, or logits that are not finite.
     """
-    logits, truth = np.asarray(logits, np.float64), np.asarray(truth)
-    if logits.ndim != 2 or truth.shape != logits.shape[:1]:
-        raise ValueError(f"logits have shape {logits.shape} and truth {truth.shape}; expected [N, C] and [N]")
-    if not np.isfinite(logits).all():
-        raise ValueError(f"{int((~np.isfinite(logits)).sum())} logits are not finite; the model gave no usable scores")
+    logits, truth = _checked(logits, truth)
     if len(truth) == 0:
         return 1.0
 
@@ -48,6 +44,56 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
 
     found = minimize_scalar(loss, bounds=np.log(TEMPERATURE_RANGE), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+
+
+def fit_prior(logits: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
+    """The T and biases b, one a class, that make softmax(logits / T + b) most likely on dev.
+
+    Training that weighs all classes alike, by weights, by logit adjustment or by a balanced sampler, gives scores of a
+    world in which all classes are equally frequent. b moves them into the world of dev: Saerens, Latinne and
+    Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural Computation 14, 2002,
+    eq. 2.4, whose log ratio of priors is fitted here. log T and every b have standard normal priors, as in
+    `fit_temperature`, and the NLL with both never rises on these clips.
+
+    Args:
+        logits: Logits or log-probabilities, `[N, C]`.
+        truth: True class of each clip, as a position, `[N]`.
+
+    Returns:
+        T within [0.05, 20], and b, `[C]`, with mean 0; 1 and zeros when there is no dev clip.
+
+    Raises:
+        ValueError: As `fit_temperature`.
+    """
+    logits, truth = _checked(logits, truth)
+    num_classes = logits.shape[1]
+    if len(truth) == 0:
+        return 1.0, np.zeros(num_classes)
+    one_hot = np.eye(num_classes)[truth]
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled = logits / np.exp(parameters[0])
+        logs = log_softmax(scaled + parameters[1:], axis=1)
+        residual = np.exp(logs) - one_hot
+        slope = np.append(-(residual * scaled).sum(), residual.sum(axis=0))
+        return float(-logs[one_hot > 0].sum() + (parameters**2).sum() / 2), slope + parameters
+
+    start = np.zeros(1 + num_classes)
+    bounds = [tuple(np.log(TEMPERATURE_RANGE)), *[(None, None)] * num_classes]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    best = found.x if found.fun < loss(start)[0] else start
+    return float(np.exp(best[0])), best[1:] - best[1:].mean()
+
+
+def shift(probabilities: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """softmax(log p + bias): the same clips in a world of other class frequencies.
+
+    Args:
+        probabilities: `[N, C]`.
+        bias: `[C]`, or one row for each clip, `[N, C]`.
+    """
+    logs = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    return np.exp(log_softmax(logs + bias, axis=1))
 
 
 def rescale(probabilities: np.ndarray, power: float | np.ndarray) -> np.ndarray:
@@ -82,12 +128,16 @@ def confidence_of(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndar
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
 
 
-def bin_of(confidence: np.ndarray) -> np.ndarray:
+def bin_of(confidence: np.ndarray, num_seeds: int = 1) -> np.ndarray:
     """The bin of each clip, int `[N]` from 0: equal mass, at most 15 bins, of 20 clips or more each.
 
     Edges are quantiles, so equal confidences share a bin whatever their order.
+
+    Args:
+        confidence: `[N]`.
+        num_seeds: How many rows a clip has.
     """
-    num_bins = int(np.clip(len(confidence) // MIN_CLIPS_PER_BIN, 1, MAX_BINS))
+    num_bins = int(np.clip(len(confidence) // (MIN_CLIPS_PER_BIN * num_seeds), 1, MAX_BINS))
     edges = np.quantile(confidence, np.arange(1, num_bins) / num_bins)
     return np.unique(np.searchsorted(edges, confidence, side="right"), return_inverse=True)[1]
 
@@ -104,10 +154,20 @@ def expected_calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> 
         probabilities: `[N, C]`.
         truth: `[N]`.
     """
-    confidence, right = confidence_of(probabilities, truth)
-    bins = bin_of(confidence)
-    clips, hits, sure = (np.bincount(bins, weights) for weights in (None, right.astype(float), confidence))
-    return float(calibration_error_of_bins(clips, hits, sure))
+    return _error_of(*confidence_of(probabilities, truth))
+
+
+def class_calibration_errors(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Debiased calibration error of each class's own probability against how often it is the true one, `[C]`.
+
+    A model may be right as often as it is sure and still say a rare class ten times too often; this shows it. The mean
+    over classes is the class-wise ECE of Kull et al., "Beyond temperature scaling", NeurIPS 2019, eq. 3.
+
+    Args:
+        probabilities: `[N, C]`.
+        truth: `[N]`.
+    """
+    return np.array([_error_of(probabilities[:, c], truth == c) for c in range(probabilities.shape[1])])
 
 
 def calibration_error_of_bins(clips: np.ndarray, hits: np.ndarray, sure: np.ndarray) -> np.ndarray:
@@ -125,76 +185,39 @@ def calibration_error_of_bins(clips: np.ndarray, hits: np.ndarray, sure: np.ndar
     return np.maximum(error, 0)
 
 
-def reliability(probabilities: np.ndarray, truth: np.ndarray) -> list[dict]:
+def least_error_of_bins(clips: np.ndarray, hits: np.ndarray) -> float:
+    """Standard error of the calibration error for independent clips, mean over seeds.
+
+    A sum over bins of (share of the clips) times (share that is right) is a linear function of shares; the clips added
+    to each are those of `ser.evaluation.least_errors`.
+
+    Args:
+        clips: Clips in each bin under each seed, `[seeds, bins]`; bins may be empty.
+        hits: Right clips in each bin, `[seeds, bins]`.
+    """
+    added = 4 / (clips > 0).sum(axis=1, keepdims=True)
+    right = (hits + added / 2) / (clips + added)
+    weight = clips / clips.sum(axis=1, keepdims=True)
+    return float(np.sqrt((weight**2 * right * (1 - right) / (clips + added)).sum(axis=1)).mean())
+
+
+def reliability(probabilities: np.ndarray, truth: np.ndarray, clip: np.ndarray | None = None) -> list[dict]:
     """The reliability diagram: one dict a bin of `bin_of`, from the least to the most confident.
 
-    Returns:
-        `confidence` (mean), `accuracy`, `accuracy_interval` (95 %, Wilson), `n`, `lowest` and `highest` confidence.
-    """
-    confidence, right = confidence_of(probabilities, truth)
-    bins = bin_of(confidence)
-    return [_one_bin(confidence[bins == b], right[bins == b]) for b in range(bins.max() + 1)]
-
-
-def risk_coverage(probabilities: np.ndarray, truth: np.ndarray, points: int = 101) -> dict:
-    """The abstain curve: accuracy over the clips that are answered when the least confident are left to a person.
-
-    Clips of one confidence are answered or left together. Geifman and El-Yaniv, "Selective Classification for Deep
-    Neural Networks", NeurIPS 2017.
-
     Args:
         probabilities: `[N, C]`.
         truth: `[N]`.
-        points: Most points to return, evenly over the coverage.
+        clip: Number of each row's clip, `[N]`, where clips have a row for each seed.
 
     Returns:
-        Lists from small to full coverage: `threshold` (answer at this confidence or above), `coverage` in (0, 1],
-        `accuracy`, and `n` answered.
+        `confidence` (mean), `accuracy`, `accuracy_interval` (95 %, Wilson, for independent clips), `n` (clips, mean
+        over seeds), `lowest` and `highest` confidence.
     """
     confidence, right = confidence_of(probabilities, truth)
-    order = np.argsort(-confidence, kind="stable")
-    confidence, right = confidence[order], right[order]
-    last_of_its_kind = np.flatnonzero(np.append(np.diff(confidence) != 0, True))
-    chosen = np.unique(np.linspace(0, len(last_of_its_kind) - 1, points).round().astype(int))
-    cut = last_of_its_kind[chosen]
-    answered = cut + 1
-    return {
-        "threshold": confidence[cut].tolist(),
-        "coverage": (answered / len(right)).tolist(),
-        "accuracy": (np.cumsum(right)[cut] / answered).tolist(),
-        "n": answered.tolist(),
-    }
-
-
-def threshold_for_precision(
-    probabilities: np.ndarray, truth: np.ndarray, precision: float = 0.9, min_clips: int = 20
-) -> float | None:
-    """The lowest confidence at which the clips that are answered are right this often; choose it on dev, not on test.
-
-    Args:
-        probabilities: `[N, C]`.
-        truth: `[N]`.
-        precision: Share of answered clips that must be right, in (0, 1].
-        min_clips: Answered clips below which a share says nothing.
-
-    Returns:
-        A threshold in [0, 1], or `None` when no threshold reaches that precision on `min_clips` clips.
-    """
-    curve = risk_coverage(probabilities, truth, points=len(truth))
-    reached = [
-        threshold
-        for threshold, share, answered in zip(curve["threshold"], curve["accuracy"], curve["n"], strict=True)
-        if share >= precision and answered >= min_clips
-    ]
-    return min(reached, default=None)
-
-
-def precision_at(probabilities: np.ndarray, truth: np.ndarray, threshold: float) -> dict:
-    """What a threshold gives on other clips: `precision` (`None` when nothing is answered), `coverage` and `n`."""
-    confidence, right = confidence_of(probabilities, truth)
-    answered = confidence >= threshold
-    share = float(right[answered].mean()) if answered.any() else None
-    return {"precision": share, "coverage": float(answered.mean()), "n": int(answered.sum())}
+    clip = np.arange(len(right)) if clip is None else clip
+    num_seeds = len(clip) // len(np.unique(clip))
+    bins = bin_of(confidence, num_seeds)
+    return [_one_bin(confidence[own], right[own], clip[own], num_seeds) for own in (bins == b for b in np.unique(bins))]
 
 
 def wilson_interval(hits: float, clips: float, level: float = 0.95) -> list[float]:
@@ -206,13 +229,40 @@ def wilson_interval(hits: float, clips: float, level: float = 0.95) -> list[floa
     return [max(0.0, float(middle - half)), min(1.0, float(middle + half))]
 
 
-def _one_bin(confidence: np.ndarray, right: np.ndarray) -> dict:
-    """A bar of the reliability diagram, from the clips in it."""
+def per_seed(rows: np.ndarray, num_seeds: int) -> np.ndarray:
+    """Clips, mean over seeds, that so many rows are, each a clip under one seed; whole numbers where there is one."""
+    return np.asarray(rows) if num_seeds == 1 else np.asarray(rows) / num_seeds
+
+
+def _checked(logits: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    logits, truth = np.asarray(logits, np.float64), np.asarray(truth)
+    if logits.ndim != 2 or truth.shape != logits.shape[:1]:
+        raise ValueError(f"logits have shape {logits.shape} and truth {truth.shape}; expected [N, C] and [N]")
+    if not np.isfinite(logits).all():
+        raise ValueError(f"{int((~np.isfinite(logits)).sum())} logits are not finite; the model gave no usable scores")
+    return logits, truth
+
+
+def _error_of(said: np.ndarray, happened: np.ndarray) -> float:
+    """Debiased calibration error of probabilities `[N]` of something that happened or not, bool `[N]`."""
+    bins = bin_of(said)
+    clips, hits, sure = (np.bincount(bins, weights) for weights in (None, happened.astype(float), said))
+    return float(calibration_error_of_bins(clips, hits, sure))
+
+
+def _one_bin(confidence: np.ndarray, right: np.ndarray, clip: np.ndarray, num_seeds: int) -> dict:
+    """A bar of the reliability diagram, from the rows in it.
+
+    Rows of one clip tell as much as one at worst: the share rests on (sum_i k_i)^2 / sum_i k_i^2 clips, of k_i rows
+    each (Kish, "Survey Sampling", 1965).
+    """
+    rows = np.unique(clip, return_counts=True)[1]
+    clips = rows.sum() ** 2 / (rows**2).sum()
     return {
         "confidence": float(confidence.mean()),
         "accuracy": float(right.mean()),
-        "accuracy_interval": wilson_interval(right.sum(), len(right)),
-        "n": len(right),
+        "accuracy_interval": wilson_interval(right.mean() * clips, clips),
+        "n": per_seed(len(right), num_seeds).item(),
         "lowest": float(confidence.min()),
         "highest": float(confidence.max()),
     }

@@ -4,14 +4,18 @@ Both answers treat a speaker as one: the interval draws speakers, as in `ser.eva
 the two runs' predictions for all clips of a speaker at once.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
-from ser.evaluation import intervals, metrics
+from ser.evaluation import intervals, least_errors, metrics
 from ser.evaluation.format import format_difference, format_number, format_p
 from ser.evaluation.predictions import check_once_per_seed, labels_of, scored
 
 PERMUTATIONS = 9999
+# All swaps of so many speakers are fewer than the random ones would be: they are counted, not drawn.
+MOST_TO_COUNT = 14
 # One clip prepared twice may differ by a sample or two of its resampling.
 MAX_SECONDS_APART = 0.01
 SCORES = {"uar": metrics.uar, "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1}
@@ -29,7 +33,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, same_folds: bool = True, seed: int
     Returns:
         For `uar`, `accuracy` and `macro_f1`: `a`, `b`, `difference`, its 95 % `interval` (`None` for one speaker) and
         the two-sided `p_value`. Besides, `clips`, `clusters`, `interval_unit` ("speaker", or "clip" where speakers are
-        unknown), `permutations` and `smallest_p`, below which so few clusters cannot come.
+        unknown), `permutations` (swaps that were made) and `smallest_p`, below which so few clusters cannot come.
 
     Raises:
         ValueError: The runs differ in classes, clips, truth, speakers or folds; the message says in which.
@@ -85,8 +89,9 @@ def comparison_table(result: dict, name_a: str, name_b: str) -> str:
 def permutation_p_value(confusions: np.ndarray, score, permutations: int = PERMUTATIONS, seed: int = 0) -> float:
     """Two-sided p of "it does not matter which run a speaker's predictions come from", in (0, 1].
 
-    p = (b + 1) / (n + 1), where b of n random swaps put the runs at least as far apart as they are: Phipson and Smyth,
-    "Permutation P-values Should Never Be Zero", 2010. A run against itself has p = 1.
+    Up to 14 clusters that differ, p is the share of all swaps that put the runs at least as far apart as they are. Of
+    more, n random swaps are made, and p = (b + 1) / (n + 1) where b of them do: Phipson and Smyth, "Permutation
+    P-values Should Never Be Zero", 2010. A run against itself has p = 1.
 
     Args:
         confusions: Counts of each cluster in both runs, `[S, 2, seeds, C, C]`.
@@ -94,6 +99,9 @@ def permutation_p_value(confusions: np.ndarray, score, permutations: int = PERMU
         permutations: Number of random swaps n.
         seed: Seed of the swaps.
     """
+    number = differing_clusters(confusions)
+    if number <= MOST_TO_COUNT:
+        return _counted_p_value(confusions, score)
     kinds, copies = intervals.kinds_of(confusions)
     flat = kinds.reshape(len(kinds), -1)
     swapped_flat = kinds[:, ::-1].reshape(len(kinds), -1)
@@ -106,15 +114,44 @@ def permutation_p_value(confusions: np.ndarray, score, permutations: int = PERMU
     return (extreme + 1) / (permutations + 1)
 
 
+def differing_clusters(confusions: np.ndarray) -> int:
+    """Clusters whose counts differ between the runs, of counts `[S, 2, seeds, C, C]`: swapping others does nothing."""
+    return int((confusions[:, 0] != confusions[:, 1]).any(axis=(1, 2, 3)).sum())
+
+
+def smallest_p_value(confusions: np.ndarray) -> float:
+    """The least p that these clusters can give: the swaps of none and of all put the runs as far apart as they are."""
+    number = differing_clusters(confusions)
+    return min(1.0, 2.0 ** (1 - number)) if number <= MOST_TO_COUNT else 1 / (PERMUTATIONS + 1)
+
+
+def _counted_p_value(confusions: np.ndarray, score) -> float:
+    """`permutation_p_value` over all swaps; the first cluster stays, since swapping everybody turns the sign alone."""
+    total = confusions.sum(axis=0)
+    differ = confusions[(confusions[:, 0] != confusions[:, 1]).any(axis=(1, 2, 3))]
+    if not len(differ):
+        return 1.0
+    number = len(differ) - 1
+    swapped = (np.arange(2**number)[:, None] >> np.arange(number)) & 1
+    change = (differ[1:, ::-1] - differ[1:]).reshape(number, total.size)
+    totals = (swapped @ change).reshape(-1, *total.shape) + total
+    return float((np.abs(_difference(totals, score)) >= abs(_difference(total, score)) - 1e-12).mean())
+
+
 def _paired(a: pd.DataFrame, b: pd.DataFrame, seed: int) -> dict:
     """The figures of `compare`, from rows that were found to match."""
-    confusions, unit = _paired_confusions(a, b)
+    confusions, moments, unit = _paired_counts(a, b)
     support = confusions[:, 0, 0].sum(axis=2)
+    added = least_errors.OF_DIFFERENCES
+    least = dict.fromkeys(SCORES, least_errors.mean_error(moments, added))
+    least["accuracy"] = least_errors.clip_error(moments, added)
+    few = dict.fromkeys(SCORES, least_errors.error_of_few(moments, added)) | {"accuracy": 0.0}
     effective = intervals.effective_clusters(support)
     total, resampled = confusions.sum(axis=0), intervals.resample(confusions, seed=seed)
     figures = {}
     for name, score in SCORES.items():
         spread = intervals.spread_of(_difference(total, score), _difference(resampled, score), effective)
+        spread = replace(spread, least=least[name], few=few[name])
         figures[name] = {
             "a": float(score(total[0]).mean()),
             "b": float(score(total[1]).mean()),
@@ -127,13 +164,13 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame, seed: int) -> dict:
         "clips": int(support.sum()),
         "clusters": len(confusions),
         "interval_unit": unit,
-        "permutations": PERMUTATIONS,
-        "smallest_p": max(2.0 ** (1 - len(confusions)), 1 / (PERMUTATIONS + 1)),
+        "permutations": 2**number if (number := differing_clusters(confusions)) <= MOST_TO_COUNT else PERMUTATIONS,
+        "smallest_p": smallest_p_value(confusions),
     }
 
 
-def _paired_confusions(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, str]:
-    """Counts of each cluster in both runs, `[S, 2, seeds, C, C]`, and the unit of a cluster.
+def _paired_counts(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str]:
+    """Counts of each cluster in both runs, `[S, 2, seeds, C, C]`, moments of the differences, and a cluster's unit.
 
     Seeds are repeated up to their least common multiple, which leaves the mean over them as it is.
     """
@@ -146,7 +183,9 @@ def _paired_confusions(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, st
     confusions, num_a = table.confusions(), a["seed"].nunique()
     sides = confusions[:, :num_a], confusions[:, num_a:]
     repeats = np.lcm(*[side.shape[1] for side in sides])
-    return np.stack([np.repeat(side, repeats // side.shape[1], axis=1) for side in sides], axis=1), table.unit
+    both = np.stack([np.repeat(side, repeats // side.shape[1], axis=1) for side in sides], axis=1)
+    of_a = table.seed < num_a
+    return both, table.moments(table.hits(of_a) - table.hits(~of_a)), table.unit
 
 
 def _difference(totals: np.ndarray, score) -> np.ndarray:

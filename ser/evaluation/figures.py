@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ser.evaluation import plots, theme
-from ser.evaluation.format import format_interval, format_number, format_percent, metric_of, part_of
+from ser.evaluation.format import baselines_of, format_interval, format_number, metric_of, part_of
 from ser.evaluation.layer_plot import layer_scores
 from ser.evaluation.predictions import read_predictions
 
@@ -90,13 +90,15 @@ def run_plots(run: Run) -> dict[str, Plot]:
 
 
 def score_scale(results: Mapping[str, Any]) -> Plot | None:
-    """The headline beside chance and the baseline."""
+    """The headline beside chance and the baselines."""
     name, value, interval = metric_of(results)
     if value is None:
         return None
     marks = {}
     if results.get("task") != "regression":
-        marks = {"chance": results.get("chance", {}).get("uar"), "baseline": results.get("baseline", {}).get("uar")}
+        names = {"functionals": "functionals", "encoder": "frozen encoder"}
+        floors = {names[kind]: baseline.get("uar") for kind, baseline in baselines_of(dict(results)).items()}
+        marks = {"chance": results.get("chance", {}).get("uar"), **floors}
     marks = {mark: where for mark, where in marks.items() if where is not None}
     others = "".join(f", {mark} {format_number(where)}" for mark, where in marks.items())
     title = f"{name} {format_interval(value, interval)} on a scale from 0 to 1{others}"
@@ -123,7 +125,7 @@ def _confusion_matrix(results: Mapping[str, Any]) -> Plot | None:
     if not counts:
         return None
     seeds = len(results.get("protocol", {}).get("seeds", []))
-    summed = f" Each clip counts once under each of the {seeds} seeds." if seeds > 1 else ""
+    summed = f" Numbers are means over {seeds} seeds." if seeds > 1 else ""
     return Plot(
         plots.confusion_matrix(counts, results["labels"]),
         "Confusion matrix",
@@ -148,15 +150,10 @@ def _reliability(section: Mapping[str, Any]) -> Plot | None:
 def _risk_coverage(section: Mapping[str, Any]) -> Plot | None:
     if not section.get("abstain"):
         return None
-    chosen = section.get("precision_90") or {}
+    on_test = (section.get("precision_90") or {}).get("test")
     caption = "Accuracy on the test clips that are answered when the least certain ones are left to a person."
-    on_test = chosen.get("test")
     if on_test:
-        caption += (
-            f" The diamond: answering at {format_percent(chosen['threshold'])} confidence or more, a threshold chosen "
-            f"on dev for 90 % precision, is right {format_percent(on_test['precision'])} of the time and answers "
-            f"{format_percent(on_test['coverage'])}."
-        )
+        caption += " The diamond is the threshold of dev."
     return Plot(plots.risk_coverage(section["abstain"], on_test), "Accuracy against coverage", caption)
 
 

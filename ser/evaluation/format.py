@@ -15,13 +15,24 @@ _MINUS = "\N{MINUS SIGN}"
 _PROTOCOLS = {
     "speaker_kfold": "{folds}-fold",
     "leave_one_speaker_out": "leave one speaker out",
+    "leave_one_session_out": "leave one session out",
+    "leave_one_corpus_out": "leave one corpus out",
+    "train_on_one_corpus": "training on one corpus",
     "random_kfold": "random {folds}-fold",
     "random_holdout": "random 80/20 hold-out",
     "given": "split given with the corpus",
     "emobox_fold_1": "EmoBox fold 1",
     "nkululeko": "nkululeko hold-out",
 }
-_OF_SEVERAL_FOLDS = ("speaker_kfold", "leave_one_speaker_out", "random_kfold")
+# Two figures stand on the page of pooled folds; a reader must know which one is the result.
+WHICH_TO_PRINT = (
+    "Print the figure of the pooled test clips: each clip counts once, and its interval is over speakers. The mean "
+    "over folds counts a small fold like a large one, and UAR of a fold that lacks a class is that of an easier task; "
+    "its deviation says how folds differ and is no interval. Print it, under that name, only beside papers that "
+    "average folds."
+)
+_OF_SEVERAL_FOLDS = ("speaker_kfold", "random_kfold", "leave_one_speaker_out", "leave_one_session_out")
+_OF_SEVERAL_FOLDS += ("leave_one_corpus_out", "train_on_one_corpus")
 
 
 def format_number(value: float | None, digits: int = DIGITS) -> str:
@@ -97,9 +108,11 @@ def format_percent(share: float | None, digits: int = 0) -> str:
     )
 
 
-def format_count(count: int | None) -> str:
-    """A count with its thousands set apart: `3,000`."""
-    return MISSING if count is None else f"{count:,}"
+def format_count(count: float | None) -> str:
+    """A count with its thousands set apart: `3,000`; a mean of counts with one decimal: `12.3`."""
+    if count is None:
+        return MISSING
+    return f"{int(count):,}" if float(count).is_integer() else f"{count:,.1f}"
 
 
 def format_seconds(seconds: float | None) -> str:
@@ -157,6 +170,22 @@ def metric_of(results: dict) -> tuple[str, float | None, list[float] | None]:
     return (name if part == "test" else f"dev {name}"), scores.get(key), scores.get("intervals", {}).get(key)
 
 
+def few_speakers_of(scores: dict) -> str:
+    """Why an interval is wide where one or two speakers alone have a class; empty where none does.
+
+    Args:
+        scores: The section `test` or `dev` of `results.json`.
+    """
+    few = scores.get("few_speakers")
+    if not few:
+        return ""
+    named = ", ".join(f"{label} of {number} speaker{'s' * (number > 1)}" for label, number in few.items())
+    return (
+        f"Clips of {named} alone say little of other speakers: the intervals of UAR and macro-F1 are widened by as "
+        "much as speakers differ in the other classes."
+    )
+
+
 def setting_of(results: dict) -> str:
     """What a figure must not be quoted without: `speaker-independent 5-fold, labels: modified`."""
     words = protocol_words(results.get("protocol", {}))
@@ -184,29 +213,59 @@ def baselines_of(results: dict) -> dict[str, dict]:
 
 
 class Verdict(NamedTuple):
-    """Whether the model is better than the baseline, and that in a sentence."""
+    """Whether the model is better than the baselines, and that in sentences."""
 
     beats: bool
     text: str
 
 
 def verdict_of(results: dict) -> Verdict | None:
-    """The comparison with the baseline; None where none was made.
+    """The comparison with the baselines; None where none was made.
 
-    A model beats it when the whole interval of the difference lies above 0.
+    A model beats one when the whole interval of the difference lies above 0 and its p value is 0.05 or less. A head on
+    a frozen encoder need not beat another head on the same: that comparison is told, and decides nothing.
 
     Args:
         results: The content of `results.json`.
     """
-    baseline = results.get("baseline")
-    if not baseline:
+    found = {kind: _verdict_on(baseline) for kind, baseline in baselines_of(results).items()}
+    if not found:
         return None
+    is_frozen = results.get("config", {}).get("train_mode") == "probe"
+    decisive = [verdict.beats for kind, verdict in found.items() if not (is_frozen and kind == "encoder")]
+    return Verdict(all(decisive), " ".join(verdict.text for verdict in found.values()))
+
+
+def _verdict_on(baseline: dict) -> Verdict:
     difference = baseline.get("difference", {})
     interval = difference.get("interval")
-    beats = interval is not None and interval[0] is not None and interval[0] > 0
+    p, is_above = difference.get("p"), interval is not None and interval[0] is not None and interval[0] > 0
+    is_rare = p is not None and p <= 0.05
+    beats = is_above and is_rare
+    split = (
+        " The interval and the test disagree: so few speakers settle nothing."
+        if p is not None and is_above != is_rare
+        else ""
+    )
     return Verdict(
         beats,
         f"This model {'beats' if beats else 'does not beat'} the baseline ({baseline.get('name', 'unnamed')}, "
         f"UAR {format_interval(baseline.get('uar'), baseline.get('interval'))}): difference "
-        f"{format_difference(difference.get('uar'), interval)}, {format_p(difference.get('p'))}.",
+        f"{format_difference(difference.get('uar'), interval)}, {format_p(p)}.{split}",
     )
+
+
+def whose_scores(results: dict) -> str:
+    """Which models the scores are of, where they pool those of several runs; empty for a single run.
+
+    Args:
+        results: The content of `results.json`.
+    """
+    count, final = len(results.get("per_run", [])), results.get("final_fit")
+    if final:
+        return (
+            f"The model that lies here was trained on all {format_count(final.get('clips'))} clips, so that nothing is "
+            f"left to test it on. The scores are those of {count} models trained in the same way, each on clips that "
+            "it had not heard."
+        )
+    return f"The scores pool those of {count} models, which lie in folders of their own." if count > 1 else ""

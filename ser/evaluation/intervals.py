@@ -9,22 +9,25 @@ logit scale, which keeps it within [0, 1]:
 G is the effective number of speakers, 1 / sum_g share_g^2, where share_g is speaker g's part of the clips that the
 score is made of: 87 speakers of whom one has 6 % of the clips tell less than 87 equal ones (Carter, Schnepel and
 Steigerwald, "Asymptotic Behavior of a t-Test Robust to Cluster Heterogeneity", 2017). Quantiles of the draws
-themselves, and BCa, are too narrow for the 10 speakers of EMO-DB (`benchmarks/coverage.py`). The interval says nothing
-of another training run; several seeds narrow that gap.
+themselves, and BCa, are too narrow for the 10 speakers of EMO-DB (`benchmarks/coverage.py`). No interval is narrower
+than the one for as many independent clips, and a class that one or two speakers alone have widens it
+(`ser.evaluation.least_errors`). The interval says nothing of another training run; several seeds narrow that gap.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit, logit
+from scipy.stats import norm
 from scipy.stats import t as student
 
-from ser.evaluation import metrics
+from ser.evaluation import least_errors, metrics
+from ser.evaluation.calibration import wilson_interval
 
 DRAWS = 4000
 LEVEL = 0.95
-METHOD = "bootstrap over {unit}s, Student's t on the logit scale"
+METHOD = "bootstrap over {unit}s, Student's t on the logit scale, never narrower than for independent clips"
 
 
 @dataclass(frozen=True)
@@ -35,22 +38,29 @@ class Spread:
         value: The estimate, in the unit of the score.
         deviation: Its standard error; `nan` when one speaker alone decides it.
         freedom: Degrees of freedom of the standard error, 1 or more.
+        least: The least that the standard error can be, that for independent clips.
+        few: Standard error that classes of one or two speakers add, whose own spread is not in `deviation`.
     """
 
     value: float
     deviation: float
     freedom: float
+    least: float = 0.0
+    few: float = 0.0
 
     def __sub__(self, other: "Spread") -> "Spread":
         """The difference of two estimates from different speakers: Welch, Biometrika 34, 1947."""
         variances = np.array([self.deviation, other.deviation]) ** 2
         total = variances.sum()
         freedom = total**2 / (variances**2 / [self.freedom, other.freedom]).sum() if total > 0 else 1.0
-        return Spread(self.value - other.value, float(np.sqrt(total)), float(freedom))
+        least, few = np.hypot(self.least, other.least), np.hypot(self.few, other.few)
+        return Spread(self.value - other.value, float(np.sqrt(total)), float(freedom), float(least), float(few))
 
     def half_width(self, level: float = LEVEL) -> float:
-        """Student's quantile times the standard error."""
-        return float(student.ppf((1 + level) / 2, self.freedom) * self.deviation)
+        """Student's quantile times the standard error, or the normal one times the least that it can be."""
+        normal = norm.ppf((1 + level) / 2)
+        own = max(student.ppf((1 + level) / 2, self.freedom) * self.deviation, normal * self.least)
+        return float(np.hypot(own, normal * self.few))
 
 
 def spread_of(value: float, draws: np.ndarray, effective: float) -> Spread:
@@ -68,6 +78,20 @@ def spread_of(value: float, draws: np.ndarray, effective: float) -> Spread:
     return Spread(float(value), float(inflation * defined.std(ddof=1)), max(effective - 1, 1.0))
 
 
+def share_spread(hits: np.ndarray, clips: np.ndarray) -> Spread:
+    """The spread of a share over clusters, from the linear part of the ratio of sums: no draws are needed.
+
+    Args:
+        hits: Clips of each cluster that count, `[S]`.
+        clips: Clips of each cluster, all above 0, `[S]`.
+    """
+    share, effective = hits.sum() / clips.sum(), effective_clusters(clips[:, None])
+    if effective < 1 + 1e-9:
+        return Spread(float(share), np.nan, 1.0)
+    error = np.sqrt((((hits - share * clips) / clips.sum()) ** 2).sum() * effective / max(effective - 1, 0.5))
+    return Spread(float(share), float(error), max(effective - 1, 1.0))
+
+
 def effective_clusters(sizes: np.ndarray) -> float:
     """1 / sum_g share_g^2, in [1, S]: S for equal clusters.
 
@@ -83,7 +107,9 @@ def bounded_interval(spread: Spread, clips: float, bounds: tuple[float, float] =
     """95 % interval [low, high] of a score that cannot leave its bounds, on the logit scale between them.
 
     A score at a bound has no spread to draw from: it is moved off by half a clip. Half a clip, wrong in one speaker,
-    has a logit standard error of 1.
+    has a logit standard error of 1. The interval holds Wilson's for the number of independent clips that have the least
+    standard error; what few speakers add is put to each side in quadrature, as Zou and Donner combine intervals
+    ("Construction of confidence limits about effect measures", Statistics in Medicine 27, 2008).
 
     Args:
         spread: From `spread_of`.
@@ -91,18 +117,26 @@ def bounded_interval(spread: Spread, clips: float, bounds: tuple[float, float] =
         bounds: Least and greatest value of the score; (-1, 1), for CCC, makes the scale Fisher's z.
 
     Returns:
-        `None` when the spread is unknown.
+        `None` when the spread is unknown, and when nothing varies between the bounds: that is no certainty.
     """
     if not np.isfinite([spread.value, spread.deviation]).all():
         return None
     low, high = bounds
+    if max(spread.deviation, spread.least) < 1e-12 and low < spread.value < high:
+        return None
     share = (spread.value - low) / (high - low)
     centre = float(np.clip(share, 0.5 / clips, 1 - 0.5 / clips))
     at_bound = share in (0.0, 1.0)
     error = 1.0 if at_bound else spread.deviation / (high - low) / (centre * (1 - centre))
     ends = expit(logit(centre) + np.array([-1, 1]) * student.ppf((1 + LEVEL) / 2, spread.freedom) * error)
-    ends = [min(ends[0], share), max(ends[1], share)]
-    return [float(low + (high - low) * end) for end in ends]
+    if spread.least > 0:
+        expected = (share * clips + 2) / (clips + 4)
+        alike = expected * (1 - expected) / (spread.least / (high - low)) ** 2 - 4
+        floor = wilson_interval(share * alike, alike) if alike > 0 else [0.0, 1.0]
+        ends = [min(ends[0], floor[0]), max(ends[1], floor[1])]
+    few = norm.ppf((1 + LEVEL) / 2) * spread.few / (high - low)
+    away = np.hypot([max(share - ends[0], 0), max(ends[1] - share, 0)], few)
+    return [float(low + (high - low) * end) for end in np.clip([share - away[0], share + away[1]], 0, 1)]
 
 
 def plain_interval(spread: Spread, bounds: tuple[float, float] = (-1.0, 1.0)) -> list[float] | None:
@@ -148,17 +182,21 @@ def kinds_of(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return kinds.reshape(-1, *sums.shape[1:]).astype(np.float64), copies
 
 
-def score_spreads(confusions: np.ndarray, draws: int = DRAWS, seed: int = 0) -> dict[str, Spread | list[Spread]]:
+def score_spreads(
+    confusions: np.ndarray, draws: int = DRAWS, seed: int = 0, moments: np.ndarray | None = None
+) -> dict[str, Spread | list[Spread]]:
     """Spreads of UAR, accuracy, macro-F1 and of every class's recall.
 
     Args:
         confusions: Counts of each cluster under each seed, `[S, seeds, C, C]`.
         draws: Number of bootstrap draws.
         seed: Seed of the draws.
+        moments: `least_errors.class_moments` of the clips; taken from `confusions` by default.
 
     Returns:
         `uar`, `accuracy`, `macro_f1`, and `recall` as a list over classes.
     """
+    moments = least_errors.moments_of_hits(confusions) if moments is None else moments
     total, resampled = confusions.sum(axis=0), resample(confusions, draws, seed)
     support = confusions.sum(axis=(1, 3))
     predicted = confusions.sum(axis=(1, 2))
@@ -167,14 +205,22 @@ def score_spreads(confusions: np.ndarray, draws: int = DRAWS, seed: int = 0) -> 
         name: spread_of(score(total).mean(), score(resampled).mean(axis=1), effective_clusters(sizes[name]))
         for name, score in (("uar", metrics.uar), ("accuracy", metrics.accuracy), ("macro_f1", metrics.macro_f1))
     }
+    least, few = least_errors.mean_error(moments), least_errors.error_of_few(moments)
+    spreads["uar"] = replace(spreads["uar"], least=least, few=few)
+    # F1 is a mean of recall and precision, and hardly surer than the first: one floor serves both.
+    spreads["macro_f1"] = replace(spreads["macro_f1"], least=least, few=few)
+    spreads["accuracy"] = replace(spreads["accuracy"], least=least_errors.clip_error(moments))
     recall, recall_draws = metrics.recalls(total).mean(axis=0), metrics.recalls(resampled).mean(axis=1)
     spreads["recall"] = [
-        spread_of(recall[c], recall_draws[:, c], effective_clusters(support[:, [c]])) for c in range(len(recall))
+        replace(spread_of(recall[c], recall_draws[:, c], effective_clusters(support[:, [c]])), least=error)
+        for c, error in enumerate(least_errors.class_errors(moments))
     ]
     return spreads
 
 
-def score_intervals(confusions: np.ndarray, labels: Iterable[str], draws: int = DRAWS, seed: int = 0) -> dict:
+def score_intervals(
+    confusions: np.ndarray, labels: Iterable[str], draws: int = DRAWS, seed: int = 0, moments: np.ndarray | None = None
+) -> dict:
     """95 % intervals of the scores of one set of clips, ready for JSON.
 
     Args:
@@ -182,12 +228,13 @@ def score_intervals(confusions: np.ndarray, labels: Iterable[str], draws: int = 
         labels: Names of the classes.
         draws: Number of bootstrap draws.
         seed: Seed of the draws.
+        moments: As for `score_spreads`.
 
     Returns:
         `uar`, `accuracy`, `macro_f1` as [low, high], and `recall` by label; `None` where a class has no clip, or one
         speaker alone.
     """
-    spreads = score_spreads(confusions, draws, seed)
+    spreads = score_spreads(confusions, draws, seed, moments)
     support = confusions.sum(axis=(0, 3))[0]
     clips = {"uar": equivalent_clips(support), "accuracy": support.sum(), "macro_f1": equivalent_clips(support)}
     return {
@@ -205,17 +252,30 @@ def equivalent_clips(support: np.ndarray) -> float:
     return float(len(present) ** 2 / (1 / present).sum())
 
 
-def concordance_intervals(moments: np.ndarray, draws: int = DRAWS, seed: int = 0) -> list[list[float] | None]:
+def concordance_intervals(
+    moments: np.ndarray, of_clips: np.ndarray, draws: int = DRAWS, seed: int = 0
+) -> list[list[float] | None]:
     """95 % intervals of CCC for every dimension, and last of their mean.
 
     Args:
         moments: Sums of each cluster under each seed, `[S, seeds, K, 6]`: clips, x, y, x^2, y^2, xy of dimension k.
+        of_clips: The same of each clip, `[N, seeds, K, 6]`; the jackknife over them is the least standard error.
         draws: Number of bootstrap draws.
         seed: Seed of the draws.
     """
     value = metrics.concordance_of_sums(moments.sum(axis=0)).mean(axis=0)
     resampled = metrics.concordance_of_sums(resample(moments, draws, seed)).mean(axis=1)
+    without = metrics.concordance_of_sums(moments.sum(axis=0) - of_clips).mean(axis=1)
+    least = np.sqrt((len(of_clips) - 1) * with_mean(without).var(axis=0))
     clips = moments[:, 0, 0, 0]
-    columns = [(value[k], resampled[:, k]) for k in range(len(value))] + [(value.mean(), resampled.mean(axis=1))]
     effective = effective_clusters(clips[:, None])
-    return [bounded_interval(spread_of(*column, effective), clips.sum(), (-1.0, 1.0)) for column in columns]
+    spreads = [
+        replace(spread_of(*column, effective), least=error)
+        for *column, error in zip(with_mean(value[None])[0], with_mean(resampled).T, least, strict=True)
+    ]
+    return [bounded_interval(spread, clips.sum(), (-1.0, 1.0)) for spread in spreads]
+
+
+def with_mean(values: np.ndarray) -> np.ndarray:
+    """Values `[R, K]` and behind them their mean, `[R, K + 1]`."""
+    return np.concatenate([values, values.mean(axis=1, keepdims=True)], axis=1)

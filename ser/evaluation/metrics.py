@@ -23,8 +23,10 @@ def score(truth: np.ndarray, probabilities: np.ndarray, labels: list[str]) -> di
         labels: Names of the classes.
 
     Returns:
-        `uar`, `accuracy`, `macro_f1`, `weighted_f1`, `nll`, `brier`, `ece`, `n`, `per_class` (`precision`, `recall`,
-        `f1`, `support` by label) and `confusion` (counts, rows are truth). Undefined values are `None`.
+        `uar`, `accuracy`, `macro_f1`, `weighted_f1`, `nll`, `brier`, `ece`, `classwise_ece`, `n`, `per_class`
+        (`precision`, `recall`, `f1`, `support`, `ece` and `mean_score` by label) and `confusion` (counts, rows are
+        truth). `mean_score` is the mean probability of the class, to hold against its share of the clips. Undefined
+        values are `None`.
 
     Raises:
         ValueError: No clip, shapes that disagree, a label outside `labels`, or rows that are no probabilities.
@@ -32,11 +34,15 @@ def score(truth: np.ndarray, probabilities: np.ndarray, labels: list[str]) -> di
     truth = label_positions(truth, labels)
     probabilities = check_probabilities(probabilities, len(truth), labels)
     confusion = confusion_matrix(truth, probabilities.argmax(axis=1), len(labels))
+    scores, errors = score_confusion(confusion, labels), calibration.class_calibration_errors(probabilities, truth)
+    for c, of_class in enumerate(scores["per_class"].values()):
+        of_class |= {"ece": float(errors[c]), "mean_score": float(probabilities[:, c].mean())}
     return {
-        **score_confusion(confusion, labels),
+        **scores,
         "nll": calibration.negative_log_likelihood(probabilities, truth),
         "brier": calibration.brier_score(probabilities, truth),
         "ece": calibration.expected_calibration_error(probabilities, truth),
+        "classwise_ece": float(errors.mean()),
     }
 
 

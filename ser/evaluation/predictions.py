@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ser.evaluation.least_errors import class_moments
 from ser.evaluation.metrics import check_probabilities, label_positions
 from ser.names import speaker_cell, tidy
 
@@ -92,6 +93,7 @@ class Scored:
         truth: True class as a position, int `[N]`.
         probabilities: float `[N, C]`.
         seed: Training seed of each row as a number from 0, `[N]`.
+        clip: Number of the clip, from 0, `[N]`.
         cluster: Number of what may be drawn again as one, from 0, `[N]`: a speaker's rows, or a clip's, of all seeds.
         unit: "speaker"; or "clip", when a speaker is unknown or all rows are of one speaker, from whom nothing can be
             learnt about others.
@@ -100,6 +102,7 @@ class Scored:
     truth: np.ndarray
     probabilities: np.ndarray
     seed: np.ndarray
+    clip: np.ndarray
     cluster: np.ndarray
     unit: str
 
@@ -122,6 +125,22 @@ class Scored:
         )
         return np.bincount(cells, minlength=np.prod(shape)).reshape(shape)
 
+    def hits(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """How often each clip is right, mean over the seeds among some rows, `[clips]`; 0 for clips not among them."""
+        clip, right = self.clip[rows], (self.predicted == self.truth)[rows]
+        seen, hits = (np.bincount(clip, weights, minlength=self.clip.max() + 1) for weights in (None, right))
+        return hits / np.maximum(seen, 1)
+
+    def moments(self, values: np.ndarray | None = None) -> np.ndarray:
+        """`least_errors.class_moments` of the clips, `[S, C, 3]`.
+
+        Args:
+            values: What each clip scored, `[clips]`; `hits` by default.
+        """
+        first = np.unique(self.clip, return_index=True)[1]
+        values = self.hits() if values is None else values
+        return class_moments(self.cluster[first], self.truth[first], values, self.probabilities.shape[1])
+
 
 def scored(predictions: pd.DataFrame, labels: list[str]) -> Scored:
     """The arrays of a table of predictions.
@@ -131,7 +150,8 @@ def scored(predictions: pd.DataFrame, labels: list[str]) -> Scored:
     """
     truth, probabilities = truth_and_probabilities(predictions, labels)
     cluster, unit = cluster_codes(predictions)
-    return Scored(truth, probabilities, np.unique(predictions["seed"], return_inverse=True)[1], cluster, unit)
+    seed, clip = (np.unique(predictions[column], return_inverse=True)[1] for column in ("seed", "id"))
+    return Scored(truth, probabilities, seed, clip, cluster, unit)
 
 
 def cluster_codes(predictions: pd.DataFrame) -> tuple[np.ndarray, str]:

@@ -15,6 +15,8 @@ from markupsafe import Markup
 
 from ser.evaluation import format as words
 from ser.evaluation import tables, theme
+from ser.evaluation.calibration_words import sentence_on_scores, sentence_on_threshold
+from ser.evaluation.diagnosis import diagnose
 from ser.evaluation.figures import Plot, Run, read_run, robustness_rows, run_plots, score_scale
 
 FILE_NAME = "report.html"
@@ -27,6 +29,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _TITLES = {
     "classes": "Classes",
     "dimensions": "Dimensions",
+    "corpora": "Each corpus",
     "baseline": "Against the baseline",
     "layers": "Layers of the encoder",
     "calibration": "Calibration",
@@ -97,6 +100,8 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
     sections = {
         "clips": _clips(results.get("worst_clips", []), audio),
         "config": tables.pairs(results.get("config", {})),
+        "baselines": tables.baselines(results),
+        "corpora": tables.corpora(results),
         "corpus": tables.corpus(results),
         "model": tables.pairs({**results.get("model", {}), **tables.seconds(results)}, tables.in_words),
         "robustness": robustness_rows(results),
@@ -114,8 +119,11 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
             scored=results.get(words.part_of(results), {}),
             headline=words.headline(results),
             metric={"name": name, "value": value, "interval": interval},
+            threshold=sentence_on_threshold(results),
             setting=words.setting_of(results),
             verdict=words.verdict_of(results),
+            whose=words.whose_scores(results),
+            diagnosis=diagnose(results, run.log),
             subtitle=_subtitle(results),
             faults=tables.faults(results),
             facts=tables.facts(results),
@@ -167,7 +175,8 @@ def _contents(results: Mapping[str, Any], plots: Mapping[str, Any], sections: Ma
     shown = {
         "classes": "per_class" in scored,
         "dimensions": "per_dimension" in scored,
-        "baseline": "baseline" in results,
+        "corpora": sections["corpora"],
+        "baseline": sections["baselines"],
         "layers": "layers" in plots,
         "calibration": "reliability" in plots,
         "speakers": "speakers" in plots,
@@ -189,20 +198,21 @@ def _notes(results: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str,
     scored = results.get(words.part_of(results), {})
     how = f"Intervals are 95\N{NO-BREAK SPACE}%: {scored['interval_method']}." if scored.get("interval_method") else ""
     audio = any(clip["audio"] for clip in sections["clips"])
-    calibrated = "temperature" in results.get("calibration", {})
     return {
-        "classes": f"UAR is the mean recall of the classes, so that a rare one counts as much as a frequent one. {how}",
+        "classes": f"UAR is the mean recall of the classes, so that a rare one counts as much as a frequent one. {how} "
+        + words.few_speakers_of(scored),
         "dimensions": f"CCC is 1 where every prediction equals its annotation, and 0 for a constant guess. {how}",
-        "baseline": "Both were scored on the same clips. The difference is the model less the baseline; its interval "
-        "and p value take all clips of a speaker as one.",
+        "corpora": "UAR is over the classes that a corpus has; two compare only where neither lacks one.",
+        "baseline": "All were scored on the same clips. The difference is the model less the baseline; its interval "
+        "and p value take all clips of a speaker as one. The frozen encoder is the floor of any fine-tuning.",
         "layers": "Where in the encoder emotion is heard, found inside train.",
-        "calibration": "Whether a model that says 70 % is right 7 times in 10."
-        + (" A temperature, fitted on dev, divides the logits; it changes no decision." if calibrated else ""),
+        "calibration": f"Whether a model that says 70 % is right 7 times in 10. {sentence_on_scores(results)}",
         "speakers": "UAR over the classes that a speaker has. Few clips make wide intervals, and the worst of many "
         "look worse than they are.",
-        "gender": "The gap is taken between different speakers; an interval that holds 0 shows none.",
+        "gender": "The gap is taken between different speakers; an interval that holds 0 shows none."
+        + (" Where one voice stands for a gender, no interval can be given." if _gap_is_open(results) else ""),
         "robustness": "The same test clips, changed, and what that does to UAR. Intervals are over speakers.",
-        "runs": "Each fold and seed by itself. The figure at the top pools them, each clip once per seed.",
+        "runs": f"Each fold and seed by itself. {results.get('which_to_print', '')}",
         "training": "Loss on the training clips, and loss and score on dev.",
         "corpus": "What was there to learn from.",
         "split": "The hash is over the ids and the part that each is in: two runs of one hash tested the same clips.",
@@ -211,6 +221,11 @@ def _notes(results: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str,
         "configuration": "What it takes to run this again.",
         "cite": "A figure without its protocol says nothing.",
     }
+
+
+def _gap_is_open(results: Mapping[str, Any]) -> bool:
+    gap = results.get("gender", {}).get("gap")
+    return bool(gap) and not gap["intervals"].get("uar")
 
 
 def _subtitle(results: Mapping[str, Any]) -> str:

@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from ser.evaluation import sections, subgroups
+from ser.evaluation.calibration_sections import calibration_section
+from ser.evaluation.corpora import corpora_section
+from ser.evaluation.format import WHICH_TO_PRINT
 from ser.evaluation.predictions import check_columns, check_once_per_seed, dimensions_of
 
 FORMAT = 1
@@ -24,13 +28,13 @@ def build_results(predictions: pd.DataFrame, labels: list[str], context: Mapping
         predictions: Rows of dev and test, of one run or pooled over folds and seeds; each test clip once per seed.
         labels: Class names in the model's order, or the dimensions of a regression.
         context: The other sections, in the shape of `results.json`: `protocol`, `corpus`, `label_source`, `model`,
-            `seconds`, `versions`, `config`, `audit`, ... They are passed on. Two are also read: `calibration`, with
-            `temperature`, that by which the logits were divided, or of pooled runs `per_run`, a list of `seed`,
-            `fold`, `temperature`; and `protocol`, to which `folds` and `seeds` are added where it lacks them.
+            `seconds`, `versions`, `config`, `audit`, ... They are passed on. Two are also read: `calibration`, as
+            `calibration_section` takes it, and `protocol`, to which `folds` and `seeds` are added where it lacks them.
 
     Returns:
         The content of `results.json`. What cannot be computed is absent: `dev` or `test` without rows, `folds` and
-        `seeds` (mean and deviation over them) of a single one, `gender` and `speakers` where they are unknown.
+        `seeds` (mean and deviation over them) of a single one, `gender` and `speakers` where they are unknown,
+        `corpora` of a single one.
 
     Raises:
         ValueError: A missing column, a clip tested twice under one seed, or values that are no probabilities.
@@ -51,6 +55,8 @@ def build_results(predictions: pd.DataFrame, labels: list[str], context: Mapping
         **context,
         **fill(parts, labels, context),
     }
+    if "folds" in results:
+        results["which_to_print"] = WHICH_TO_PRINT
     results["protocol"] = {**_folds_and_seeds(predictions), **context.get("protocol", {})}
     return plain({name: section for name, section in results.items() if section is not None and section != {}})
 
@@ -100,7 +106,7 @@ def _classification_sections(parts: Mapping[str, pd.DataFrame], labels: list[str
     }
     filled = {
         **scores,
-        "calibration": sections.calibration_section(parts, labels, context.get("calibration", {})),
+        "calibration": calibration_section(parts, labels, context.get("calibration", {})),
     }
     if "test" not in parts:
         return filled
@@ -109,10 +115,15 @@ def _classification_sections(parts: Mapping[str, pd.DataFrame], labels: list[str
     return {
         **filled,
         # Guessing gets 1/C of the UAR whatever the classes' sizes; always the largest class, its share of clips.
-        "chance": {"uar": 1 / np.count_nonzero(support), "accuracy": max(support) / sum(support)},
+        "chance": {
+            "uar": 1 / np.count_nonzero(support),
+            "uar_upper": upper_bound_of_guessing(np.array(support)),
+            "accuracy": max(support) / sum(support),
+        },
         **_over_runs(test, labels, sections.classification_scores),
         "gender": subgroups.gender_scores(test, labels),
         "speakers": subgroups.speaker_scores(test, labels),
+        "corpora": corpora_section(test, labels),
         "worst_clips": subgroups.worst_clips(test, labels),
     }
 
@@ -123,7 +134,25 @@ def _regression_sections(parts: Mapping[str, pd.DataFrame], labels: list[str], c
         split: {**sections.regression_scores(rows, labels), **sections.regression_intervals(rows, labels)}
         for split, rows in parts.items()
     }
-    return {**scores, **(_over_runs(parts["test"], labels, sections.regression_scores) if "test" in parts else {})}
+    if "test" not in parts:
+        return scores
+    test = parts["test"]
+    return {
+        **scores,
+        **_over_runs(test, labels, sections.regression_scores),
+        "corpora": corpora_section(test, labels),
+    }
+
+
+def upper_bound_of_guessing(support: np.ndarray) -> float:
+    """The UAR that guessing stays under 39 times in 40: 1/K + z sqrt(sum_c (1/K) (1 - 1/K) / n_c) / K, K classes.
+
+    Args:
+        support: Clips of each class, `[C]`; those without any are left out.
+    """
+    present = support[support > 0]
+    share = 1 / len(present)
+    return float(share + norm.ppf(0.975) * np.sqrt((share * (1 - share) / present).sum()) * share)
 
 
 def _over_runs(test: pd.DataFrame, labels: list[str], score) -> dict:

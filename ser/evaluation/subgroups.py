@@ -1,5 +1,7 @@
 """Who a model fails: scores of each gender and of each speaker, and the clips it is sure of and wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -20,8 +22,9 @@ def gender_scores(predictions: pd.DataFrame, labels: list[str]) -> dict:
 
     Returns:
         By gender: `uar`, `accuracy`, `ece`, `n`, `speakers`, `interval_unit` and `intervals` of the three. Where there
-        are two, `gap`: `between` (names), and `uar`, `accuracy`, `ece` of the first less the second, with `intervals`
-        (Welch). Empty when no gender is known.
+        are two, `gap`: `between` (names), and `uar`, `accuracy`, `ece` of the first less the second, `interval_unit`
+        and `intervals` (Welch), both `None` where one gender has a single speaker: an interval over clips of one voice
+        and one over speakers are of different things. Empty when no gender is known.
     """
     spreads, groups = {}, {}
     for name, rows in predictions[predictions["gender"].notna()].groupby("gender"):
@@ -37,10 +40,13 @@ def gender_scores(predictions: pd.DataFrame, labels: list[str]) -> dict:
     if len(groups) == 2:
         first, second = groups
         gaps = {score: spreads[first][score] - spreads[second][score] for score in spreads[first]}
+        known = all(groups[name]["speakers"] != 1 for name in (first, second))
+        known &= groups[first]["interval_unit"] == groups[second]["interval_unit"]
         groups["gap"] = {
             "between": [first, second],
             **{score: gap.value for score, gap in gaps.items()},
-            "intervals": {score: intervals.plain_interval(gap) for score, gap in gaps.items()},
+            "interval_unit": groups[first]["interval_unit"] if known else None,
+            "intervals": {score: intervals.plain_interval(gap) if known else None for score, gap in gaps.items()},
         }
     return groups
 
@@ -121,14 +127,14 @@ def calibration_spread(table: Scored, draws: int = intervals.DRAWS, seed: int = 
         return calibration.calibration_error_of_bins(*np.moveaxis(totals, -1, 0)).mean(axis=-1)
 
     effective = intervals.effective_clusters(np.bincount(table.cluster)[:, None])
-    return intervals.spread_of(
-        mean_error(sums.sum(axis=0)), mean_error(intervals.resample(sums, draws, seed)), effective
-    )
+    total = sums.sum(axis=0)
+    spread = intervals.spread_of(mean_error(total), mean_error(intervals.resample(sums, draws, seed)), effective)
+    return replace(spread, least=calibration.least_error_of_bins(total[..., 0], total[..., 1]))
 
 
 def _spreads(table: Scored) -> dict[str, intervals.Spread]:
     """Spreads of UAR, accuracy and ECE over the clusters of a group."""
-    spreads = intervals.score_spreads(table.confusions())
+    spreads = intervals.score_spreads(table.confusions(), moments=table.moments())
     return {"uar": spreads["uar"], "accuracy": spreads["accuracy"], "ece": calibration_spread(table)}
 
 

@@ -71,6 +71,38 @@ def corpus(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in found.items() if value]
 
 
+def corpora(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The table of corpora; None where one was tested."""
+    found = results.get("corpora")
+    if not found:
+        return None
+    keys = [key for key in _SCORES if key in next(iter(found.values()))]
+    rows = [
+        {
+            "name": name,
+            "scores": [words.format_interval(of.get(key), of.get("intervals", {}).get(key)) for key in keys],
+            "clips": words.format_count(of.get("n")),
+            "speakers": words.format_count(of.get("speakers")),
+            "lacks": ", ".join(of.get("lacks") or []),
+        }
+        for name, of in found.items()
+    ]
+    return {"scores": [_SCORES[key] for key in keys], "rows": rows}
+
+
+def baselines(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of baselines and, last, of the model: `name`, `uar`, `interval` and, of a baseline, `difference`.
+
+    Empty where there is none to compare with.
+    """
+    found = words.baselines_of(dict(results))
+    if not found:
+        return []
+    _, value, interval = words.metric_of(dict(results))
+    own = {"name": "this model", "uar": value, "interval": interval}
+    return [*(found[kind] for kind in ("functionals", "encoder") if kind in found), own]
+
+
 def split(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     protocol = results.get("protocol", {})
     clips = protocol.get("clips") or {}

@@ -24,15 +24,21 @@ class ConfusionMetric(evaluate.Metric):
 
     Args:
         num_classes: Number of classes C; without, one more than the greatest position seen.
+        keep_in_memory: As in `evaluate.Metric`; by default true for one process. Two runs on one machine would
+            otherwise wait for each other's lock on a file in a shared cache. Several processes share such files, and
+            tell their run from others by `experiment_id`.
+        num_process: As in `evaluate.Metric`, like the rest of its arguments.
     """
 
     name_of_score = "confusion"
     score: Callable[[np.ndarray], np.ndarray] = staticmethod(lambda confusion: confusion)
 
-    def __init__(self, num_classes: int | None = None, **kwargs):
+    def __init__(
+        self, num_classes: int | None = None, keep_in_memory: bool | None = None, num_process: int = 1, **kwargs
+    ):
         self.num_classes = num_classes
-        # In memory: two runs on one machine would otherwise wait for each other's lock on a file in a shared cache.
-        super().__init__(keep_in_memory=True, **kwargs)
+        keep_in_memory = num_process == 1 if keep_in_memory is None else keep_in_memory
+        super().__init__(keep_in_memory=keep_in_memory, num_process=num_process, **kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
         position = datasets.Value("int64")

@@ -15,10 +15,11 @@ from typing import Any
 
 from ser.data.arguments import DataArguments, closest
 from ser.evaluation.compare import compare, leak_gap
-from ser.evaluation.format import format_difference, format_interval, format_p
+from ser.evaluation.format import format_difference, format_interval, format_number, format_p
 from ser.evaluation.predictions import read_predictions
 from ser.evaluation.results import write_json_atomic
 from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments, parse_arguments
+from ser.training.choice import chosen_by_dev, dev_scores, holm
 from ser.training.runs import claim_folder, is_finished, write_text
 
 # Runs whose test clips, folds or seeds differ cannot be paired; these flags stand before `--over` instead.
@@ -57,9 +58,11 @@ def ablate(argv: Sequence[str], over: Sequence[str], run: Run) -> dict[str, Any]
         run: Makes one run, or those of all folds and seeds: `run_ser.run_jobs`.
 
     Returns:
-        The content of `ablation.json`, written beside `ablation.csv` into `<output_dir>-ablation`: `over`, and of each
-        of `settings` its `flags`, `folder`, `n`, `uar`, `accuracy`, `macro_f1` with `intervals`, and `difference` to
-        the first (`uar`, `interval`, `p`; None for the first).
+        The content of `ablation.json`, written beside `ablation.csv` into `<output_dir>-ablation`: `over`; of each of
+        `settings` its `flags`, `folder`, `dev_uar` (mean over runs), `n`, `uar`, `accuracy`, `macro_f1` with
+        `intervals`, and `difference` to the first (`uar`, `interval`, `p`, and `p_holm`, corrected for all of them;
+        None for the first); `chosen_on_dev`, the name of the best by `dev_uar`; and `chosen_by_dev`, see
+        [`ser.training.choice.chosen_by_dev`]. The last two are None where dev was not scored.
 
     Raises:
         ValueError: A setting cannot be parsed, or is no flag that an ablation may vary; nothing was trained.
@@ -75,14 +78,27 @@ def ablate(argv: Sequence[str], over: Sequence[str], run: Run) -> dict[str, Any]
     flags = [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*(value for _, value in values))]
     arms = [make_arm(argv, folder, own) for own in flags]
     make_runs(arms, base, folder, run)
-    first, settings = read_predictions(arms[0].folder), []
-    for arm in arms:
-        difference = None if arm is arms[0] else compare(read_predictions(arm.folder), first)["uar"]
-        settings.append({"name": arm.name, "flags": arm.flags, "folder": arm.folder.name, **_scores(arm, difference)})
-    content = {"over": dict(values), "settings": settings}
+    content = {"over": dict(values), **compared(arms)}
     write_json_atomic(content, folder / "ablation.json")
-    write_text(folder / "ablation.csv", _csv(settings))
+    write_text(folder / "ablation.csv", _csv(content["settings"]))
     return content
+
+
+def compared(arms: Sequence[Arm]) -> dict[str, Any]:
+    """The figures of [`ablate`], from finished runs."""
+    tables = {arm.name: read_predictions(arm.folder) for arm in arms}
+    first, settings = tables[arms[0].name], []
+    for arm in arms:
+        difference = None if arm is arms[0] else compare(tables[arm.name], first)["uar"]
+        dev = list(dev_scores(tables[arm.name]).values())
+        about = {"name": arm.name, "flags": arm.flags, "folder": arm.folder.name}
+        settings.append({**about, "dev_uar": sum(dev) / len(dev) if dev else None, **_scores(arm, difference)})
+    changes = [of["difference"] for of in settings if of["difference"]]
+    for change, p in zip(changes, holm([change["p"] for change in changes]), strict=True):
+        change["p_holm"] = p
+    scored_on_dev = [of for of in settings if of["dev_uar"] is not None]
+    best = max(scored_on_dev, key=lambda of: of["dev_uar"])["name"] if len(scored_on_dev) == len(settings) else None
+    return {"settings": settings, "chosen_on_dev": best, "chosen_by_dev": chosen_by_dev(tables)}
 
 
 def leak(argv: Sequence[str], run: Run, check: Run | None = None) -> dict[str, Any]:
@@ -183,15 +199,30 @@ def make_runs(arms: Sequence[Arm], base: Parsed, folder: Path, run: Run) -> None
 
 
 def ablation_table(content: dict[str, Any]) -> str:
-    """The content of `ablation.json` as text: a line a setting."""
-    rows = [("setting", "UAR", "accuracy", "difference in UAR to the first")]
-    for of in content["settings"]:
+    """The content of `ablation.json` as text: a line a setting, the best on dev first, and what may be concluded."""
+    rows = [("setting", "dev UAR", "UAR", "accuracy", "difference in UAR to the first, p after Holm")]
+    for of in sorted(content["settings"], key=lambda of: -(of["dev_uar"] or 0)):
         scores = (format_interval(of[key], of["intervals"].get(key)) for key in ("uar", "accuracy"))
         change = of["difference"]
-        words = f"{format_difference(change['uar'], change['interval'])}, {format_p(change['p'])}" if change else ""
-        rows.append((of["name"], *scores, words))
+        words = (
+            f"{format_difference(change['uar'], change['interval'])}, {format_p(change['p_holm'])}" if change else ""
+        )
+        rows.append((of["name"], format_number(of["dev_uar"]), *scores, words))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, "", *_choice_words(content)])
+
+
+def _choice_words(content: dict[str, Any]) -> list[str]:
+    """Which setting dev chooses, and what that choice is worth on test."""
+    chosen, worth = content["chosen_on_dev"], content["chosen_by_dev"]
+    if chosen is None or worth is None:
+        return ["Dev was not scored: nothing is chosen here. The best on test would be chosen by test."]
+    runs = ", ".join(f"{name} in {count}" for name, count in worth["chosen"].items())
+    return [
+        f"Best on dev: {chosen}. Choose by dev; the best of several on test looks better than it is.",
+        f"Chosen on each run's own dev ({runs}), test UAR is {format_interval(worth['uar'], worth['interval'])}.",
+    ]
 
 
 def leak_words(content: dict[str, Any]) -> str:
@@ -237,12 +268,13 @@ def _csv(settings: Sequence[dict[str, Any]]) -> str:
     scores = ("uar", "accuracy", "macro_f1")
     writer = csv.writer(buffer, lineterminator="\n")
     bounds = [f"{score}_{bound}" for score in scores for bound in ("low", "high")]
-    writer.writerow([*flags, *scores, *bounds, "difference", "difference_low", "difference_high", "p", "n"])
+    differences = ("difference", "difference_low", "difference_high", "p", "p_holm")
+    writer.writerow([*flags, "dev_uar", *scores, *bounds, *differences, "n"])
     for of in settings:
-        change = of["difference"] or {"uar": None, "interval": None, "p": None}
+        change = of["difference"] or {"uar": None, "interval": None, "p": None, "p_holm": None}
         intervals = [bound for score in scores for bound in of["intervals"][score] or (None, None)]
-        changes = [change["uar"], *(change["interval"] or (None, None)), change["p"]]
-        writer.writerow([*of["flags"].values(), *(of[s] for s in scores), *intervals, *changes, of["n"]])
+        changes = [change["uar"], *(change["interval"] or (None, None)), change["p"], change["p_holm"]]
+        writer.writerow([*of["flags"].values(), of["dev_uar"], *(of[s] for s in scores), *intervals, *changes, of["n"]])
     return buffer.getvalue()
 
 

@@ -10,10 +10,11 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from ser.data.arguments import DataArguments, closest, read_config
+from ser.training.balance import BALANCES, balancing
 
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 # What a regression has no use for.
-FOR_CLASSES = ("loss", "focal_gamma", "logit_adjustment_tau", "mixup_alpha", "balanced_sampler")
+FOR_CLASSES = ("loss", "focal_gamma", "logit_adjustment_tau", "mixup_alpha", "balance", "balanced_sampler")
 # What may differ between a run and its continuation.
 NOT_PART_OF_A_RUN = (
     *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors"),
@@ -69,7 +70,8 @@ class ModelArguments:
     focal_gamma: float = _argument(2.0, "Gamma of the focal loss.")
     logit_adjustment_tau: float = _argument(1.0, "Weight of the log prior in the logit-adjusted loss.")
     mixup_alpha: float = _argument(0.0, "Beta(alpha, alpha) of mixup on waves, partners balanced by class; 0: none.")
-    balanced_sampler: bool = _argument(False, "Draw training clips so that every class comes equally often.")
+    balance: str = _argument("none", "What training draws equally often: classes, corpora or both.", choices=BALANCES)
+    balanced_sampler: bool = _argument(False, "The same as --balance class.")
     train_mode: str = _argument(
         "finetune", "finetune, or probe: the backbone frozen, run once.", choices=("finetune", "probe")
     )
@@ -87,18 +89,17 @@ class ModelArguments:
         False, "A control: deal the labels of train out at random. What is scored then is chance, or a leak."
     )
     calibrate: bool = _argument(True, "Fit a temperature on dev and fold it into the last layer.")
+    calibrate_prior: bool = _argument(
+        False, "Fold class biases fitted on dev in too: scores then suppose the corpus' frequencies, and UAR falls."
+    )
 
     def __post_init__(self):
-        for flag in ("head", "pooling", "loss", "train_mode"):
+        for flag in ("head", "pooling", "loss", "train_mode", "balance"):
             allowed = {f.name: f.metadata.get("choices") for f in fields(self)}[flag]
             if getattr(self, flag) not in allowed:
                 raise ValueError(f"--{flag}: {getattr(self, flag)!r} is not one of {', '.join(allowed)}.")
-        ranges = {
-            "final_dropout": (0, 1),
-            "layer_lr_decay": (1e-6, 1),
-            "mixup_alpha": (0, 100),
-            "focal_gamma": (0, 100),
-        }
+        ranges = {"final_dropout": (0, 1), "layer_lr_decay": (1e-6, 1)}
+        ranges |= {"mixup_alpha": (0, 100), "focal_gamma": (0, 100)}
         for flag, (low, high) in ranges.items():
             if not low <= getattr(self, flag) <= high:
                 raise ValueError(f"--{flag}: {getattr(self, flag)} is outside {low} to {high}.")
@@ -113,6 +114,9 @@ class ModelArguments:
             raise ValueError("--head stock: transformers' own head takes --pooling mean, --layer_mix last or weighted.")
         if self.head == "stock" and self.freeze_layers:
             raise ValueError("--freeze_layers: transformers' own classifiers cannot; use --head tanh.")
+        if self.calibrate_prior and not self.calibrate:
+            raise ValueError("--calibrate_prior: true has no effect with --calibrate false; drop one of the two.")
+        balancing(self)
         self._check_probe()
         self._check_start()
         self.parsed_backbone_config()
@@ -134,8 +138,6 @@ class ModelArguments:
     def _check_start(self) -> None:
         if self.layer_mix == "best" and self.train_mode == "finetune" and self.start_from_probe is False:
             raise ValueError("--layer_mix: best is chosen on frozen statistics; it needs --start_from_probe true.")
-        if self.layer_mix == "best" and self.head == "stock":
-            raise ValueError("--layer_mix: best needs --head tanh or linear; transformers' own takes last or weighted.")
         if not self.start_from_probe:
             return
         if self.head == "stock":
@@ -290,7 +292,7 @@ def merged_arguments(*arguments: Any) -> dict[str, Any]:
         merged |= changed
     for key in DERIVED:
         merged.pop(key, None)
-    for key in ("label_map", "augmentations", "backbone_config"):
+    for key in ("corpora", "label_map", "augmentations", "backbone_config"):
         if isinstance(merged.get(key), str):
             merged[key] = json.loads(merged[key])
     return json.loads(json.dumps(merged, default=str))

@@ -190,7 +190,7 @@ def run_fold(baseline: Baseline, split: Split, folder: Path) -> dict[str, Any]:
         "model": baseline.model,
         **chosen,
         "audit": audit(split, dataset),
-        "calibration": {"temperature": temperature},
+        "calibration": {"temperature": temperature, "reading": "balanced"},
         "seconds": {"train": time.monotonic() - started},
         "versions": versions(),
         "config": baseline.config() | {"fold": str(fold)},

@@ -9,22 +9,29 @@ from typing import Any
 from ser.data.audio import corpus_facts
 from ser.data.splits import Split
 
-FACTS = ("name", "licence", "language", "citation", "homepage", "differences", "notes", "skipped")
+TERMS = ("name", "licence", "language", "citation", "homepage")
+FACTS = (*TERMS, "differences", "notes", "skipped")
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "audiomentations", "soundfile", "soxr", "scikit-learn")
 
 
 def corpus_section(dataset: Any, labels: list[str]) -> dict[str, Any]:
     """Facts about the corpus, and what is in it."""
     facts = corpus_facts(dataset)
-    speakers = {speaker for speaker in dataset["speaker"] if speaker is not None}
+    speakers = {speaker for speaker in dataset["speaker"][:] if speaker is not None}
     section = {
         **{key: facts.get(key) for key in FACTS},
         "clips": len(dataset),
         "speakers": len(speakers) or None,
-        "hours": sum(dataset["duration"]) / 3600,
+        "hours": sum(dataset["duration"][:]) / 3600,
     }
+    if facts.get("corpora"):
+        clips = Counter(dataset["corpus"])
+        section["corpora"] = {
+            name: {key: own.get(key) for key in TERMS} | {"clips": clips[name]}
+            for name, own in facts["corpora"].items()
+        }
     if "emotion" in dataset.features and not facts.get("target_columns"):
-        counts = Counter(dataset["emotion"])
+        counts = Counter(dataset["emotion"][:])
         section["clips_per_class"] = {name: counts[index] for index, name in enumerate(labels)}
     return section
 

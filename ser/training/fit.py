@@ -12,7 +12,8 @@ import pandas as pd
 from ser.data.batching import Clips, Collator
 from ser.data.splits import Split, split_hash
 from ser.evaluation.results import write_json_atomic
-from ser.training.calibrate import calibrate
+from ser.training.arguments import ModelArguments
+from ser.training.calibrate import calibrate, uncalibrated
 from ser.training.finetune import finetune
 from ser.training.freezing import freeze
 from ser.training.frozen_head import FrozenHeads, starts_from_probe
@@ -95,7 +96,7 @@ def replace_in(arguments: Any, **changes: Any) -> Any:
 
 def whole_split(dataset: Any, job: Job) -> Split:
     """Every clip in train; nothing is left to score."""
-    ids = tuple(sorted(dataset["id"]))
+    ids = tuple(sorted(dataset["id"][:]))
     split = Split(job.data.protocol, -1, job.data.split_seed, False, ids, (), (), sha256="")
     return replace(split, sha256=split_hash(split))
 
@@ -107,22 +108,23 @@ def few_clips(dataset: Any) -> tuple[str, ...]:
     return tuple(dataset["id"][row] for row in order[places].tolist())
 
 
-def calibrate_out_of_fold(model: Any, folders: list[Path], labels: list[str]) -> float:
+def calibrate_out_of_fold(
+    model: Any, folders: list[Path], labels: list[str], arguments: ModelArguments
+) -> dict[str, Any]:
     """Calibrates a model of all clips on what the folds' models said of clips that they had not heard.
 
     Their test logits stand for its own: each was trained on the larger part of the same clips. A fold's own
-    temperature, which its probabilities were written with, is taken out again.
+    calibration, which its probabilities were written with, is taken out again.
     """
     logits, truth = [], []
     for folder in folders:
         table = pd.read_parquet(folder / "predictions.parquet")
         table = table[table["split"] == "test"]
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        temperature = results.get("calibration", {}).get("temperature") or 1.0
         probabilities = table[[f"p_{name}" for name in labels]].to_numpy()
-        logits.append(np.log(np.clip(probabilities, 1e-300, None)) * temperature)
+        logits.append(uncalibrated(probabilities, results.get("calibration", {}), labels))
         truth.append(np.array([labels.index(name) for name in table["truth"]]))
-    return calibrate(model, np.concatenate(logits), np.concatenate(truth))
+    return calibrate(model, np.concatenate(logits), np.concatenate(truth), labels, arguments)[1]
 
 
 def _best_epoch(folder: Path) -> float:

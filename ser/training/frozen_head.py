@@ -13,12 +13,12 @@ from ser.data.augment import build_augmentation
 from ser.data.batching import Clips, Collator
 from ser.data.splits import Split
 from ser.training.arguments import ModelArguments
+from ser.training.balance import balancing, draw_weights, drawn_classes
 from ser.training.frozen_features import FrozenFeatures, corpus_statistics
 from ser.training.head import fit_head
 from ser.training.jobs import Job, clips_of, targets_of
 from ser.training.layer_choice import USUAL_STRENGTH, Choice, choose_layer
 from ser.training.losses import build_loss, concordance_loss
-from ser.training.served import drawn_counts
 
 
 def starts_from_probe(arguments: ModelArguments, continues_head: bool = False) -> bool:
@@ -81,7 +81,10 @@ class FrozenHeads:
             model.new_head(choice.layer_mix)
         statistics = torch.cat([features.of(clips.ids, copy) for copy in range(len(features.tables))])
         repeated = np.tile(targets, (len(features.tables),) + (1,) * (targets.ndim - 1))
-        reached = _fit(job, model, statistics, repeated, strength)
+        corpora = None
+        if "corpus" in balancing(job.model):
+            corpora = {"corpus": np.tile(clips.rows["corpus"], len(features.tables))}
+        reached = _fit(job, model, statistics, repeated, strength, corpora)
         found = {"layer_mix": model.config.layer_mix, "strength": strength, "objective": reached}
         metric = "cross_validated_ccc" if targets.ndim == 2 else "cross_validated_log_loss"
         return found | ({metric: choice.score if targets.ndim == 2 else -choice.score} if choice else {})
@@ -98,7 +101,7 @@ class FrozenHeads:
             layers = {"best": [*range(last + 1), "all"], "last": [last]}.get(mix) or [mix if mix == "all" else int(mix)]
             if job.model.pooling == "attentive_stats" and "all" in layers:
                 layers.remove("all")
-            rows = {"id": clips.ids, "speaker": clips.rows["speaker"]}
+            rows = {"id": clips.ids, "speaker": clips.rows["speaker"][:]}
             self.choices[key] = choose_layer(vectors, targets, rows, job.labels(self.dataset), layers)
         return self.choices[key]
 
@@ -126,7 +129,9 @@ def _choice_key(job: Job, split: Split) -> str:
     return f"{split.sha256} {_backbone_key(job)} {labels}"
 
 
-def _fit(job: Job, model: Any, statistics: torch.Tensor, targets: np.ndarray, strength: float) -> float:
+def _fit(
+    job: Job, model: Any, statistics: torch.Tensor, targets: np.ndarray, strength: float, corpora: Any = None
+) -> float:
     """Fits on classes, or on values, which are brought to mean 0 and deviation 1 for the time of the fit."""
     if targets.ndim == 2:
         values = torch.from_numpy(targets).float()
@@ -141,10 +146,11 @@ def _fit(job: Job, model: Any, statistics: torch.Tensor, targets: np.ndarray, st
             model.classifier.bias.mul_(deviation).add_(mean)
         return reached
     counts = np.bincount(targets, minlength=model.config.num_labels)
-    drawn = drawn_counts(counts, job.model.balanced_sampler)
+    balance = balancing(job.model)
+    drawn = drawn_classes(balance, targets, corpora, len(counts))
     loss = build_loss(job.model, drawn, job.training.label_smoothing_factor)
-    weights = None
-    if job.model.balanced_sampler:  # in the expectation, what drawing every class equally often gives
-        weights = torch.as_tensor((len(targets) / (np.count_nonzero(counts) * counts))[targets], dtype=torch.float32)
+    weights = draw_weights(balance, targets, corpora)
+    if weights is not None:  # in the expectation, what drawing by these weights gives
+        weights = torch.as_tensor(weights / weights.mean(), dtype=torch.float32)
     probabilities = torch.nn.functional.one_hot(torch.from_numpy(targets), len(counts)).float()
     return fit_head(model, statistics, probabilities, loss, strength, weights)

@@ -65,6 +65,11 @@ def jobs_of(whole: Job, dataset: Any) -> list[Job]:
     fold, seeds = whole.data.fold, whole.training.seed_list()
     if fold != "all" and not fold.isdigit():
         raise ValueError(f"--fold: {fold!r} is neither a number from 0 nor all.")
+    if fold == "all" and whole.data.protocol == "train_on_one_corpus":
+        raise ValueError(
+            "--fold all: train_on_one_corpus tests every clip once for each other corpus, which cannot be pooled. Give "
+            "one fold, or the table of all with: ser cross CONFIG"
+        )
     if whole.training.final_fit and fold != "all":
         raise ValueError(f"--final_fit: needs --fold all, whose models calibrate the final one; --fold is {fold}.")
     if whole.training.final_fit and not (whole.training.do_train and whole.training.do_predict):
@@ -97,8 +102,8 @@ def check_splits(jobs: Sequence[Job], dataset: Any) -> None:
 
 def clips_of(job: Job, dataset: Any, split: Split, part: str) -> Clips:
     """The clips of one part of the split; those of dev and test with the longest first, which pads least."""
-    place = {clip: row for row, clip in enumerate(dataset["id"])}
-    rows, durations = [place[clip] for clip in getattr(split, part)], dataset["duration"]
+    place = {clip: row for row, clip in enumerate(dataset["id"][:])}
+    rows, durations = [place[clip] for clip in getattr(split, part)], dataset["duration"][:]
     if part != "train":
         rows.sort(key=lambda row: -durations[row])
     rows = dataset.select(rows)
@@ -114,4 +119,6 @@ def clips_of(job: Job, dataset: Any, split: Split, part: str) -> Clips:
 def targets_of(job: Job, rows: Any) -> Any:
     """Class numbers `[N]`, or the values `[N, D]` of a regression."""
     columns = job.data.parsed_target_columns()
-    return np.stack([np.asarray(rows[name], np.float32) for name in columns], axis=1) if columns else rows["emotion"]
+    return (
+        np.stack([np.asarray(rows[name][:], np.float32) for name in columns], axis=1) if columns else rows["emotion"][:]
+    )

@@ -40,14 +40,13 @@ def pooled_context(folders: list[Path], arguments: dict[str, Any], dataset: Any)
     protocol["split_sha256"] = hash_of_folds([splits[fold].sha256 for fold in sorted(splits)])
     protocol["speaker_independent"] = all(split.speaker_independent for split in splits.values())
     protocol["clips"] = {"test": len({clip for split in splits.values() for clip in split.test})}
-    temperatures = [
-        {
-            "seed": run["protocol"]["seeds"][0],
-            "fold": run["protocol"]["folds"][0],
-            "temperature": run["calibration"]["temperature"],
-        }
-        for run in runs
-        if "temperature" in run.get("calibration", {})
+    kept = ("temperature", "bias", "calibrate_prior")
+    calibrations = [run.get("calibration", {}) for run in runs]
+    calibrated = [
+        {"seed": run["protocol"]["seeds"][0], "fold": run["protocol"]["folds"][0]}
+        | {key: own[key] for key in kept if key in own}
+        for run, own in zip(runs, calibrations, strict=True)
+        if "temperature" in own
     ]
     found = audit_of_folds(list(splits.values()), dataset)
     protocol["what_is_wrong"] = [*found.pop("what_is_wrong"), *control_words(arguments)]
@@ -59,7 +58,7 @@ def pooled_context(folders: list[Path], arguments: dict[str, Any], dataset: Any)
         },
         "protocol": protocol,
         "audit": found,
-        "calibration": {"per_run": temperatures or None},
+        "calibration": {"per_run": calibrated or None, "reading": calibrations[0].get("reading")},
         "seconds": {key: sum(run["seconds"][key] for run in runs) for key in runs[0]["seconds"]},
         "config": shown_config(arguments),
     }

@@ -13,17 +13,17 @@ from ser.training.trainer import softmax
 def prediction_table(
     rows: Any, outputs: np.ndarray, targets: np.ndarray, labels: list[str], **run: Any
 ) -> pd.DataFrame:
-    """One row a clip: id, speaker, gender, duration, truth and the probability of each class.
+    """One row a clip: id, speaker, gender, duration, corpus, truth and the probability of each class.
 
     Args:
-        rows: The clips, a Dataset with the columns id, speaker, gender and duration.
+        rows: The clips, a Dataset with the columns id, speaker, gender, duration and, if known, corpus.
         outputs: Logits `[N, C]`, or values `[N, D]` when `targets` are values too.
         targets: Class numbers `[N]`, or values `[N, D]`.
         labels: Names of classes or dimensions.
         run: Constant columns: split, seed, fold.
     """
     table = pd.DataFrame({"id": rows["id"], **run})
-    for column in ("speaker", "gender", "duration"):
+    for column in ("speaker", "gender", "duration", *(["corpus"] if "corpus" in rows.column_names else [])):
         table[column] = rows[column]
     if targets.ndim == 2:
         for place, name in enumerate(labels):

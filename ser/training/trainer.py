@@ -10,11 +10,13 @@ from torch.utils.data import DataLoader, SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer
 
 from ser.data.batching import EpochBatches
-from ser.evaluation.metrics import score, score_regression
+from ser.evaluation.metrics import score_regression
+from ser.evaluation.trainer_metrics import UAR, Accuracy, MacroF1
 from ser.training.arguments import ModelArguments, SERTrainingArguments
+from ser.training.balance import balancing, draw_weights, drawn_classes
 from ser.training.losses import build_loss, concordance_loss
 from ser.training.mixup import BalancedMixup
-from ser.training.served import drawn_counts, served_counts
+from ser.training.served import served_counts
 
 
 class SERTrainer(Trainer):
@@ -44,7 +46,7 @@ class SERTrainer(Trainer):
         self.class_loss = None
         if train is not None and not self.is_regression:
             self.class_counts = count_classes(train.targets, len(labels))
-            self.drawn_counts = drawn_counts(self.class_counts, model_arguments.balanced_sampler)
+            self.drawn_counts = drawn_classes(balancing(model_arguments), train.targets, train.rows, len(labels))
             rows = ([row for row, *_ in batch] for batch in self._batches_of(train, args))
             served = served_counts(self.drawn_counts, train.targets, rows, model_arguments.mixup_alpha)
             self.class_loss = build_loss(model_arguments, served, args.label_smoothing_factor)
@@ -68,9 +70,9 @@ class SERTrainer(Trainer):
         """Dev's headline metrics, for the log and for choosing the best checkpoint."""
         if self.is_regression:
             return {"ccc": score_regression(prediction.label_ids, prediction.predictions, self.labels)["ccc"]}
-        names = [self.labels[index] for index in prediction.label_ids]
-        scores = score(names, softmax(prediction.predictions), self.labels)
-        return {key: scores[key] for key in ("uar", "accuracy", "macro_f1")}
+        given = {"predictions": prediction.predictions.argmax(axis=-1), "references": prediction.label_ids}
+        kinds = (kind(num_classes=len(self.labels)) for kind in (UAR, Accuracy, MacroF1))
+        return {name: value for kind in kinds for name, value in kind.compute(**given).items()}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Sum of the clips' losses over the clips of the whole step, on all processes and accumulated batches.
@@ -131,9 +133,8 @@ class SERTrainer(Trainer):
 
     def _batches_of(self, train: Any, args: SERTrainingArguments) -> EpochBatches:
         """The batches of all processes together."""
-        weights = None
-        if self.model_arguments.balanced_sampler:
-            weights = (1 / np.maximum(self.class_counts, 1))[np.asarray(train.targets)]
+        classes = np.zeros(len(train), int) if self.is_regression else train.targets
+        weights = draw_weights(balancing(self.model_arguments), classes, train.rows)
         return EpochBatches(
             train.lengths_seconds(),
             args.per_device_train_batch_size,

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ser.evaluation import format as words
+from ser.evaluation.diagnosis import diagnose
 from ser.use import card_sections as sections
+from ser.use import card_tables
 from ser.use.licences import HUB_LICENCES, model_licence
 from ser.use.markdown import safe
 
 FILE_NAME = "README.md"
 TASK = "audio-classification"
 _TEMPLATE = Path(__file__).parent / "templates" / "card.md"
-_LANGUAGES = {"fa": "Persian", "de": "German", "en": "English"}
+_LANGUAGES = {"fa": "Persian", "de": "German", "en": "English", "fr": "French", "it": "Italian", "ur": "Urdu"}
 # Metrics of https://hf.co/metrics that the scores are, under their own names.
 _METRICS = {
     "uar": ("recall", "UAR (unweighted average recall)", {"average": "macro"}),
@@ -38,11 +40,12 @@ def write_card(run_dir: Path, repo_id: str | None = None) -> Path:
     from ser.evaluation.figures import read_run
 
     run_dir = Path(run_dir)
-    results = read_run(run_dir).results
+    run = read_run(run_dir)
+    results = run.results
     config = run_dir / "config.json"
     is_ours = not config.is_file() or json.loads(config.read_text(encoding="utf-8")).get("model_type") == "ser"
     digest = hashlib.sha256((run_dir / "results.json").read_bytes()).hexdigest()
-    card = make_card(results, repo_id, digest, [path.name for path in run_dir.glob("*.png")], is_ours)
+    card = make_card(results, repo_id, digest, [path.name for path in run_dir.glob("*.png")], is_ours, run.log)
     path = run_dir / FILE_NAME
     draft = path.with_name(f".{FILE_NAME}.partial")
     card.save(draft)
@@ -56,6 +59,7 @@ def make_card(
     sha256: str | None = None,
     plots: Sequence[str] = (),
     is_ours: bool = True,
+    log: Sequence[Mapping[str, Any]] = (),
 ) -> Any:
     """Makes the card of a run.
 
@@ -65,6 +69,7 @@ def make_card(
         sha256: Hash of `results.json`.
         plots: Names of the PNG files beside it.
         is_ours: Whether the model needs `ser_model.py`; else it is a class of transformers.
+        log: The content of `training_log.json`.
 
     Returns:
         `huggingface_hub.ModelCard`.
@@ -81,14 +86,16 @@ def make_card(
         title=_title(results),
         purpose=sections.purpose(results),
         headline=safe(words.headline(results)),
-        setting=sections.setting(results),
+        setting=sections.setting(results, diagnose(results, log)),
         repo_id=repo_id or "path/to/this/folder",
         trust=", trust_remote_code=True" if is_ours else "",
         second_call='"call.mp3", timeline=True' if is_ours else '"clip.wav", top_k=1',
         usage=sections.usage(results, is_ours),
         scores=sections.scores(results),
+        baselines=card_tables.baselines(results),
         how_to_read=sections.how_to_read(results),
         classes=sections.classes(results),
+        corpora=card_tables.corpora(results),
         plots=sections.plots(plots),
         protocol=sections.protocol(results),
         fails=sections.fails(results),
@@ -109,9 +116,9 @@ def card_data(results: Mapping[str, Any], model_name: str) -> Any:
     return ModelCardData(
         pipeline_tag=TASK,
         library_name="transformers",
-        language=corpus.get("language"),
+        language=languages(corpus.get("language")),
         license=model_licence(corpus.get("licence"), backbone),
-        datasets=[slug(corpus["name"])] if corpus.get("name") else None,
+        datasets=[slug(name) for name in corpus_names(corpus)] or None,
         base_model=backbone,
         metrics=[_METRICS[key][0] for key in _METRICS if key in results.get("test", {})] or None,
         tags=["speech", "speech-emotion-recognition", *dependent],
@@ -131,6 +138,17 @@ def pretrained_backbone(results: Mapping[str, Any]) -> str | None:
     except HFValidationError:
         return None
     return name if "/" in name and not Path(name).exists() else None
+
+
+def languages(text: str | None) -> str | list[str] | None:
+    """Codes of languages as the Hub takes them: one, or a list of those of several corpora."""
+    return text.split(", ") if text and ", " in text else text
+
+
+def corpus_names(corpus: Mapping[str, Any]) -> list[str]:
+    """The names of the corpora behind a run, each once; empty where none is known."""
+    names = [own.get("name") for own in corpus.get("corpora", {}).values()] or [corpus.get("name")]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def slug(name: str) -> str:
@@ -160,7 +178,8 @@ def check_card(text: str, results: Mapping[str, Any]) -> None:
         if data.get(key) not in expected:
             raise ValueError(f"{FILE_NAME}: {key} is {data.get(key)!r}, expected {_listed(expected)}.")
     language = data.get("language")
-    if language is not None and not re.fullmatch(r"[a-z]{2,3}", str(language)):
+    codes = language if isinstance(language, list) else [language]
+    if language is not None and not all(re.fullmatch(r"[a-z]{2,3}", str(code)) for code in codes):
         raise ValueError(f"{FILE_NAME}: language is {language!r}, expected an ISO 639 code such as fa.")
     if not sections.is_independent(results) and (
         sections.SPEAKER_DEPENDENT not in text or sections.SPEAKER_DEPENDENT not in (data.get("tags") or [])
@@ -199,8 +218,9 @@ def _eval_results(results: Mapping[str, Any]) -> list[Any]:
 
 
 def _title(results: Mapping[str, Any]) -> str:
-    language = results.get("corpus", {}).get("language")
-    return "Speech emotion recognition" + (f", {_LANGUAGES.get(language, safe(language))}" if language else "")
+    codes = (results.get("corpus", {}).get("language") or "").split(", ")
+    names = " and ".join(_LANGUAGES.get(code, safe(code)) for code in codes if code)
+    return "Speech emotion recognition" + (f", {names}" if names else "")
 
 
 def _listed(names: Any) -> str:

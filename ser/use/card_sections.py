@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ser.evaluation import format as words
+from ser.evaluation.calibration_words import sentence_on_scores, sentence_on_threshold
+from ser.evaluation.diagnosis import Diagnosis
 from ser.use.licences import backbone_facts, hub_licence
 from ser.use.markdown import bullets, paragraphs, safe, table
 
@@ -14,6 +16,7 @@ _PLOTS = {
     "confusion_matrix": "Confusion matrix: rows are the true class, columns the predicted one",
     "reliability": "Reliability diagram: share that is right against confidence",
     "risk_coverage": "Accuracy against the share of clips answered",
+    "layers": "UAR or CCC of a linear model on each layer of the encoder, by cross-validation inside train",
     "speakers": "UAR of each test speaker, with intervals",
     "robustness": "UAR under noise, codecs and other changes",
     "training_curves": "Loss and dev score over the epochs of training",
@@ -48,8 +51,8 @@ def purpose(results: Results) -> str:
     return f"Says whether a recording of speech sounds like {listed}. Made from {model}."
 
 
-def setting(results: Results) -> str:
-    """On what the headline was measured, and what to hold it against."""
+def setting(results: Results, diagnosis: Diagnosis | None = None) -> str:
+    """On what the headline was measured, what to hold it against, and what is wrong with the run."""
     part = "test" if "test" in results else "dev"
     scores, chance = results.get(part, {}), results.get("chance", {}).get("uar")
     clusters = f" of {scores.get('clusters')} speakers" if scores.get("interval_unit") == "speaker" else ""
@@ -62,13 +65,16 @@ def setting(results: Results) -> str:
         else f"This result is {SPEAKER_DEPENDENT}: voices of the test clips may have been heard in training. "
         "On new voices, expect less."
     )
-    return paragraphs(f"> **{warning}**" if warning else None, text, safe(verdict.text) if verdict else None)
+    wrong = f"> **{safe(diagnosis.finding)}** Likely causes:\n>\n" if diagnosis else None
+    if diagnosis:
+        wrong += "\n".join(f"> {k}. {safe(cause)}" for k, cause in enumerate(diagnosis.causes, 1))
+    whose = words.whose_scores(results) or None
+    caution = f"> **{warning}**" if warning else None
+    return paragraphs(wrong, caution, text, whose, safe(verdict.text) if verdict else None)
 
 
 def usage(results: Results, is_ours: bool) -> str:
     """What goes in and what comes out."""
-    chosen = results.get("calibration", {}).get("precision_90") or {}
-    on_test = chosen.get("test") or {}
     lines = []
     if is_ours:
         lines.append(
@@ -80,16 +86,9 @@ def usage(results: Results, is_ours: bool) -> str:
             "transformers' own class: it loads without `trust_remote_code` and reads files through the ffmpeg program; "
             "its scores depend on padding, so give it one clip at a time."
         )
-    if results.get("calibration", {}).get("temperature") is not None:
-        lines.append("Scores are probabilities, calibrated on dev by one temperature.")
-    if chosen.get("threshold") is not None:
-        lines.append(
-            f"For an answer that is right 9 times in 10, take a top score under "
-            f'{words.format_number(chosen["threshold"])} for "not sure" (chosen on dev; on test it is right '
-            f"{words.format_percent(on_test.get('precision'))} of the time and answers "
-            f"{words.format_percent(on_test.get('coverage'))} of the clips)."
-        )
-    return " ".join(lines)
+    if not is_regression(results):
+        lines += [sentence_on_scores(results), safe(sentence_on_threshold(results) or "")]
+    return " ".join(line for line in lines if line)
 
 
 def scores(results: Results) -> str:
@@ -110,7 +109,10 @@ def how_to_read(results: Results) -> str:
     method = f" Brackets are 95 % intervals: {safe(part['interval_method'])}." if part.get("interval_method") else ""
     if is_regression(results):
         return f"CCC is 1 where every prediction equals its annotation, and 0 for a constant guess.{method}"
-    return f"UAR is the mean recall of the classes, so that a rare one counts as much as a frequent one.{method}"
+    return (
+        f"UAR is the mean recall of the classes, so that a rare one counts as much as a frequent one.{method} "
+        f"{safe(words.few_speakers_of(part))}".rstrip()
+    )
 
 
 def classes(results: Results) -> str:
@@ -130,10 +132,11 @@ def classes(results: Results) -> str:
             words.format_interval(of.get("recall"), recalls.get(name)),
             words.format_number(of.get("f1")),
             words.format_count(of.get("support")),
+            words.format_number(of.get("ece")),
         ]
         for name, of in part.get("per_class", {}).items()
     ]
-    return table(["class", "precision", "recall", "F1", "clips"], rows)
+    return table(["class", "precision", "recall", "F1", "clips", "calibration error"], rows)
 
 
 def plots(files: Sequence[str]) -> str:
@@ -160,7 +163,7 @@ def protocol(results: Results) -> str:
         "No speaker of test was heard in training or on dev."
         if is_independent(results)
         else f"The split is {SPEAKER_DEPENDENT}, or its speakers are not known.",
-        f"SHA-256 of the split (see `splits.json`): {safe(digest)}" if digest else None,
+        f"SHA-256 of the split{_where_it_is(section)}: {safe(digest)}" if digest else None,
         *(f"Mind: {safe(fault)}" for fault in section.get("what_is_wrong") or []),
         *(
             f"About the corpus: {safe(note)}"
@@ -235,11 +238,11 @@ def licences(results: Results, licence: str, backbone: str | None, is_ours: bool
     )
     other = None
     if licence == "other":
-        what = (
-            "the backbone adds conditions of its own"
-            if hub_licence(given)
-            else "the licence of the data has no name on the Hub"
-        )
+        what = "the licence of the data has no name on the Hub"
+        if hub_licence(given):
+            what = "the backbone adds conditions of its own"
+        elif results.get("corpus", {}).get("corpora"):
+            what = "the corpora are under licences of their own"
         other = f"The metadata say `other`, since {what}: all of the terms above hold."
     return bullets(
         (
@@ -253,7 +256,8 @@ def licences(results: Results, licence: str, backbone: str | None, is_ours: bool
 
 def citation(results: Results, backbone: str | None) -> str:
     """What to cite for the data and the backbone."""
-    lines = [safe(results.get("corpus", {}).get("citation") or ""), backbone_facts(backbone)[1] if backbone else None]
+    cited = (results.get("corpus", {}).get("citation") or "").splitlines()
+    lines = [*map(safe, cited), backbone_facts(backbone)[1] if backbone else None]
     return bullets(lines) or "The corpus names none."
 
 
@@ -264,6 +268,11 @@ def source(results: Results, sha256: str | None) -> str:
         "Every figure is read from `results.json`" + (f", SHA-256 `{sha256}`." if sha256 else "."),
         f"Made with {versions}." if versions else None,
     )
+
+
+def _where_it_is(protocol: Mapping[str, Any]) -> str:
+    several = len(protocol.get("folds") or []) > 1
+    return "s of all folds together" if several else " (see `splits.json`)"
 
 
 def _with_interval(scores: Mapping[str, Any], key: str) -> str:

@@ -25,7 +25,7 @@ def audio_of(dataset: Any) -> ClipAudio:
     from ser.data.audio import undecoded
 
     dataset = undecoded(dataset)
-    rows = {clip: row for row, clip in enumerate(dataset["id"])}
+    rows = {clip: row for row, clip in enumerate(dataset["id"][:])}
     return lambda clip: dataset[rows[clip]]["audio"]["bytes"]
 
 

@@ -59,7 +59,7 @@ class OnnxClassifier:
         self.config: dict[str, Any] = about["config"]
 
     def probabilities(self, waves: Sequence[np.ndarray]) -> np.ndarray:
-        """Calibrated probabilities `[B, C]`, float64, of waves `[T]`; the plain values where this is a regression.
+        """Probabilities `[B, C]`, float64, of waves `[T]`; the plain values where this is a regression.
 
         Raises:
             ValueError: As `logits`.

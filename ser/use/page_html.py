@@ -11,6 +11,7 @@ import jinja2
 import numpy as np
 
 from ser.evaluation import format as words
+from ser.evaluation.calibration_words import what_scores_are
 from ser.use import page_words
 from ser.use.formats import columns_of, text_of
 from ser.use.page_answer import Answer
@@ -54,6 +55,7 @@ def limits_html(results: Results, model: str) -> str:
         results=results,
         metric=words.metric_of(results) if results else None,
         setting=words.setting_of(results) if results else None,
+        scores_are=what_scores_are(results),
         threshold=threshold_of(results),
         on_test=(results.get("calibration", {}).get("precision_90") or {}).get("test") or {},
         recalls=_recalls(results),
@@ -72,7 +74,7 @@ def text_html(key: str) -> str:
 
 
 def threshold_of(results: Results) -> float | None:
-    """The confidence above which 9 answers in 10 are right on dev; None where the run found none."""
+    """The confidence above which dev shows 9 answers in 10 to be right; None where the run found none."""
     return (results.get("calibration", {}).get("precision_90") or {}).get("threshold")
 
 
@@ -136,6 +138,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "emotion": page_words.emotion,
         "percent": lambda share: page_words.figure(words.format_percent(share)),
+        "count": lambda count: page_words.figure(words.format_count(count)),
         "number": lambda value: page_words.figure(words.format_number(value)),
         "span": lambda seconds: page_words.figure(words.format_seconds(seconds)),
         "clock": clock,

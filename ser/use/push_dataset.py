@@ -18,7 +18,7 @@ from ser.data.audit import what_is_wrong
 from ser.data.clips import SPLITS, clips_of
 from ser.data.splits import Split, check_split, make_split, num_folds_of
 from ser.evaluation import format as words
-from ser.use.card import slug
+from ser.use.card import languages, slug
 from ser.use.card_sections import AI_ACT
 from ser.use.hub import check_repo_id, commit_folder, stored_token
 from ser.use.licences import HUB_LICENCES, hub_licence
@@ -31,6 +31,8 @@ _ROWS_PER_GROUP = 100  # the Hub's viewer reads a group at a time
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _COLUMNS = {
     "id": "name of the clip",
+    "corpus": "where it is from",
+    "session": "session it was recorded in",
     "speaker": "who speaks",
     "gender": "female or male",
     "emotion": "label",
@@ -137,7 +139,7 @@ def columns_of(dataset: Any) -> dict[str, list]:
     """What the card says of the clips, row by row."""
     clips = {clip.id: clip for clip in clips_of(dataset)}
     ids = [str(clip) for clip in dataset["id"]]
-    names = ("speaker", "gender", "emotion", "split")
+    names = ("speaker", "gender", "emotion", "split", "session", "corpus")
     return {"id": ids, **{name: [getattr(clips[clip], name) for clip in ids] for name in names}}
 
 
@@ -201,7 +203,7 @@ def dataset_card(
     facts = corpus_facts(dataset)
     first = next(iter(configs))
     data = DatasetCardData(
-        language=facts.get("language"),
+        language=languages(facts.get("language")),
         license=given["licence"],
         task_categories=["audio-classification"],
         pretty_name=facts.get("name"),

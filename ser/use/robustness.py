@@ -253,9 +253,10 @@ def _uar(scores: dict[str, Any]) -> str:
 
 def _score(table: pd.DataFrame) -> dict[str, Any]:
     labels = labels_of(table)
-    confusions = scored(table, labels).confusions()
-    value = float(uar(confusions.sum(axis=0)).mean())
-    return {"uar": value, "interval": score_intervals(confusions, labels)["uar"], "n": int(table["id"].nunique())}
+    rows = scored(table, labels)
+    value = float(uar(rows.confusions().sum(axis=0)).mean())
+    interval = score_intervals(rows.confusions(), labels, moments=rows.moments())["uar"]
+    return {"uar": value, "interval": interval, "n": int(table["id"].nunique())}
 
 
 def _waves(clips: Any, most: int) -> Iterator[np.ndarray]:

@@ -60,9 +60,9 @@ def stage(run_dir: Path, folder: Path, repo_id: str) -> list[str]:
         _write_json(content, folder / name)
     _write_report(run_dir, folder, contents)
     digest = hashlib.sha256((folder / "results.json").read_bytes()).hexdigest()
-    make_card(contents["results.json"], repo_id, digest, sorted(p.name for p in folder.glob("*.png")), is_ours).save(
-        folder / "README.md"
-    )
+    plots = sorted(path.name for path in folder.glob("*.png"))
+    log = _json(run_dir / "training_log.json", list) if (run_dir / "training_log.json").is_file() else []
+    make_card(contents["results.json"], repo_id, digest, plots, is_ours, log).save(folder / "README.md")
     return staged_files(folder)
 
 
@@ -122,13 +122,13 @@ def _write_report(run_dir: Path, folder: Path, contents: Mapping[str, Any]) -> N
         shutil.copyfile(write_report(Path(scratch)), folder / "report.html")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path, kind: type = dict) -> Any:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); make the run again.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object; make the run again.")
+    if not isinstance(content, kind):
+        raise ValueError(f"{path} holds {type(content).__name__}, expected {kind.__name__}; make the run again.")
     return content
 
 

@@ -6,16 +6,21 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ser.data.arguments import DataArguments, closest
+from ser.data.clips import closest
 from ser.data.spelling import check_spelling
+
+if TYPE_CHECKING:
+    from ser.data.arguments import DataArguments
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
 # These need the ffmpeg program.
 MEDIA_SUFFIXES = (".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".amr")
+# Any other word counts as not known.
+GENDERS = {"f": "female", "female": "female", "woman": "female", "m": "male", "male": "male", "man": "male"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Recording:
         path: The file, or its name inside `archive`; relative to the corpus's root unless absolute.
         emotion: Label; None where the corpus gives numbers only.
         targets: Values of the target columns, in their order.
+        corpus: Name of its corpus among those that are prepared together.
+        session: The recording session, where speakers of one session were recorded together.
         archive: The zip that holds the file; relative to the corpus's root.
         problem: Why it cannot be used, found before its audio is read.
     """
@@ -39,6 +46,8 @@ class Recording:
     transcript: str | None = None
     ipa: str | None = None
     split: str | None = None
+    session: str | None = None
+    corpus: str | None = None
     targets: tuple[float, ...] = ()
     archive: str | None = None
     problem: str | None = None
@@ -54,6 +63,7 @@ class Corpus:
         recordings: Sorted by id; empty while they are not there yet, see `fetch`.
         labels: Names of the classes in the order of their numbers; empty for numbers without labels.
         root: What paths are relative to; None while the files are not there yet.
+        roots: Of several corpora, the root of each by name, which is the first folder of its paths; see [`located`].
         target_columns: Names of the columns of numbers.
         has_split: Whether the source itself gives a split.
         fetch: Brings or checks the files when they are needed, given an empty folder that is removed after use, and
@@ -65,6 +75,7 @@ class Corpus:
     recordings: tuple[Recording, ...] = ()
     labels: tuple[str, ...] = ()
     root: Path | None = None
+    roots: dict[str, Path] = field(default_factory=dict)
     target_columns: tuple[str, ...] = ()
     has_split: bool = False
     fetch: Callable[[Path], "Corpus"] | None = None
@@ -74,9 +85,17 @@ class Corpus:
         """Hash of the labels and facts, and of the names, sizes and times of the files: the key of the cache."""
         described = [self.facts, self.labels, self.target_columns, self.has_split, self.state]
         for recording in self.recordings:
-            path = self.root and self.root / (recording.archive or recording.path)
+            path = self.located(recording.archive or recording.path)
             described.append((astuple(recording), path and _stamp(path)))
         return hashlib.sha256(json.dumps(described, ensure_ascii=False).encode()).hexdigest()[:16]
+
+    def located(self, path: str) -> Path | None:
+        """Where a file lies that a recording names; None while the files are not there yet."""
+        root = self.root
+        if self.roots and not Path(path).is_absolute():
+            name, _, path = path.partition("/")
+            root = self.roots.get(name)
+        return root and root / path
 
     def all_facts(self, skipped: list[dict[str, str]]) -> dict[str, Any]:
         """What is kept beside a prepared corpus: every key of `facts`, None or empty where nothing is known."""
@@ -85,7 +104,7 @@ class Corpus:
         return {**unknown, **listed, **self.facts, "skipped": skipped}
 
 
-def folder_of(args: DataArguments) -> Path:
+def folder_of(args: "DataArguments") -> Path:
     """Returns `--data_dir`.
 
     Raises:
@@ -121,7 +140,11 @@ def is_hidden(path: Path) -> bool:
 
 
 def named_recordings(
-    root: Path, paths: list[str], described: Callable[[str], dict[str, Any] | None], grammar: str
+    root: Path,
+    paths: list[str],
+    described: Callable[[str], dict[str, Any] | None],
+    grammar: str,
+    name_of: Callable[[str], str] = lambda path: Path(path).stem,
 ) -> tuple[tuple[Recording, ...], list[str]]:
     """Makes recordings of files whose names say all.
 
@@ -130,8 +153,9 @@ def named_recordings(
 
     Args:
         root: What `paths` are relative to.
-        described: Returns the attributes for the stem of a name, None for a name outside the grammar.
+        described: Returns the attributes for a name, None for a name outside the grammar.
         grammar: What the name should look like, for the message.
+        name_of: Returns the name that a path stands for; the file's own, without its suffix, by default.
 
     Returns:
         The recordings, sorted by id, and notes on what was left out.
@@ -139,19 +163,37 @@ def named_recordings(
     taken: dict[str, str] = {}
     recordings, twice = [], 0
     for path in paths:
-        stem = Path(path).stem
-        fields = described(stem)
+        name = name_of(path)
+        fields = described(name)
         if fields is None:
             recordings.append(Recording(path, path, problem=f"the name is outside the grammar ({grammar})"))
-        elif stem not in taken:
-            taken[stem] = path
-            recordings.append(Recording(stem, path, **fields))
-        elif filecmp.cmp(root / path, root / taken[stem], shallow=False):
+        elif name not in taken:
+            taken[name] = path
+            recordings.append(Recording(name, path, **fields))
+        elif filecmp.cmp(root / path, root / taken[name], shallow=False):
             twice += 1
         else:
-            recordings.append(Recording(path, path, problem=f"has the name of another file, {taken[stem]}"))
+            recordings.append(Recording(path, path, problem=f"has the name of another file, {taken[name]}"))
     notes = [f"{twice} files lie there twice and are taken once."] if twice else []
     return by_id(recordings), notes
+
+
+def own_corpus(args: "DataArguments", root: Path, recordings: Iterable[Recording]) -> Corpus:
+    """Gives the user's clips unique ids and their own labels."""
+    taken: dict[str, str] = {}
+    unique = []
+    for recording in recordings:
+        if recording.id in taken:
+            same = "twice" if recording.path == taken[recording.id] else f"like {taken[recording.id]}"
+            problem = recording.problem or f"is named {same}; name each file once, or give a column id"
+            recording = replace(recording, problem=problem)
+        taken.setdefault(recording.id, recording.path)
+        unique.append(recording)
+    found = [r.emotion for r in unique if r.emotion is not None and not r.problem]
+    check_label_map(found, args)
+    name = Path(args.manifest).stem if args.corpus == "manifest" else root.resolve().name
+    facts = {"name": name, "label_source": args.corpus}
+    return Corpus(facts, by_id(unique), tuple(sorted(set(found))), root)
 
 
 def by_id(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
@@ -178,30 +220,40 @@ def unusable(skipped: list[dict[str, str]], total: int) -> str:
     return f"{len(skipped)} of {total} files cannot be used:{lines}"
 
 
-def finished(corpus: Corpus, args: DataArguments) -> Corpus:
+def also_after_fetch(corpus: Corpus, change: Callable[[Corpus], Corpus]) -> Corpus:
+    """Changes a corpus now, and again when `fetch` has brought its files."""
+    if corpus.fetch:
+        fetch = corpus.fetch
+        corpus = replace(corpus, fetch=lambda folder: also_after_fetch(fetch(folder), change))
+    return change(corpus)
+
+
+def finished(corpus: Corpus, args: "DataArguments") -> Corpus:
     """Merges and drops classes as `--label_map` says and keeps `--max_clips`, now and after `fetch`.
 
     Raises:
         ValueError: A label of the map is not there, or names differ in spelling alone.
     """
-    if corpus.fetch:
-        fetch = corpus.fetch
-        corpus = replace(corpus, fetch=lambda folder: finished(fetch(folder), args))
+    return also_after_fetch(corpus, lambda corpus: _finished(corpus, args))
+
+
+def _finished(corpus: Corpus, args: "DataArguments") -> Corpus:
     state = (*corpus.state, args.label_map, args.max_clips)
     mapped = _mapped(replace(corpus, state=state), args)
     check_spelling(mapped, corpus.labels, args)
     return _thinned(mapped, args.max_clips)
 
 
-def _mapped(corpus: Corpus, args: DataArguments) -> Corpus:
+def _mapped(corpus: Corpus, args: "DataArguments") -> Corpus:
     """Applies the label map. Of a corpus with labels of its own, those not named stay."""
     mapping = args.parsed_label_map()
     if not mapping:
         return corpus
     for label in mapping:
         if label not in corpus.labels:
+            what = "--corpora" if args.corpora else args.corpus
             raise ValueError(
-                f"--label_map: {args.corpus} has no label {label!r}; it has {', '.join(corpus.labels) or 'none'}."
+                f"--label_map: {what} has no label {label!r}; it has {', '.join(corpus.labels) or 'none'}."
                 + closest(label, corpus.labels)
             )
     new = {label: mapping.get(label, label) for label in corpus.labels}
@@ -212,7 +264,7 @@ def _mapped(corpus: Corpus, args: DataArguments) -> Corpus:
     return replace(corpus, recordings=recordings, labels=labels)
 
 
-def check_label_map(labels: Iterable[str], args: DataArguments) -> None:
+def check_label_map(labels: Iterable[str], args: "DataArguments") -> None:
     """Refuses a label map that says nothing of a label, for corpora whose labels are the user's own.
 
     Raises:

@@ -6,12 +6,14 @@ import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ser.data.arguments import DataArguments
 from ser.data.clips import listed
-from ser.data.download import Published, check_published, download
-from ser.data.sources import Corpus, Recording, find_audio, folder_of, is_hidden, named_recordings
+from ser.data.corpora.download import Published, check_published, download
+from ser.data.corpora.recordings import Corpus, Recording, find_audio, folder_of, is_hidden, named_recordings
+
+if TYPE_CHECKING:
+    from ser.data.arguments import DataArguments
 
 _GITHUB = "https://github.com/pariajm/sharif-emotional-speech-database/blob/master"
 # Users report that GitHub hands out what "is not extractable"; the authors' own page names the Dropbox copies.
@@ -58,7 +60,7 @@ _MODIFIED_CITATION = (
 )
 
 
-def shemo(args: DataArguments) -> Corpus:
+def shemo(args: "DataArguments") -> Corpus:
     """Lists ShEMO from folders or from the two zips in `--data_dir`; without it, plans the official download.
 
     Raises:
@@ -89,13 +91,13 @@ def shemo(args: DataArguments) -> Corpus:
     return Corpus({**_FACTS, "label_source": args.label_source}, labels=LABELS, fetch=fetch, state=state)
 
 
-def _download_folder(args: DataArguments) -> Path:
+def _download_folder(args: "DataArguments") -> Path:
     import datasets
 
     return Path(args.cache_dir or datasets.config.HF_DATASETS_CACHE).expanduser() / "downloads" / "shemo"
 
 
-def _listed(root: Path, args: DataArguments) -> Corpus:
+def _listed(root: Path, args: "DataArguments") -> Corpus:
     """Lists what lies in a folder: recordings, or else the zips with them."""
     zips = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.zip") if path.name in ARCHIVES)
     try:
@@ -113,7 +115,7 @@ def _listed(root: Path, args: DataArguments) -> Corpus:
     return _checked(recordings, notes, root, args, table)
 
 
-def _from_zips(root: Path, zips: list[str], args: DataArguments) -> Corpus:
+def _from_zips(root: Path, zips: list[str], args: "DataArguments") -> Corpus:
     table, recordings = _corrected(args, root), []
     for name in zips:
         check_published(root / name, ARCHIVES[Path(name).name], with_hash=False)
@@ -133,7 +135,7 @@ def _from_zips(root: Path, zips: list[str], args: DataArguments) -> Corpus:
     return corpus
 
 
-def _described(stem: str, args: DataArguments, table: dict[str, dict]) -> dict[str, Any] | None:
+def _described(stem: str, args: "DataArguments", table: dict[str, dict]) -> dict[str, Any] | None:
     """Attributes of a recording by its name, with the corrected label where that is asked for."""
     name = _NAME.fullmatch(stem)
     if not name:
@@ -155,7 +157,7 @@ def _described(stem: str, args: DataArguments, table: dict[str, dict]) -> dict[s
     }
 
 
-def _corrected(args: DataArguments, root: Path | None) -> dict[str, dict]:
+def _corrected(args: "DataArguments", root: Path | None) -> dict[str, dict]:
     """Reads the corrected labels; empty where nobody asks for them and none lie in the folder.
 
     Raises:
@@ -182,7 +184,7 @@ def _corrected(args: DataArguments, root: Path | None) -> dict[str, dict]:
 
 
 def _checked(
-    recordings: tuple[Recording, ...], notes: list[str], root: Path, args: DataArguments, table: dict[str, dict]
+    recordings: tuple[Recording, ...], notes: list[str], root: Path, args: "DataArguments", table: dict[str, dict]
 ) -> Corpus:
     """Compares the counts with the published ones and says where they differ."""
     good = [recording for recording in recordings if not recording.problem]

@@ -1,6 +1,6 @@
 """Persian sentences spoken by espeak-ng in six acted manners: a corpus to try the whole chain on, and nothing more.
 
-espeak-ng is GPL-3.0 and speaks in a process of its own (`python -m ser.data.synthetic`); nothing else imports it. That
+espeak-ng is GPL-3.0 and speaks in a process of its own (see [`speak_elsewhere`]); nothing else imports it. That
 process also starts from a fresh library: what espeak-ng says depends on all that it said before.
 """
 
@@ -14,9 +14,12 @@ import sys
 import wave as wave_format
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ser.data.arguments import DataArguments
-from ser.data.sources import Corpus, Recording
+from ser.data.corpora.recordings import Corpus, Recording
+
+if TYPE_CHECKING:
+    from ser.data.arguments import DataArguments
 
 VOICES = tuple(f"m{n}" for n in range(1, 8)) + tuple(f"f{n}" for n in range(1, 6))
 # Lowest and highest value of espeak-ng's rate (words a minute), volume, pitch and pitch range (0 to 100 each). Every
@@ -68,7 +71,7 @@ SENTENCES = (
 )
 
 
-def synthetic(args: DataArguments) -> Corpus:
+def synthetic(args: "DataArguments") -> Corpus:
     """Plans `--synthetic_clips` clips of `--synthetic_voices` voices, named as ShEMO names its files.
 
     Raises:
@@ -159,10 +162,10 @@ def speak_elsewhere(plan: list[dict], folder: Path) -> None:
     Raises:
         RuntimeError: espeak-ng failed.
     """
-    project = Path(__file__).resolve().parents[2]
+    project = Path(__file__).resolve().parents[3]
     paths = os.pathsep.join(filter(None, (str(project), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, "-m", "ser.data.synthetic", str(folder)],
+        [sys.executable, "-c", f"from {__name__} import main; main()", str(folder)],
         input=json.dumps(plan),
         capture_output=True,
         text=True,
@@ -210,5 +213,6 @@ def speak(plan: list[dict], folder: Path) -> None:
             file.writeframes(b"".join(chunks))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Speaks the plan that comes on stdin into the folder that the command line names."""
     speak(json.load(sys.stdin), Path(sys.argv[1]))
