@@ -2,7 +2,8 @@
 
     python benchmarks/quality.py --data_dir ../shared/data/emodb --encoder ../shared/models/whisper-tiny.en-encoder
 
-EMO-DB, one speaker left out at a time. Layer and strength are chosen inside train in every row. The first row is scikit-learn's logistic regression on the very statistics that the others are fitted on.
+EMO-DB, one speaker left out at a time. Layer and strength are chosen inside train in every row. The first
+row is scikit-learn's logistic regression on the very statistics that the others are fitted on.
 """
 
 import argparse
