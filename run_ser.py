@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,25 @@ from ser.data.arguments import DataArguments
 from ser.data.audio import corpus_facts, undecoded
 from ser.data.audit import audit, what_is_wrong
 from ser.data.batching import Clips
+from ser.data.split_files import unused_splits_file
 from ser.data.splits import Split, num_folds_of, save_split
 from ser.evaluation.diagnosis import diagnose
 from ser.evaluation.figures import read_run, write_plots
 from ser.evaluation.format import format_interval
 from ser.evaluation.layers import layer_section, pooled_layers, write_layers
+from ser.evaluation.predictions import FINAL_NAME
 from ser.evaluation.report import write_report
 from ser.evaluation.results import FORMAT, build_results, write_json_atomic
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
 from ser.training.calibrate import calibrate, reading_of
 from ser.training.context import control_words, corpus_section, model_section, protocol_section, shown_config, versions
-from ser.training.fit import FINAL_FIT, Outputs, calibrate_out_of_fold, final_job, make_model, whole_split
+from ser.training.fit import FINAL_FIT, Outputs, calibrate_out_of_fold, few_clips, final_job, make_model, whole_split
 from ser.training.frozen_head import FrozenHeads
 from ser.training.jobs import Job, check_splits, clips_of, jobs_of, split_of
-from ser.training.pooling import pooled_context, pooled_predictions
+from ser.training.pooling import attached_sections, pooled_context, pooled_predictions
 from ser.training.predictions import prediction_table, write_predictions
 from ser.training.processes import leave_process_group
-from ser.training.runs import CHECKPOINTS, claim_folder, is_finished
+from ser.training.runs import CHECKPOINTS, claim_folder, is_finished, what_lies_in
 from ser.use.card import write_card
 from ser.use.gate import audio_of
 from ser.use.hub import check_repo_id, push_run
@@ -67,9 +70,7 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
         if is_finished(whole.folder) and not training_args.overwrite:
             raise ValueError(f"--output_dir: {whole.folder} holds a finished run. --overwrite true replaces it.")
         run_job(jobs[0], dataset, heads)
-        if training_args.push_to_hub and training_args.should_save:
-            options = {"private": bool(training_args.hub_private_repo), "token": training_args.hub_token}
-            push_run(whole.folder, training_args.hub_model_id, audio_of(dataset), **options)
+        push(whole, dataset)
         return
     with training_args.main_process_first(desc="claim of the output folder"):
         claim_folder(whole.folder, whole.arguments(), training_args.overwrite and training_args.should_save)
@@ -88,9 +89,12 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
         write_layers(layers, whole.folder)
         context = pooled_context(folders, whole.arguments(), dataset)
         context["layers"] = layer_section(layers, whole.labels(dataset))
-        if training_args.final_fit:
+        if (whole.folder / FINAL_FIT).is_file():
             context["final_fit"] = json.loads((whole.folder / FINAL_FIT).read_text(encoding="utf-8"))
-        finish(whole, table, dataset, context)
+            context["model"] = context["final_fit"].pop("model")
+        finish(whole, table, dataset, {**context, **attached_sections(whole.folder)})
+    if training_args.final_fit:
+        push(whole, dataset)
 
 
 def prepare(
@@ -102,6 +106,8 @@ def prepare(
         whole = Job(model_args, data_args, training_args, Path(training_args.output_dir), training_args.seed, -1)
         jobs = jobs_of(whole, dataset)
         check_splits(jobs, dataset)
+    if unused := unused_splits_file(dataset, data_args.protocol, data_args.splits_file):
+        print(unused, flush=True)
     return dataset, whole, jobs
 
 
@@ -110,8 +116,19 @@ def check_push(args: SERTrainingArguments, jobs: list[Job]) -> None:
     if args.hub_model_id is None:
         raise ValueError("--push_to_hub: give the repository with --hub_model_id user/name.")
     check_repo_id(args.hub_model_id)
-    if len(jobs) > 1:
-        raise ValueError("--push_to_hub: several runs are asked for. Push the one you choose: ser push RUN user/name.")
+    if len(jobs) > 1 and not args.final_fit:
+        raise ValueError(
+            "--push_to_hub: several runs are asked for. Push the one you choose (ser push RUN user/name), or one model "
+            "of all clips (--final_fit true)."
+        )
+
+
+def push(whole: Job, dataset: Any) -> None:
+    """Puts the model that lies in the output folder on the Hub, if that was asked for."""
+    args = whole.training
+    if args.push_to_hub and args.should_save:
+        options = {"private": bool(args.hub_private_repo), "token": args.hub_token}
+        push_run(whole.folder, args.hub_model_id, audio_of(dataset), **options)
 
 
 def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
@@ -163,15 +180,20 @@ def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -
     args = job.training_arguments()
     split = whole_split(dataset, job)
     transformers.set_seed(job.seed)
-    model, feature_extractor, _, facts = make_model(job, dataset, split, heads)
+    model, feature_extractor, outputs_of, facts = make_model(job, dataset, split, heads)
     calibration = None
     if job.model.calibrate and not job.data.target_columns:
         calibration = calibrate_out_of_fold(model, folders, job.labels(dataset), job.model)
+    clips = clips_of(job, dataset, replace(split, test=few_clips(dataset)), "test")
+    run = {"split": "train", "seed": job.seed, "fold": job.fold}
+    said = prediction_table(clips.rows, *outputs_of(clips), job.labels(dataset), **run)
     if args.should_save:
         save_model(model, feature_extractor, job.folder)
         write_examples(job, dataset, split)
-        clips = clips_of(job, dataset, split, "train")
-        write_json_atomic({"clips": len(clips), **(calibration or {}), **facts}, job.folder / FINAL_FIT)
+        write_predictions([said], job.folder / FINAL_NAME)
+        section = model_section(model, job.model.model_name_or_path, facts.pop("trainable"))
+        content = {"clips": len(dataset), **(calibration or {}), "model": section, **facts}
+        write_json_atomic(content, job.folder / FINAL_FIT)
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
 
 
@@ -216,7 +238,7 @@ def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any])
         write_card(job.folder)
     write_report(job.folder, audio=lambda clip: stored[rows[clip]]["audio"]["bytes"])
     print_scores(results, read_run(job.folder).log)
-    print(f"{job.folder}: model, results.json, report.html", flush=True)
+    print(f"{job.folder}: {what_lies_in(job.folder)}", flush=True)
 
 
 def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None:

@@ -121,19 +121,29 @@ def report(
 def baseline(
     context: typer.Context,
     config: Annotated[str, typer.Argument(help="As of run_ser.py; its flags may follow.")],
-    features: Annotated[str, typer.Option(help="plain, or egemaps (needs opensmile).")] = "plain",
-    output: Annotated[Path | None, typer.Option(help="Folder to write; <output_dir>-baseline by default.")] = None,
+    features: Annotated[str, typer.Option(help="plain, egemaps (needs opensmile), or encoder.")] = "plain",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder; <output_dir>-baseline by default, of the encoder -baseline-encoder.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Trains an SVM on acoustic functionals, a floor to beat, on the folds of a configuration."""
+    """Trains a floor to beat on the folds of a configuration: an SVM on acoustic functionals, or logistic regression
+    on the frozen encoder."""
     with errors_in_words(debug):
         from data_prep import load_corpus
         from ser.training.arguments import parse_arguments
         from ser.training.baseline import attach_baseline, baseline_words, run_baseline
 
-        _, data, training = parse_arguments([config, *context.args])
-        run, folder = Path(training.output_dir), output or Path(f"{training.output_dir}-baseline")
-        found = run_baseline(load_corpus(data), data, folder, features, training.seed, training.overwrite)
+        model, data, training = parse_arguments([config, *context.args])
+        run = Path(training.output_dir)
+        folder = output or Path(f"{run}-baseline{'-encoder' * (features == 'encoder')}")
+        if features == "encoder":
+            from ser.training.encoder_baseline import run_encoder_baseline
+            from ser.training.jobs import Job
+
+            found = run_encoder_baseline(load_corpus(data), Job(model, data, training, run, training.seed, -1), folder)
+        else:
+            found = run_baseline(load_corpus(data), data, folder, features, training.seed, training.overwrite)
         print(baseline_words(found))
         if (run / "results.json").is_file():
             from ser.evaluation.format import verdict_of

@@ -194,7 +194,7 @@ def test_the_numbers_of_a_regression_are_compared_too(made, tmp_path, in_this_pr
 
 
 def test_audio_that_is_not_at_hand_stops_the_push(made):
-    with pytest.raises(ValueError, match="The audio of test clip 'F03A00' is not at hand"):
+    with pytest.raises(ValueError, match="The audio of clip 'F03A00' is not at hand"):
         gate.check_scores(made.folder, gate.test_predictions(made.folder).head(1), {}.__getitem__)
 
 
@@ -314,7 +314,7 @@ def test_the_report_that_goes_up_holds_no_audio_even_if_the_runs_own_does(made, 
 
 def test_a_folder_of_several_runs_is_refused_with_one_of_them_named(made, tmp_path):
     shutil.copytree(made.folder, tmp_path / "all" / "seed-1" / "fold-0")
-    with pytest.raises(ValueError, match=r"pools 1 runs.*seed-1/fold-0"):
+    with pytest.raises(ValueError, match=r"pools 1 runs.*seed-1/fold-0.*--final_fit true"):
         check_run(tmp_path / "all")
 
 

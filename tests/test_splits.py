@@ -14,6 +14,7 @@ from ser.data.arguments import PROTOCOLS, DataArguments
 from ser.data.audit import what_is_wrong
 from ser.data.clips import clips_of
 from ser.data.folds import frozen_folds, speaker_folds
+from ser.data.split_files import unused_splits_file
 from ser.data.splits import check_split, load_split, make_split, num_folds_of, save_split
 
 ROOT = Path(__file__).parents[1]
@@ -108,7 +109,7 @@ def test_a_corpus_without_speakers_is_refused_unless_leakage_is_accepted():
     split = make_split(columns)
     assert split.protocol == "random_kfold"
     assert not split.speaker_independent
-    with pytest.raises(ValueError, match=r"name no speaker.*--accept_speaker_leakage true"):
+    with pytest.raises(ValueError, match=r"name no speaker.*path,label,speaker.*--accept_speaker_leakage true"):
         check_split(split, columns)
     check_split(split, columns, accept_speaker_leakage=True)
 
@@ -357,11 +358,25 @@ def test_frozen_folds_take_a_corpus_with_a_class_dropped(shemo_meta_dir):
     assert "38 of the 3000 clips of the frozen folds are not in the corpus" in split.notes[0]
 
 
-def test_frozen_folds_refuse_another_corpus_another_number_and_a_changed_file(tmp_path):
-    with pytest.raises(ValueError, match="lacks 264 of 264 clips"):
-        make_split(corpus(), splits_file=str(FROZEN))
+@pytest.mark.parametrize("num_folds", [5, 4])
+def test_frozen_folds_of_another_corpus_are_not_applied_and_that_is_said(num_folds):
+    split, plain = (make_split(corpus(), num_folds=num_folds, splits_file=file) for file in (str(FROZEN), None))
+    assert split.parts == plain.parts
+    assert len(split.notes) == 1
+    assert "--splits_file: shemo_speaker_5fold.json is of another corpus and is not applied" in split.notes[0]
+    assert split.notes[0] == unused_splits_file(corpus(), "speaker_kfold", str(FROZEN))
+    nobody = corpus() | {"speaker": [None] * 264}
+    assert make_split(nobody, num_folds=num_folds, splits_file=str(FROZEN)).protocol == "random_kfold"
+
+
+def test_frozen_folds_refuse_a_corpus_they_half_know_another_number_and_a_changed_file(tmp_path, shemo_meta_dir):
+    columns = shemo_columns(shemo_meta_dir)
+    assert unused_splits_file(columns, "speaker_kfold", str(FROZEN)) is None
+    columns["id"] = [f"other-{i}" if row % 2 else i for row, i in enumerate(columns["id"])]
+    with pytest.raises(ValueError, match=r"lacks 1500 of 3000 clips .* and knows the others"):
+        make_split(columns, splits_file=str(FROZEN))
     with pytest.raises(ValueError, match=r"--num_folds 4: .* holds 5 folds"):
-        make_split(corpus(), num_folds=4, splits_file=str(FROZEN))
+        make_split(columns, num_folds=4, splits_file=str(FROZEN))
     (tmp_path / "folds.json").write_text(FROZEN.read_text().replace('"F01A01"', '"F01A99"'))
     with pytest.raises(ValueError, match="was changed"):
         make_split(corpus(), splits_file=str(tmp_path / "folds.json"))

@@ -49,7 +49,10 @@ def speaker_folds(clips: Sequence[Clip], num_folds: int, seed: int, labels: Sequ
 
     speakers = speakers_of(clips)
     if len(speakers) < num_folds:
-        raise ValueError(f"--num_folds {num_folds}: the corpus has {len(speakers)} speakers, and each fold needs one.")
+        least = f"give --num_folds {len(speakers)} or fewer" if len(speakers) > 2 else "that is too few to split by"
+        raise ValueError(
+            f"--num_folds {num_folds}: the corpus has {len(speakers)} speakers, and each fold needs one; {least}."
+        )
     traits = [_traits(clip, extra) for clip, extra in zip(clips, labels or [()] * len(clips), strict=True)]
     voices = [clip.speaker for clip in clips]
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
@@ -148,6 +151,11 @@ def fold_hash(fold_of: dict[str, int]) -> str:
     """SHA-256 of the compact JSON `{id: fold, ...}`, keys sorted, in UTF-8."""
     content = json.dumps(fold_of, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def hash_of_folds(hashes: Sequence[str]) -> str:
+    """One hash for the splits of several folds: SHA-256 over theirs, in the order of the folds; of one, its own."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def frozen_folds(columns: dict[str, list], num_folds: int = 5, seed: int = 42) -> dict[str, Any]:

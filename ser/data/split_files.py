@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.clip_names import matched, plain, stem
-from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, listed, split_word
+from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, clips_of, listed, split_word
 from ser.data.corpora.shemo import LETTERS
 from ser.data.folds import fold_hash
 from ser.names import cell, speaker_cell
@@ -75,23 +75,46 @@ def given_parts(clips: Iterable[Clip], splits_file: str | None, protocol: str) -
     return part_of, notes if absent else []
 
 
+def unused_splits_file(columns: Any, protocol: str, path: str | None) -> str | None:
+    """A sentence on frozen folds that are not applied, as they know none of the clips; None where they are.
+
+    A configuration that was written for one corpus names its folds, and is then used for another.
+
+    Args:
+        columns: The corpus, as for `clips_of`.
+        protocol: Only "speaker_kfold" takes frozen folds.
+        path: The file, if there is one.
+
+    Raises:
+        ValueError, FileNotFoundError: The file is not one of frozen folds, or was changed.
+    """
+    if protocol != "speaker_kfold" or not path:
+        return None
+    fold_of, clips = _read_folds(path), clips_of(columns)
+    if matched(fold_of, [clip.id for clip in clips], "--splits_file"):
+        return None
+    return (
+        f"--splits_file: {Path(path).name} is of another corpus and is not applied: it names {next(iter(fold_of))} and "
+        f"none of the clips here, such as {clips[0].id}."
+    )
+
+
 def frozen_folds_of(clips: Iterable[Clip], path: str, num_folds: int) -> tuple[list[int], list[str]]:
     """The folds that a file of frozen folds puts the clips in, and what is to be said about it.
 
     Raises:
         ValueError: The file is not one or was changed, has another number of folds, or lacks a clip of the corpus.
     """
-    content = _json(Path(path))
-    if "folds" not in content:
-        raise ValueError(f"--splits_file: {path} holds no frozen folds; with --protocol given it may be a split.")
-    fold_of = _checked_folds(content, path)
-    if len(content["folds"]) != num_folds:
-        raise ValueError(f"--num_folds {num_folds}: {path} holds {len(content['folds'])} folds.")
-    clips = list(clips)
+    fold_of, clips = _read_folds(path), list(clips)
+    if (held := max(fold_of.values()) + 1) != num_folds:
+        raise ValueError(f"--num_folds {num_folds}: {path} holds {held} folds.")
     id_of = {i: name for name, i in matched(fold_of, [clip.id for clip in clips], "--splits_file").items()}
     unknown = [clip.id for clip in clips if clip.id not in id_of]
     if unknown:
-        raise ValueError(f"--splits_file: {path} lacks {len(unknown)} of {len(clips)} clips ({listed(unknown, 3)}).")
+        raise ValueError(
+            f"--splits_file: {path} lacks {len(unknown)} of {len(clips)} clips ({listed(unknown, 3)}) and knows the "
+            "others. Give the corpus that it was made for, or --splits_file '' to make folds anew."
+        )
     absent = sorted(set(fold_of) - set(id_of.values()))
     notes = [
         f"{len(absent)} of the {len(fold_of)} clips of the frozen folds are not in the corpus ({listed(absent, 3)})."
@@ -188,6 +211,14 @@ def _with_name(clip: Clip) -> Clip:
     gender = {"F": "female", "M": "male"}.get(known.get("gender"))
     label = LETTERS.get(known.get("letter"), ALL_CLIPS) if clip.emotion == ALL_CLIPS else clip.emotion
     return replace(clip, speaker=clip.speaker or known["speaker"], gender=clip.gender or gender, emotion=label)
+
+
+def _read_folds(path: str) -> dict[str, int]:
+    """Fold of each id in a file of frozen folds."""
+    content = _json(Path(path))
+    if "folds" not in content:
+        raise ValueError(f"--splits_file: {path} holds no frozen folds; with --protocol given it may be a split.")
+    return _checked_folds(content, path)
 
 
 def _checked_folds(content: Mapping[str, Any], path: str | Path) -> dict[str, int]:

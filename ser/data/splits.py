@@ -13,10 +13,11 @@ from ser.data.copies import Copies, copies_of
 from ser.data.files import write_json
 from ser.data.folds import corpora_of, groups_of, random_folds, speaker_folds, with_dev
 from ser.data.leaks import clips_in_two_parts, near_recordings, shared_recordings, shared_speakers, speaker_leaks
-from ser.data.split_files import frozen_folds_of, given_parts
+from ser.data.split_files import frozen_folds_of, given_parts, unused_splits_file
 
 ACCEPT, ACCEPT_NEAR = "--accept_speaker_leakage true", "--accept_near_copies true"
 PUBLISHED = ("emobox_fold_1", "nkululeko")
+_NAME_SPEAKERS = "Name them in a table: --corpus manifest --manifest clips.csv, with the columns path,label,speaker"
 # One fold for each value of a column.
 LEAVE_ONE_OUT = {
     "leave_one_speaker_out": "speaker",
@@ -70,8 +71,9 @@ def make_split(
     """Splits a corpus. The same clips and seed give the same split, whatever the order of the rows.
 
     - "speaker_kfold": speakers in `num_folds` folds, labels and genders spread evenly (see `folds.speaker_folds`), or
-      the frozen folds of `splits_file`. One fold is test, the next one dev. A corpus that names no speaker gets
-      "random_kfold", under that name, which [`check_split`] lets pass only when leakage is accepted.
+      the frozen folds of `splits_file`, unless these are of another corpus and know none of the clips. One fold is
+      test, the next one dev. A corpus that names no speaker gets "random_kfold", under that name, which
+      [`check_split`] lets pass only when leakage is accepted.
     - "leave_one_speaker_out", "leave_one_session_out": one speaker or session is test, the next one dev.
     - "leave_one_corpus_out": one corpus is test; "train_on_one_corpus": one is train, all others are test.
     - "random_kfold", "random_holdout" (a fifth is test): clips at random within label and gender, whoever speaks.
@@ -94,6 +96,8 @@ def make_split(
             lacks what the protocol needs.
     """
     clips = clips_of(columns)
+    if unused := unused_splits_file(columns, protocol, splits_file):
+        splits_file = None
     if protocol == "speaker_kfold" and not splits_file and not any(clip.speaker for clip in clips):
         protocol = "random_kfold"
     total = num_folds_of(protocol, columns, num_folds)
@@ -111,7 +115,7 @@ def make_split(
         part_of = {clip.id: names.get(number, TRAIN) for clip, number in zip(clips, folds, strict=True)}
     parts = {part: [clip for clip in clips if part_of.get(clip.id) == part] for part in SPLITS}
     parts, more = with_dev(parts, protocol, seed)
-    notes += more + _left_out(clips, parts)
+    notes = [*([unused] if unused else []), *notes, *more, *_left_out(clips, parts)]
     ids = (tuple(clip.id for clip in parts[part]) for part in SPLITS)
     split = Split(protocol, fold, seed, False, *ids, sha256="", notes=tuple(notes))
     _check_classes(split, clips, classes_of(columns))
@@ -265,10 +269,11 @@ def _refuse_leakage(split: Split, clips: Sequence[Clip]) -> None:
     if not shared and not nameless:
         return
     unknown = f"{nameless} of {len(used)} clips name no speaker, so that a voice may be in train and in test."
+    remedy = "Split by speakers (--protocol speaker_kfold)" if shared else _NAME_SPEAKERS
     raise ValueError(
         f"Protocol {split.protocol}: {shared[0] if shared else unknown} A model recognises such voices again, and its "
-        f"score says little about new ones. Split by speakers (--protocol speaker_kfold), or accept it with {ACCEPT}; "
-        "the results and the card then say speaker-dependent."
+        f"score says little about new ones. {remedy}, or accept it with {ACCEPT}; the results and the card then say "
+        "speaker-dependent."
     )
 
 

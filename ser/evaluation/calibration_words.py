@@ -23,6 +23,8 @@ def what_scores_are(results: Mapping[str, Any]) -> ScoresAre:
         return "uncalibrated"
     if section.get("reading") == "balanced":
         return "balanced"
+    if results.get("final_fit"):  # it has a temperature of its own, and nothing to test it on
+        return "calibrated"
     before, after = (section.get(f"nll_{when}") for when in ("before", "after"))
     return "failed" if None not in (before, after) and after > before else "calibrated"
 
@@ -46,14 +48,16 @@ def sentence_on_scores(results: Mapping[str, Any]) -> str:
         names = {"classwise_ece": "class-wise calibration error", "accuracy": "accuracy", "uar": "UAR"}
         both = readings["without_prior"], readings["with_prior"]
         return f"{text}; on test, {', '.join(f'{name} {_change(*both, key)}' for key, name in names.items())}."
-    test = results.get("test", {})
+    test, final = results.get("test", {}), results.get("final_fit")
     off = [
         f"{words.format_number(test[key])}{where}"
         for key, where in (("ece", ""), ("classwise_ece", " class by class"))
         if test.get(key) is not None
     ]
-    return "Scores are probabilities, calibrated on dev" + (
-        f"; on test they are off by {', '.join(off)}." if off else "."
+    on = "what the folds' models said of clips that they had not heard" if final else "dev"
+    whose = "those models' scores" if final else "they"
+    return f"Scores are probabilities, calibrated on {on}" + (
+        f"; on test {whose} are off by {', '.join(off)}." if off else "."
     )
 
 
@@ -72,6 +76,7 @@ def sentence_on_threshold(results: Mapping[str, Any]) -> str | None:
     if runs:
         found = sum(run["threshold"] is not None for run in runs)
         where = f"each run's own threshold, {promise}; {found} of {len(runs)} runs have one"
+        where += ", the model of all clips has none" * bool(results.get("final_fit"))
     else:
         where = f"a threshold of {words.format_number(section['threshold'])}, {promise}"
     if test.get("precision") is None:

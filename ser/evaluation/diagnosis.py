@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ser.evaluation.format import format_number, format_percent, metric_of, part_of
+from ser.evaluation.format import baselines_of, format_number, format_percent, metric_of, part_of
 
 NUM_CAUSES = 3
 # Share of the clips that one class gets from a model that has collapsed.
@@ -55,15 +55,18 @@ def diagnose(results: Mapping[str, Any], log: Sequence[Mapping[str, Any]] = ()) 
 
 def _findings(results: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     name, value, _ = metric_of(dict(results))
-    chance, baseline = results.get("chance", {}).get("uar_upper"), results.get("baseline", {})
+    chance = results.get("chance", {}).get("uar_upper")
     if value is not None and chance is not None and value <= chance:
         reached = f"{name} {format_number(value)}; guessing gets up to {format_number(chance)}"
         yield f"This run is no better than chance: {reached}."
-    if value is not None and baseline.get("uar") is not None and value < baseline["uar"]:
-        yield (
-            f"This run is worse than its baseline: {name} {format_number(value)}, "
-            f"{baseline.get('name', 'the baseline')} {format_number(baseline['uar'])}."
-        )
+    for kind, baseline in baselines_of(dict(results)).items():
+        # A head on a frozen encoder and another one on the same differ by chance.
+        counts = not (kind == "encoder" and results.get("config", {}).get("train_mode") == "probe")
+        if counts and value is not None and baseline.get("uar") is not None and value < baseline["uar"]:
+            yield (
+                f"This run is worse than its baseline: {name} {format_number(value)}, "
+                f"{baseline.get('name', 'the baseline')} {format_number(baseline['uar'])}."
+            )
     curve = _curve(log, "eval_uar") or _curve(log, "eval_ccc")
     if len(curve) > 1 and max(curve) <= curve[0]:
         yield f"Dev never improved: {format_number(curve[0])} at the first of {len(curve)} evaluations, no more later."

@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ser.evaluation import plots, theme
-from ser.evaluation.format import format_interval, format_number, metric_of, part_of
+from ser.evaluation.format import baselines_of, format_interval, format_number, metric_of, part_of
+from ser.evaluation.layer_plot import layer_scores
 from ser.evaluation.predictions import read_predictions
 
 
@@ -78,6 +79,7 @@ def run_plots(run: Run) -> dict[str, Plot]:
         "reliability": _reliability(results.get("calibration", {})),
         "risk_coverage": _risk_coverage(results.get("calibration", {})),
         "speakers": _speakers(results),
+        "layers": _layers(results),
         "robustness": _robustness(results),
         "training_curves": _training_curves(run.log),
         "class_distribution": _class_distribution(results),
@@ -88,13 +90,15 @@ def run_plots(run: Run) -> dict[str, Plot]:
 
 
 def score_scale(results: Mapping[str, Any]) -> Plot | None:
-    """The headline beside chance and the baseline."""
+    """The headline beside chance and the baselines."""
     name, value, interval = metric_of(results)
     if value is None:
         return None
     marks = {}
     if results.get("task") != "regression":
-        marks = {"chance": results.get("chance", {}).get("uar"), "baseline": results.get("baseline", {}).get("uar")}
+        names = {"functionals": "functionals", "encoder": "frozen encoder"}
+        floors = {names[kind]: baseline.get("uar") for kind, baseline in baselines_of(dict(results)).items()}
+        marks = {"chance": results.get("chance", {}).get("uar"), **floors}
     marks = {mark: where for mark, where in marks.items() if where is not None}
     others = "".join(f", {mark} {format_number(where)}" for mark, where in marks.items())
     title = f"{name} {format_interval(value, interval)} on a scale from 0 to 1{others}"
@@ -172,6 +176,23 @@ def _speakers(results: Mapping[str, Any]) -> Plot | None:
         "UAR of each speaker",
         "One mark a speaker, with the 95 % interval for new clips of that speaker. The dashed line is everybody.",
     )
+
+
+def _layers(results: Mapping[str, Any]) -> Plot | None:
+    layers = results.get("layers")
+    if not layers:
+        return None
+    key, name, judge = ("ccc", "CCC", "by CCC") if "ccc" in layers[0] else ("uar", "UAR", "by log loss")
+    rows = [{**layer, "value": layer[key]} for layer in layers]
+    num_folds = sum(layer["chosen"] for layer in layers)
+    who = "The diamond was chosen" if num_folds == 1 else f"Diamonds were chosen, by so many of the {num_folds} folds"
+    brackets = " Bars are 95 % intervals over speakers." if any(layer["interval"] for layer in layers) else ""
+    caption = (
+        f"A linear model on each layer of the frozen encoder, by cross-validation over the speakers of train: dev and "
+        f"test played no part. {who}, {judge} and not by the height of the mark.{brackets} Test measures the model; "
+        "these scores are a little too good where many layers were tried."
+    )
+    return Plot(layer_scores(rows, name, num_folds), f"{name} by layer", caption)
 
 
 def _robustness(results: Mapping[str, Any]) -> Plot | None:

@@ -202,24 +202,41 @@ def headline(results: dict) -> str:
     return f"{name} {format_interval(value, interval)}, {setting_of(results)}"
 
 
+def baselines_of(results: dict) -> dict[str, dict]:
+    """The baselines that a run was compared with, by kind: `functionals`, `encoder`.
+
+    Args:
+        results: The content of `results.json`. Before there were two kinds, its section `baseline` was the one.
+    """
+    section = results.get("baseline") or {}
+    return {"functionals": section} if "difference" in section or "uar" in section else dict(section)
+
+
 class Verdict(NamedTuple):
-    """Whether the model is better than the baseline, and that in a sentence."""
+    """Whether the model is better than the baselines, and that in sentences."""
 
     beats: bool
     text: str
 
 
 def verdict_of(results: dict) -> Verdict | None:
-    """The comparison with the baseline; None where none was made.
+    """The comparison with the baselines; None where none was made.
 
-    A model beats it when the whole interval of the difference lies above 0 and its p value is 0.05 or less.
+    A model beats one when the whole interval of the difference lies above 0 and its p value is 0.05 or less. A head on
+    a frozen encoder need not beat another head on the same: that comparison is told, and decides nothing.
 
     Args:
         results: The content of `results.json`.
     """
-    baseline = results.get("baseline")
-    if not baseline:
+    found = {kind: _verdict_on(baseline) for kind, baseline in baselines_of(results).items()}
+    if not found:
         return None
+    is_frozen = results.get("config", {}).get("train_mode") == "probe"
+    decisive = [verdict.beats for kind, verdict in found.items() if not (is_frozen and kind == "encoder")]
+    return Verdict(all(decisive), " ".join(verdict.text for verdict in found.values()))
+
+
+def _verdict_on(baseline: dict) -> Verdict:
     difference = baseline.get("difference", {})
     interval = difference.get("interval")
     p, is_above = difference.get("p"), interval is not None and interval[0] is not None and interval[0] > 0
@@ -236,3 +253,19 @@ def verdict_of(results: dict) -> Verdict | None:
         f"UAR {format_interval(baseline.get('uar'), baseline.get('interval'))}): difference "
         f"{format_difference(difference.get('uar'), interval)}, {format_p(p)}.{split}",
     )
+
+
+def whose_scores(results: dict) -> str:
+    """Which models the scores are of, where they pool those of several runs; empty for a single run.
+
+    Args:
+        results: The content of `results.json`.
+    """
+    count, final = len(results.get("per_run", [])), results.get("final_fit")
+    if final:
+        return (
+            f"The model that lies here was trained on all {format_count(final.get('clips'))} clips, so that nothing is "
+            f"left to test it on. The scores are those of {count} models trained in the same way, each on clips that "
+            "it had not heard."
+        )
+    return f"The scores pool those of {count} models, which lie in folders of their own." if count > 1 else ""

@@ -12,6 +12,8 @@ from ser.names import speaker_cell, tidy
 
 COLUMNS = ("id", "split", "seed", "fold", "speaker", "gender")
 FILE_NAME = "predictions.parquet"
+# What the model of all clips says of a few of them, beside the pooled folds' predictions, which are not its own.
+FINAL_NAME = "final_predictions.parquet"
 
 
 def read_predictions(run: str | Path) -> pd.DataFrame:
@@ -32,6 +34,18 @@ def read_predictions(run: str | Path) -> pd.DataFrame:
     # Whoever wrote the table: "unknown" is no speaker, and a blank behind a name makes no other one.
     named = predictions["speaker"].map(speaker_cell, na_action="ignore").astype(object)
     return predictions.assign(id=predictions["id"].map(tidy), speaker=named.where(named.notna(), None))
+
+
+def read_own_predictions(run: str | Path) -> pd.DataFrame:
+    """What the model in a run's folder said itself.
+
+    Beside pooled folds lies a model of all clips, whose own predictions are of a few clips that it learned from.
+
+    Raises:
+        FileNotFoundError, ValueError: As of [`read_predictions`].
+    """
+    final = Path(run) / FINAL_NAME
+    return read_predictions(final if final.is_file() else run)
 
 
 def check_columns(predictions: pd.DataFrame, source: str | Path = "the predictions") -> None:

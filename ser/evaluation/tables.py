@@ -90,6 +90,19 @@ def corpora(results: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"scores": [_SCORES[key] for key in keys], "rows": rows}
 
 
+def baselines(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of baselines and, last, of the model: `name`, `uar`, `interval` and, of a baseline, `difference`.
+
+    Empty where there is none to compare with.
+    """
+    found = words.baselines_of(dict(results))
+    if not found:
+        return []
+    _, value, interval = words.metric_of(dict(results))
+    own = {"name": "this model", "uar": value, "interval": interval}
+    return [*(found[kind] for kind in ("functionals", "encoder") if kind in found), own]
+
+
 def split(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     protocol = results.get("protocol", {})
     clips = protocol.get("clips") or {}

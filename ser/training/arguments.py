@@ -19,6 +19,7 @@ FOR_CLASSES = ("loss", "focal_gamma", "logit_adjustment_tau", "mixup_alpha", "ba
 NOT_PART_OF_A_RUN = (
     *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors"),
     *("push_to_hub", "hub_model_id", "hub_private_repo"),
+    "final_fit",  # it may be asked for once the folds are finished
 )
 
 # What TrainingArguments finds out by itself, and what nobody should write down.

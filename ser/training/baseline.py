@@ -1,13 +1,15 @@
-"""A floor to beat: a support vector machine on plain acoustic functionals, on the folds that a model is tested on.
+"""Floors to beat, on the folds that a model is tested on: each learns from train alone and writes a run's folder.
 
-It learns from train alone and chooses its kernel and C on dev, as a model does, and writes the same run folder. A
-softmax over the machine's decision values, with one temperature fitted on dev, stands for probabilities: Platt's
-scaling would split each fold's training clips once more and is noisy on so few.
+Here: a support vector machine on plain acoustic functionals, which chooses its kernel and C on dev. See
+`encoder_baseline` for logistic regression on a frozen encoder. A softmax over the decision values, with one
+temperature fitted on dev, stands for probabilities: Platt's scaling would split each fold's training clips once more
+and is noisy on so few.
 """
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from ser.data.functionals import check_features, corpus_functionals
 from ser.data.splits import Split, check_split, make_split, num_folds_of, save_split
 from ser.evaluation.calibration import fit_temperature
 from ser.evaluation.compare import compare
-from ser.evaluation.format import format_interval, protocol_words
+from ser.evaluation.format import baselines_of, format_interval, protocol_words
 from ser.evaluation.metrics import confusion_matrix, uar
 from ser.evaluation.predictions import read_predictions
 from ser.evaluation.results import build_results, write_json_atomic
@@ -35,16 +37,25 @@ NAMES = {"plain": "SVM on acoustic functionals", "egemaps": "SVM on eGeMAPS"}
 MACHINES = (*(("linear", c) for c in (0.001, 0.01, 0.1, 1.0)), *(("rbf", c) for c in (0.3, 1.0, 3.0, 10.0)))
 
 
+Values = dict[str, np.ndarray]
+# From the values and classes of train, dev and test, and the clips of train: decision values `[N, C]` of dev and test,
+# and the section of `results.json` that says what was chosen.
+Fit = Callable[[Values, Values, Any], tuple[Values, dict[str, Any]]]
+
+
 @dataclass(frozen=True)
 class Baseline:
     """What is the same in every fold.
 
     Attributes:
         dataset: Prepared corpus.
-        values: Functionals of its rows, `[N, K]`.
+        values: What is known of its clips, `[N, ...]`.
         data: Corpus and protocol.
-        features: `plain` or `egemaps`.
+        features: What `values` are: `plain`, `egemaps` or `encoder`.
         seed: Put down in the predictions; nothing is drawn.
+        fit: Learns and decides.
+        model: The section `model` of `results.json`; `backbone` is the baseline's name.
+        arguments: More of what `run_config.yaml` holds.
     """
 
     dataset: Any
@@ -52,26 +63,19 @@ class Baseline:
     data: DataArguments
     features: str
     seed: int
+    fit: Fit
+    model: dict[str, Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
 
     def config(self) -> dict[str, Any]:
         """What the folder's `run_config.yaml` holds."""
-        return merged_arguments(self.data) | {"features": self.features, "seed": self.seed}
-
-    def model(self) -> dict[str, Any]:
-        """The section `model` of `results.json`."""
-        tried = ", ".join(f"{kernel} C={c:g}" for kernel, c in MACHINES)
-        return {
-            "backbone": NAMES[self.features],
-            "architecture": "StandardScaler, SVC with balanced class weights",
-            "functionals": self.values.shape[1],
-            "tried_on_dev": tried,
-        }
+        return merged_arguments(self.data) | self.arguments | {"features": self.features, "seed": self.seed}
 
 
 def run_baseline(
     dataset: Any, data: DataArguments, folder: Path, features: str = "plain", seed: int = 0, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Trains and scores the baseline on the folds that `data` asks for, and writes a run folder.
+    """Trains and scores the machine on functionals on the folds that `data` asks for, and writes a run folder.
 
     Args:
         dataset: Prepared corpus.
@@ -89,15 +93,34 @@ def run_baseline(
         ImportError: eGeMAPS without openSMILE.
     """
     check_features(features)
-    if data.parsed_target_columns():
-        raise ValueError(
-            f"--target_columns: {data.target_columns!r} is a regression; the baseline tells classes apart."
-        )
-    splits = [checked_split(data, dataset, fold) for fold in folds_of(data, dataset)]
+    splits = checked_splits(data, dataset)
     values = corpus_functionals(dataset, features, data.cache_dir, data.num_proc)
-    baseline = Baseline(dataset, values, data, features, seed)
+    model = {
+        "backbone": NAMES[features],
+        "architecture": "StandardScaler, SVC with balanced class weights",
+        "functionals": values.shape[1],
+        "tried_on_dev": ", ".join(f"{kernel} C={c:g}" for kernel, c in MACHINES),
+    }
+
+    def fit(values: Values, truth: Values, _: Any) -> tuple[Values, dict[str, Any]]:
+        decisions, machine = fit_machine(values, truth)
+        return decisions, {"svm": machine}
+
+    return run_folds(Baseline(dataset, values, data, features, seed, fit, model), splits, folder, overwrite)
+
+
+def run_folds(baseline: Baseline, splits: Sequence[Split], folder: Path, overwrite: bool) -> dict[str, Any]:
+    """Trains and scores a baseline on every fold, and writes the run folder.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        ValueError: `folder` holds something else.
+    """
+    dataset, seed = baseline.dataset, baseline.seed
     claim_folder(folder, baseline.config(), overwrite)
-    if data.fold != "all":
+    if baseline.data.fold != "all":
         return run_fold(baseline, splits[0], folder)
     folders = [folder / f"seed-{seed}" / f"fold-{split.fold}" for split in splits]
     for split, own in zip(splits, folders, strict=True):
@@ -108,6 +131,19 @@ def run_baseline(
     results = build_results(table, dataset.features["emotion"].names, context)
     write_json_atomic(results, folder / "results.json")
     return results
+
+
+def checked_splits(data: DataArguments, dataset: Any) -> list[Split]:
+    """The folds that `--fold` asks for, checked as training checks them.
+
+    Raises:
+        ValueError: The task is a regression, there is no such fold, or one leaks.
+    """
+    if data.parsed_target_columns():
+        raise ValueError(
+            f"--target_columns: {data.target_columns!r} is a regression; the baseline tells classes apart."
+        )
+    return [checked_split(data, dataset, fold) for fold in folds_of(data, dataset)]
 
 
 def folds_of(data: DataArguments, dataset: Any) -> list[int]:
@@ -136,7 +172,7 @@ def run_fold(baseline: Baseline, split: Split, folder: Path) -> dict[str, Any]:
     labels, rows = dataset.features["emotion"].names, rows_of(split, dataset["id"])
     truth = {part: np.asarray(dataset.select(own)["emotion"]) for part, own in rows.items()}
     values = {part: baseline.values[own] for part, own in rows.items()}
-    decisions, machine = fit_machine(values, truth)
+    decisions, chosen = baseline.fit(values, truth, dataset.select(rows["train"]))
     temperature = fit_temperature(decisions["dev"], truth["dev"])
     tables = []
     for part in ("dev", "test"):
@@ -151,8 +187,8 @@ def run_fold(baseline: Baseline, split: Split, folder: Path) -> dict[str, Any]:
         | {"what_is_wrong": what_is_wrong(split, dataset)},
         "corpus": corpus_section(dataset, labels),
         "label_source": corpus_facts(dataset).get("label_source"),
-        "model": baseline.model(),
-        "svm": machine,
+        "model": baseline.model,
+        **chosen,
         "audit": audit(split, dataset),
         "calibration": {"temperature": temperature, "reading": "balanced"},
         "seconds": {"train": time.monotonic() - started},
@@ -211,8 +247,9 @@ def attach_baseline(run_dir: Path, baseline_dir: Path) -> dict[str, Any]:
         baseline_dir: Run of the baseline on the same clips and folds.
 
     Returns:
-        The content of the run's `results.json`, whose section `baseline` holds `name`, `uar`, `interval` and
-        `difference` (`uar` of the model less that of the baseline, `interval`, `p`).
+        The content of the run's `results.json`. Its section `baseline` holds, as `functionals` and as `encoder`, what
+        was attached: `name`, `uar`, `interval` and `difference` (`uar` of the model less that of the baseline,
+        `interval`, `p`).
 
     Raises:
         ValueError: The two tested other clips or other folds.
@@ -220,12 +257,14 @@ def attach_baseline(run_dir: Path, baseline_dir: Path) -> dict[str, Any]:
     """
     results, baseline = read_results(run_dir), read_results(baseline_dir)
     found = compare(read_predictions(run_dir), read_predictions(baseline_dir))["uar"]
-    results["baseline"] = {
+    kind = "encoder" if baseline["config"].get("features") == "encoder" else "functionals"
+    own = {
         "name": baseline["model"]["backbone"],
         "uar": baseline["test"]["uar"],
         "interval": baseline["test"]["intervals"]["uar"],
         "difference": {"uar": found["difference"], "interval": found["interval"], "p": found["p_value"]},
     }
+    results["baseline"] = {**baselines_of(results), kind: own}
     write_json_atomic(results, run_dir / "results.json")
     return results
 

@@ -24,6 +24,8 @@ from ser.training.runs import last_checkpoint
 from ser.training.trainer import SERTrainer
 
 FINAL_FIT = "final_fit.json"
+# So many clips show what the model of all clips says: enough to tell whether an upload or an export says the same.
+FINAL_CLIPS = 200
 # Outputs of a model for clips, logits `[N, C]` or values `[N, D]`, and their targets.
 Outputs = Callable[[Clips], tuple[np.ndarray, np.ndarray]]
 
@@ -100,6 +102,13 @@ def whole_split(dataset: Any, job: Job) -> Split:
     ids = tuple(sorted(dataset["id"][:]))
     split = Split(job.data.protocol, -1, job.data.split_seed, False, ids, (), (), sha256="")
     return replace(split, sha256=split_hash(split))
+
+
+def few_clips(dataset: Any) -> tuple[str, ...]:
+    """Ids of `FINAL_CLIPS` clips, or of all where there are fewer, evenly from the shortest to the longest."""
+    order = np.argsort(dataset["duration"], kind="stable")
+    places = np.linspace(0, len(order) - 1, min(FINAL_CLIPS, len(order))).round().astype(int)
+    return tuple(dataset["id"][row] for row in order[places].tolist())
 
 
 def calibrate_out_of_fold(

@@ -76,6 +76,10 @@ def jobs_of(whole: Job, dataset: Any) -> list[Job]:
         )
     if whole.training.final_fit and fold != "all":
         raise ValueError(f"--final_fit: needs --fold all, whose models calibrate the final one; --fold is {fold}.")
+    if whole.training.final_fit and not (whole.training.do_train and whole.training.do_predict):
+        raise ValueError(
+            "--final_fit: needs --do_train true and --do_predict true; the folds' test clips calibrate it."
+        )
     folds = range(num_folds_of(whole.data.protocol, dataset, whole.data.num_folds)) if fold == "all" else [int(fold)]
     if fold != "all" and len(seeds) == 1:
         return [whole.at(whole.folder, seeds[0], int(fold))]

@@ -73,7 +73,7 @@ def choose_layer(
     # for each other on matrices of this size.
     with threadpool_limits(1):
         outputs = Parallel(n_jobs=-1, prefer="threads")(
-            delayed(_held_out_outputs)(_matrix(vectors, layer), targets, folds == fold, len(labels))
+            delayed(_held_out_outputs)(matrix_of(vectors, layer), targets, folds == fold, len(labels))
             for layer, fold in jobs
         )
     by_layer: dict[int | str, np.ndarray] = {}
@@ -111,7 +111,8 @@ def inner_folds(targets: np.ndarray, speakers: Sequence[str | None]) -> np.ndarr
     return folds
 
 
-def _matrix(vectors: np.ndarray, layer: int | str) -> np.ndarray:
+def matrix_of(vectors: np.ndarray, layer: int | str) -> np.ndarray:
+    """The vectors of one layer, or of all side by side, `[N, E]`."""
     return vectors.reshape(len(vectors), -1) if layer == "all" else vectors[:, layer]
 
 

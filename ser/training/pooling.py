@@ -1,6 +1,5 @@
 """Several runs as one result: every fold's test clips together, each once per seed."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ser.data.audit import audit_of_folds
+from ser.data.folds import hash_of_folds
 from ser.data.splits import load_split
 from ser.training.context import control_words, protocol_section, shown_config
 
@@ -15,6 +15,13 @@ from ser.training.context import control_words, protocol_section, shown_config
 def pooled_predictions(folders: list[Path]) -> list[pd.DataFrame]:
     """The predictions of finished runs."""
     return [pd.read_parquet(folder / "predictions.parquet") for folder in folders]
+
+
+def attached_sections(folder: Path) -> dict[str, Any]:
+    """What other commands put into the results of a folder whose runs are finished, and are now pooled again."""
+    path = folder / "results.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {key: before[key] for key in ("baseline", "robustness") if key in before}
 
 
 def pooled_context(folders: list[Path], arguments: dict[str, Any], dataset: Any) -> dict[str, Any]:
@@ -30,8 +37,7 @@ def pooled_context(folders: list[Path], arguments: dict[str, Any], dataset: Any)
     first, *_ = splits.values()
     seeds = sorted({seed for run in runs for seed in run["protocol"]["seeds"]})
     protocol = protocol_section(first, runs[0]["protocol"]["num_folds"], seeds, sorted(splits))
-    hashes = "".join(splits[fold].sha256 for fold in sorted(splits))
-    protocol["split_sha256"] = first.sha256 if len(splits) == 1 else hashlib.sha256(hashes.encode()).hexdigest()
+    protocol["split_sha256"] = hash_of_folds([splits[fold].sha256 for fold in sorted(splits)])
     protocol["speaker_independent"] = all(split.speaker_independent for split in splits.values())
     protocol["clips"] = {"test": len({clip for split in splits.values() for clip in split.test})}
     kept = ("temperature", "bias", "calibrate_prior")
@@ -45,7 +51,11 @@ def pooled_context(folders: list[Path], arguments: dict[str, Any], dataset: Any)
     found = audit_of_folds(list(splits.values()), dataset)
     protocol["what_is_wrong"] = [*found.pop("what_is_wrong"), *control_words(arguments)]
     return {
-        **{key: runs[0][key] for key in ("corpus", "label_source", "model", "versions") if key in runs[0]},
+        **{key: runs[0][key] for key in ("corpus", "label_source", "versions") if key in runs[0]},
+        # Each fold may have chosen another layer.
+        "model": {
+            key: own for key, own in runs[0]["model"].items() if all(run["model"].get(key) == own for run in runs)
+        },
         "protocol": protocol,
         "audit": found,
         "calibration": {"per_run": calibrated or None, "reading": calibrations[0].get("reading")},

@@ -54,6 +54,19 @@ def is_finished(folder: Path) -> bool:
     return (folder / "results.json").is_file()
 
 
+def what_lies_in(folder: Path) -> str:
+    """What a finished run left, in words: whose model it is, or that pooled runs have none in common."""
+    models = sorted(path.parent.relative_to(folder).as_posix() for path in folder.glob("seed-*/fold-*/config.json"))
+    if not models:
+        return "model, results.json, report.html" if (folder / "config.json").is_file() else "results.json, report.html"
+    if (folder / "config.json").is_file():
+        return f"model of all clips (the scores are those of its {len(models)} folds), results.json, report.html"
+    return (
+        f"results.json, report.html; the models are those of the folds, such as {folder / models[0]} (one of all "
+        "clips: the same command with --final_fit true)"
+    )
+
+
 def last_checkpoint(folder: Path) -> str | None:
     """The newest whole checkpoint in `folder`; `trainer_state.json` is the last file of each."""
     found = [path.parent for path in (folder / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")]

@@ -10,6 +10,7 @@ from typing import Any
 from ser.evaluation import format as words
 from ser.evaluation.diagnosis import diagnose
 from ser.use import card_sections as sections
+from ser.use import card_tables
 from ser.use.licences import HUB_LICENCES, model_licence
 from ser.use.markdown import safe
 
@@ -91,9 +92,10 @@ def make_card(
         second_call='"call.mp3", timeline=True' if is_ours else '"clip.wav", top_k=1',
         usage=sections.usage(results, is_ours),
         scores=sections.scores(results),
+        baselines=card_tables.baselines(results),
         how_to_read=sections.how_to_read(results),
         classes=sections.classes(results),
-        corpora=sections.corpora(results),
+        corpora=card_tables.corpora(results),
         plots=sections.plots(plots),
         protocol=sections.protocol(results),
         fails=sections.fails(results),

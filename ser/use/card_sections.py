@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ser.evaluation import format as words
-from ser.evaluation import tables
 from ser.evaluation.calibration_words import sentence_on_scores, sentence_on_threshold
 from ser.evaluation.diagnosis import Diagnosis
 from ser.use.licences import backbone_facts, hub_licence
@@ -17,6 +16,7 @@ _PLOTS = {
     "confusion_matrix": "Confusion matrix: rows are the true class, columns the predicted one",
     "reliability": "Reliability diagram: share that is right against confidence",
     "risk_coverage": "Accuracy against the share of clips answered",
+    "layers": "UAR or CCC of a linear model on each layer of the encoder, by cross-validation inside train",
     "speakers": "UAR of each test speaker, with intervals",
     "robustness": "UAR under noise, codecs and other changes",
     "training_curves": "Loss and dev score over the epochs of training",
@@ -68,7 +68,9 @@ def setting(results: Results, diagnosis: Diagnosis | None = None) -> str:
     wrong = f"> **{safe(diagnosis.finding)}** Likely causes:\n>\n" if diagnosis else None
     if diagnosis:
         wrong += "\n".join(f"> {k}. {safe(cause)}" for k, cause in enumerate(diagnosis.causes, 1))
-    return paragraphs(wrong, f"> **{warning}**" if warning else None, text, safe(verdict.text) if verdict else None)
+    whose = words.whose_scores(results) or None
+    caution = f"> **{warning}**" if warning else None
+    return paragraphs(wrong, caution, text, whose, safe(verdict.text) if verdict else None)
 
 
 def usage(results: Results, is_ours: bool) -> str:
@@ -137,21 +139,6 @@ def classes(results: Results) -> str:
     return table(["class", "precision", "recall", "F1", "clips", "calibration error"], rows)
 
 
-def corpora(results: Results) -> str:
-    """The table of corpora; empty where one was tested."""
-    found = tables.corpora(results)
-    if not found:
-        return ""
-    rows = [
-        [safe(row["name"]), *row["scores"], row["clips"], row["speakers"], safe(row["lacks"]) or "none"]
-        for row in found["rows"]
-    ]
-    return paragraphs(
-        "Each corpus by itself; UAR is over the classes that it has.",
-        table(["corpus", *found["scores"], "clips", "speakers", "absent classes"], rows),
-    )
-
-
 def plots(files: Sequence[str]) -> str:
     """The pictures that are there, those with a known meaning first."""
     shown = [name for name in _PLOTS if f"{name}.png" in files]
@@ -176,7 +163,7 @@ def protocol(results: Results) -> str:
         "No speaker of test was heard in training or on dev."
         if is_independent(results)
         else f"The split is {SPEAKER_DEPENDENT}, or its speakers are not known.",
-        f"SHA-256 of the split (see `splits.json`): {safe(digest)}" if digest else None,
+        f"SHA-256 of the split{_where_it_is(section)}: {safe(digest)}" if digest else None,
         *(f"Mind: {safe(fault)}" for fault in section.get("what_is_wrong") or []),
         *(
             f"About the corpus: {safe(note)}"
@@ -281,6 +268,11 @@ def source(results: Results, sha256: str | None) -> str:
         "Every figure is read from `results.json`" + (f", SHA-256 `{sha256}`." if sha256 else "."),
         f"Made with {versions}." if versions else None,
     )
+
+
+def _where_it_is(protocol: Mapping[str, Any]) -> str:
+    several = len(protocol.get("folds") or []) > 1
+    return "s of all folds together" if several else " (see `splits.json`)"
 
 
 def _with_interval(scores: Mapping[str, Any], key: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ser.data.audio import decode_wav
 from ser.evaluation.metrics import score
-from ser.evaluation.predictions import read_predictions, truth_and_probabilities
+from ser.evaluation.predictions import read_own_predictions, truth_and_probabilities
 from ser.use.onnx_model import OnnxClassifier
 
 # Points of UAR that int8 may cost.
@@ -21,12 +21,14 @@ class Comparison:
 
     Attributes:
         clips: Number of clips.
+        parts: The parts they are from.
         largest_difference: Of a probability.
         same_label: Share of clips that get the same label.
         uar_model, uar_export: Unweighted average recall in [0, 1].
     """
 
     clips: int
+    parts: str
     largest_difference: float
     same_label: float
     uar_model: float
@@ -43,14 +45,15 @@ class Comparison:
 
     def words(self) -> str:
         return (
-            f"On {self.clips} clips (dev and test): UAR {self.uar_model:.4f} of the model, {self.uar_export:.4f} of "
+            f"On {self.clips} clips ({self.parts}): UAR {self.uar_model:.4f} of the model, {self.uar_export:.4f} of "
             f"the export ({self.points:+.2f} points); the same label for {self.same_label:.1%}; largest difference of "
             f"a probability {self.largest_difference:.1e}."
         )
 
 
 def compare_with_run(path: Path, run: str, clip_audio: Callable[[str], bytes]) -> Comparison:
-    """Scores the dev and test clips of a run through an export, beside what the model itself said of them.
+    """Scores clips of a run through an export, beside what the model itself said of them: those of dev and test, or a
+    few of those that a model of all clips learned from.
 
     Args:
         clip_audio: From the id of a clip to its WAV file, as `ser.use.gate.audio_of` makes it.
@@ -59,7 +62,7 @@ def compare_with_run(path: Path, run: str, clip_audio: Callable[[str], bytes]) -
         FileNotFoundError: The run has no predictions.
         ValueError: The run is a regression, or a clip is not in the corpus.
     """
-    classifier, predictions = OnnxClassifier(path), read_predictions(run)
+    classifier, predictions = OnnxClassifier(path), read_own_predictions(run)
     if classifier.problem_type == "regression":
         raise ValueError("--check: compares recalls of classes; this model is a regression.")
     truth, expected = truth_and_probabilities(predictions, classifier.labels)
@@ -69,6 +72,7 @@ def compare_with_run(path: Path, run: str, clip_audio: Callable[[str], bytes]) -
         raise ValueError(f"--check: clip {error} of the run is not in the corpus; give it with --data_dir.") from None
     return Comparison(
         clips=len(truth),
+        parts=" and ".join(sorted(set(predictions["split"]))),
         largest_difference=float(np.abs(found - expected).max()),
         same_label=float((found.argmax(axis=1) == expected.argmax(axis=1)).mean()),
         uar_model=score(truth, expected, classifier.labels)["uar"],

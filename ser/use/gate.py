@@ -44,9 +44,8 @@ def check(folder: Path, run_dir: Path, clip_audio: ClipAudio, token: str | None 
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     check_privacy(folder, private_paths(run_dir, results_of(run_dir).get("config", {})), token)
     check_metadata(folder, results)
-    predictions = test_predictions(run_dir)
-    check_split(run_dir, results, predictions)
-    check_scores(folder, predictions, clip_audio)
+    check_split(run_dir, results, test_predictions(run_dir))
+    check_scores(folder, own_predictions(run_dir), clip_audio)
 
 
 def check_privacy(folder: Path, paths: list[str], token: str | None = None) -> None:
@@ -71,27 +70,43 @@ def check_metadata(folder: Path, results: Mapping[str, Any]) -> None:
 
 
 def check_split(run_dir: Path, results: Mapping[str, Any], predictions: pd.DataFrame) -> None:
-    """The split is the one that the results name, and without leak unless results and card say speaker-dependent."""
-    from ser.data.audit import audit_files
+    """The split is the one that the results name, and without leak unless results and card say speaker-dependent.
+
+    Of a model of all clips it is that of each fold whose test clips the scores pool.
+    """
+    from ser.data.folds import hash_of_folds
     from ser.data.splits import load_split
 
-    path = run_dir / "splits.json"
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: nobody could tell what the model was tested on. Make the run again.")
-    split, protocol = load_split(path), results.get("protocol", {})
-    if split.sha256 != protocol.get("split_sha256"):
+    own = run_dir / "splits.json"
+    paths = [own] if own.is_file() else sorted(run_dir.glob("seed-*/fold-*/splits.json"))
+    if not paths:
+        raise ValueError(f"{own} is missing: nobody could tell what the model was tested on. Make the run again.")
+    splits = {(split := load_split(path)).fold: (path, split) for path in paths}
+    digest = hash_of_folds([splits[fold][1].sha256 for fold in sorted(splits)])
+    named = results.get("protocol", {}).get("split_sha256")
+    if digest != named:
+        where = own if own.is_file() else f"{run_dir}: the splits of its folds together"
         raise ValueError(
-            f"{path} has the hash {split.sha256}, results.json names {protocol.get('split_sha256')}: the results are "
-            "those of another split. Make the run again."
+            f"{where} has the hash {digest}, results.json names {named}: the results are those of another split. Make "
+            "the run again."
         )
-    unknown = sorted(set(predictions["id"]) - set(split.test))
-    if unknown or len(set(predictions["id"])) < len(split.test):
+    for fold, (path, split) in splits.items():
+        rows = predictions if len(splits) == 1 else predictions[predictions["fold"] == fold]
+        _check_fold(path, split, results, set(rows["id"]))
+
+
+def _check_fold(path: Path, split: Any, results: Mapping[str, Any], tested: set[str]) -> None:
+    """The clips of test are those that were tested, and the split does not leak; see [`check_split`]."""
+    from ser.data.audit import audit_files
+
+    unknown = sorted(tested - set(split.test))
+    if unknown or len(tested) < len(split.test):
         raise ValueError(
-            f"predictions.parquet tests {predictions['id'].nunique()} clips, {path} names {len(split.test)}"
+            f"predictions.parquet tests {len(tested)} clips, {path} names {len(split.test)}"
             + (f"; {unknown[0]!r} is not among them" if unknown else "")
             + ": make the run again."
         )
-    if protocol.get("speaker_independent") is not True:
+    if results.get("protocol", {}).get("speaker_independent") is not True:
         return
     differ = bool(results.get("config", {}).get("speakers_differ"))
     audit = audit_files([str(path)], speakers_differ=differ)
@@ -161,8 +176,15 @@ def test_predictions(run_dir: Path) -> pd.DataFrame:
     return rows
 
 
+def own_predictions(run_dir: Path) -> pd.DataFrame:
+    """What the model that lies in the folder said itself: of test, or, a model of all clips, of a few that it knows."""
+    from ser.evaluation.predictions import FINAL_NAME, read_own_predictions
+
+    return read_own_predictions(run_dir) if (run_dir / FINAL_NAME).is_file() else test_predictions(run_dir)
+
+
 def chosen_clips(predictions: pd.DataFrame) -> list[str]:
-    """Ids of `NUM_CLIPS` test clips (all, where there are fewer) from the shortest to the longest."""
+    """Ids of `NUM_CLIPS` clips (all, where there are fewer) from the shortest to the longest."""
     clips = predictions.sort_values(["duration", "id"])["id"].tolist()
     places = np.linspace(0, len(clips) - 1, min(NUM_CLIPS, len(clips))).round().astype(int)
     return [clips[place] for place in places]
@@ -178,8 +200,8 @@ def _audio(clip: str, clip_audio: ClipAudio) -> bytes:
         return clip_audio(clip)
     except (KeyError, FileNotFoundError):
         raise ValueError(
-            f"The audio of test clip {clip!r} is not at hand, so that nobody can see whether the model answers as "
-            "predictions.parquet says. Give the corpus that the run was made with (--data-dir)."
+            f"The audio of clip {clip!r} is not at hand, so that nobody can see whether the model answers as it did in "
+            "the run. Give the corpus that the run was made with (--data-dir)."
         ) from None
 
 
@@ -189,12 +211,12 @@ def _compare(rows: pd.DataFrame, scores: Mapping[str, Mapping[str, float]], is_o
     labels = [column.removeprefix(prefix) for column in rows if column.startswith(prefix)]
     for clip, given in scores.items():
         if set(given) != set(labels):
-            raise ValueError(f"The model gives {', '.join(sorted(given))}; predictions.parquet {', '.join(labels)}.")
+            raise ValueError(f"The model gives {', '.join(sorted(given))}; the run's gave {', '.join(labels)}.")
         for label in labels:
             wanted, value = float(rows.loc[clip, f"{prefix}{label}"]), given[label]
             if not abs(value - wanted) <= TOLERANCE * max(1.0, abs(wanted)):
                 raise ValueError(
-                    f"Test clip {clip!r} scores {value:.6f} for {label}, and {wanted:.6f} in predictions.parquet: "
+                    f"Clip {clip!r} scores {value:.6f} for {label}, and the run's model gave {wanted:.6f}: "
                     "weights, code or audio are not those that the results were made with. Make the run again"
                     + ("." if is_ours else "; a stock model must score test with --per_device_eval_batch_size 1.")
                 )

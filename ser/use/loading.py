@@ -111,7 +111,8 @@ def read_config(name_or_path: str, **hub: Any) -> dict[str, Any]:
     if path.is_dir():
         file = path / "config.json"
         if not file.is_file():
-            raise ValueError(f"--model: {name_or_path} is not an SER model: the folder holds no config.json.")
+            why = pooled_models(path) or f"{name_or_path} is not an SER model: the folder holds no config.json."
+            raise ValueError(f"--model: {why}")
     elif (
         path.exists()
         or name_or_path.startswith((".", "/", "~"))
@@ -128,6 +129,18 @@ def read_config(name_or_path: str, **hub: Any) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"--model: {name_or_path} is not an SER model: its config.json is not a JSON object.")
     return config
+
+
+def pooled_models(folder: Path) -> str | None:
+    """What to say of a folder that pools several runs and holds no model of its own; None for another folder."""
+    parts = sorted(path.parent.relative_to(folder).as_posix() for path in folder.glob("seed-*/fold-*/config.json"))
+    if not parts or (folder / "config.json").is_file():
+        return None
+    others = f" to {parts[-1]}" if len(parts) > 1 else ""
+    return (
+        f"{folder} pools {len(parts)} runs, each with a model of its own ({parts[0]}{others}). Give one of them, such "
+        f"as {folder / parts[0]}, or make one model of all clips: the command that made the run, with --final_fit true."
+    )
 
 
 def _download_config(name: str, hub: dict[str, Any]) -> str:

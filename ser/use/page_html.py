@@ -138,6 +138,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "emotion": page_words.emotion,
         "percent": lambda share: page_words.figure(words.format_percent(share)),
+        "count": lambda count: page_words.figure(words.format_count(count)),
         "number": lambda value: page_words.figure(words.format_number(value)),
         "span": lambda seconds: page_words.figure(words.format_seconds(seconds)),
         "clock": clock,

@@ -51,6 +51,12 @@ _TEXTS = {
     "again": ("Choose another one above.", "فایل دیگری را از بالا انتخاب کنید."),
     "limits": ("Before you trust it", "پیش از آنکه اعتماد کنید"),
     "trained": ("Trained on {corpus}{facts}.", "آموزش‌دیده روی {corpus}{facts}."),
+    "all_clips": (
+        "The figures are those of {count} models trained in the same way, each tested on clips that it had not heard; "
+        "this one was trained on all clips.",
+        "آمارها از {count} مدلی است که به همین روش آموزش دیده و هر یک روی نمونه‌های نشنیده آزموده شده‌اند؛ این مدل با "
+        "همه‌ی نمونه‌ها آموزش دیده است.",
+    ),
     "guessing": (
         "UAR is the share that it finds of each class, averaged; guessing would give {chance}.",
         "UAR میانگین سهمی است که از هر دسته می‌یابد؛ حدس تصادفی {chance} می‌دهد.",

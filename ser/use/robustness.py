@@ -141,13 +141,15 @@ class Scorer:
 
 
 def model_folders(run_dir: Path) -> list[Path]:
-    """The folders that hold a model: the run's own, or those of its folds and seeds.
+    """The folders that hold a tested model: those of a run's folds and seeds, or its own.
+
+    A model of all clips beside its folds was tested on nothing.
 
     Raises:
         ValueError: There is none.
     """
-    folders = [run_dir] if (run_dir / "config.json").is_file() else []
-    folders = folders or sorted(path.parent for path in run_dir.glob("seed-*/fold-*/config.json"))
+    folders = sorted(path.parent for path in run_dir.glob("seed-*/fold-*/config.json"))
+    folders = folders or ([run_dir] if (run_dir / "config.json").is_file() else [])
     if not folders:
         raise ValueError(f"{run_dir}: holds no model, nor do seed-*/fold-* in it; give the folder of a finished run.")
     return folders

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ser.evaluation.predictions import FINAL_NAME
 from ser.use.card import make_card
+from ser.use.loading import pooled_models
 from ser.use.private import private_paths, without_paths
 
 CODE = "ser_model.py"
@@ -73,16 +75,14 @@ def check_run(run_dir: Path) -> None:
     """
     if not run_dir.is_dir():
         raise FileNotFoundError(f"{run_dir} is not a folder; give that of a finished run.")
-    parts = sorted(path.parent.relative_to(run_dir) for path in run_dir.glob("seed-*/fold-*/config.json"))
-    if parts and not (run_dir / "config.json").is_file():
-        raise ValueError(
-            f"{run_dir} pools {len(parts)} runs, each with a model of its own; push one of them, such as "
-            f"{run_dir / parts[0]}."
-        )
+    if pooled := pooled_models(run_dir):
+        raise ValueError(pooled)
     weights = [name for name in ("model.safetensors", "model.safetensors.index.json") if (run_dir / name).is_file()]
     needed = ["config.json", "preprocessor_config.json", "results.json", "predictions.parquet"]
     if (run_dir / "config.json").is_file() and "auto_map" in _json(run_dir / "config.json"):
         needed.append(CODE)
+    if (run_dir / "results.json").is_file() and "final_fit" in _json(run_dir / "results.json"):
+        needed.append(FINAL_NAME)
     missing = [name for name in needed if not (run_dir / name).is_file()] + ["model.safetensors"] * (not weights)
     if missing:
         raise FileNotFoundError(f"{run_dir} lacks {', '.join(missing)}; expected the folder of a finished run.")
