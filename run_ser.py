@@ -140,9 +140,9 @@ def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
     with args.main_process_first(desc="claim of the output folder"):
         claim_folder(job.folder, job.arguments(), job.training.overwrite and args.should_save)
     started = time.monotonic()
-    model, feature_extractor, outputs_of, facts = make_model(job, dataset, split, heads)
+    parts = {name: clips_of(job, dataset, split, name) for name in ("train", "dev", "test")}
+    model, feature_extractor, outputs_of, facts = make_model(job, labels, split, parts, heads)
     trained = time.monotonic()
-    parts = {name: clips_of(job, dataset, split, name) for name in ("dev", "test")}
     tables, calibration = predict(job, model, outputs_of, parts, labels)
     layers = heads.layers_of(job, split)
     num_folds = num_folds_of(job.data.protocol, dataset, job.data.num_folds)
@@ -181,7 +181,8 @@ def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -
     args = job.training_arguments()
     split = whole_split(dataset, job)
     transformers.set_seed(job.seed)
-    model, feature_extractor, outputs_of, facts = make_model(job, dataset, split, heads)
+    parts = {name: clips_of(job, dataset, split, name) for name in ("train", "dev")}
+    model, feature_extractor, outputs_of, facts = make_model(job, job.labels(dataset), split, parts, heads)
     calibration = None
     if job.model.calibrate and not job.data.target_columns:
         calibration = calibrate_out_of_fold(model, folders, job.labels(dataset), job.model)

@@ -1,7 +1,7 @@
 """From a split to a trained model: on the whole backbone or on its statistics alone, for a fold or for all clips."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ser.training.calibrate import calibrate, uncalibrated
 from ser.training.finetune import finetune
 from ser.training.freezing import freeze
 from ser.training.frozen_head import FrozenHeads, starts_from_probe
-from ser.training.jobs import Job, clips_of
+from ser.training.jobs import Job
 from ser.training.lora import merge_lora
 from ser.training.models import new_model, trained_model
 from ser.training.runs import last_checkpoint
@@ -30,15 +30,16 @@ FINAL_CLIPS = 200
 Outputs = Callable[[Clips], tuple[np.ndarray, np.ndarray]]
 
 
-def make_model(job: Job, dataset: Any, split: Split, heads: FrozenHeads) -> tuple[Any, Any, Outputs, dict[str, Any]]:
-    """The model of a run, trained as the run asks.
+def make_model(
+    job: Job, labels: list[str], split: Split, parts: Mapping[str, Clips], heads: FrozenHeads
+) -> tuple[Any, Any, Outputs, dict[str, Any]]:
+    """The model of a run, trained on `train` of the clips' `parts` as the run asks; it may look at `dev`.
 
     Returns:
         The model, its feature extractor, what gives its outputs for clips, and facts: `trainable`, the number of
         trained weights, and the sections `head` and `start` of `results.json`, None where they do not apply.
     """
-    args, labels = job.training_arguments(), job.labels(dataset)
-    train, dev = (clips_of(job, dataset, split, part) for part in ("train", "dev"))
+    args, train, dev = job.training_arguments(), parts["train"], parts["dev"]
     if not args.do_train:
         model, feature_extractor = trained_model(job, split)
         trainer = SERTrainer(model, args, job.model, labels, Collator(feature_extractor), eval_dataset=dev)
@@ -48,7 +49,7 @@ def make_model(job: Job, dataset: Any, split: Split, heads: FrozenHeads) -> tupl
     if starts_from_probe(job.model, getattr(model, "continues_head", False)):
         with args.main_process_first(desc="statistics of the backbone"):
             heads.prepare(job, model, collator)
-        head = heads.fit(job, model, split)
+        head = heads.fit(job, model, split, train)
     trainable = freeze(model, job.model)
     if job.model.head != "stock":
         model.config.window_seconds = max(0.5, round(float(np.median(train.durations)), 1))

@@ -16,7 +16,7 @@ from ser.training.arguments import ModelArguments
 from ser.training.balance import balancing, draw_weights, drawn_classes
 from ser.training.frozen_features import FrozenFeatures, corpus_statistics
 from ser.training.head import fit_head
-from ser.training.jobs import Job, clips_of, targets_of
+from ser.training.jobs import Job, targets_of
 from ser.training.layer_choice import USUAL_STRENGTH, Choice, choose_layer
 from ser.training.losses import build_loss, concordance_loss
 
@@ -64,14 +64,13 @@ class FrozenHeads:
         """Statistics by the backbone of `job`, which [`prepare`] made."""
         return self.features[_backbone_key(job)]
 
-    def fit(self, job: Job, model: Any, split: Split) -> dict[str, Any]:
-        """Chooses layer and strength inside train where they are not given, and fits the head of `model` in place.
+    def fit(self, job: Job, model: Any, split: Split, clips: Clips) -> dict[str, Any]:
+        """Chooses layer and strength inside train where they are not given, and fits the head of `model` to `clips`.
 
         Returns:
             The section `head` of `results.json`: `layer_mix`, `strength`, `objective`, and of a choice the `score` of
             cross-validation inside train.
         """
-        clips = clips_of(job, self.dataset, split, "train")
         features, targets = self.of(job), np.asarray(clips.targets)
         choice = self._choice(job, model, clips, targets, split)
         strength = job.model.head_strength
