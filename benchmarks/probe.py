@@ -20,7 +20,7 @@ import run_ser
 from data_prep import load_corpus
 from ser.data.arguments import DataArguments
 from ser.data.batching import Clips, Collator, fill_by_duration
-from ser.training.probe import BATCH_SECONDS
+from ser.training.frozen_features import BATCH_SECONDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,12 +49,12 @@ def main() -> None:
     seconds = {"bare sorted pass": bare_pass(backbone, Clips(dataset, dataset["emotion"]), Collator(extractor))}
     flags = ["--corpus", "emodb", "--splits_file", "", "--data_dir", args.data_dir, "--use_cpu", "true"]
     paths = ["--model_name_or_path", str(folder / "hubert"), "--cache_dir", str(folder / "cache")]
-    config = str(ROOT / "configs" / "shemo_hubert_base_probe.yaml")
+    configs = [str(ROOT / "configs" / name) for name in ("shemo_hubert_base.yaml", "recipes/probe.yaml")]
     # The corpus is prepared beforehand: what is measured is the probe.
     load_corpus(DataArguments(corpus="emodb", data_dir=args.data_dir, cache_dir=str(folder / "cache")))
     for name in ("probe, first run", "probe, second run"):
         started = time.monotonic()
-        code = run_ser.main([config, *flags, *paths, "--output_dir", str(folder / name.replace(" ", "_"))])
+        code = run_ser.main([*configs, *flags, *paths, "--output_dir", str(folder / name.replace(" ", "_"))])
         seconds[name] = time.monotonic() - started
         assert code == 0
     shutil.rmtree(folder)

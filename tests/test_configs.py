@@ -52,8 +52,16 @@ def made(name, attn_implementation=None, backbone_config=None, **config):
     return SERForAudioClassification(SERConfig(backbone_config=shape, **config))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_configuration_is_parsed_and_its_model_built(path, monkeypatch, tmp_path):
+BASE = ROOT / "configs" / "shemo_hubert_base.yaml"
+STACKS = [
+    *([path] for path in sorted((ROOT / "configs").glob("*.yaml"))),
+    *([BASE, path] for path in sorted((ROOT / "configs" / "recipes").glob("*.yaml"))),
+    [BASE, ROOT / "configs" / "recipes" / "probe.yaml", ROOT / "configs" / "recipes" / "whisper_large_v3.yaml"],
+]
+
+
+@pytest.mark.parametrize("paths", STACKS, ids=lambda paths: "+".join(path.stem for path in paths))
+def test_a_configuration_is_parsed_and_its_model_built(paths, monkeypatch, tmp_path):
     monkeypatch.setattr(SERForAudioClassification, "from_backbone", made)
     monkeypatch.setattr(models, "is_ours", lambda name: False)
     monkeypatch.setattr(
@@ -61,7 +69,7 @@ def test_a_configuration_is_parsed_and_its_model_built(path, monkeypatch, tmp_pa
         "from_pretrained",
         lambda name: EXTRACTORS.get(SHAPES[name].model_type, Wav2Vec2FeatureExtractor)(),
     )
-    model_args, data_args, training_args = parse_arguments([str(path), "--output_dir", str(tmp_path)])
+    model_args, data_args, training_args = parse_arguments([*map(str, paths), "--output_dir", str(tmp_path)])
     assert training_args.num_train_epochs > 0
     build_augmentation(data_args.augmentations)
     job = Job(model_args, data_args, training_args, tmp_path, training_args.seed, 0)

@@ -306,8 +306,9 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_the_recipe_for_whisper_large_is_parsed_and_built():
-    recipe = Path(__file__).parents[1] / "configs" / "shemo_whisper_large_v3_probe.yaml"
-    arguments, data, _ = parse_arguments([str(recipe)])
+    configs = Path(__file__).parents[1] / "configs"
+    names = ("shemo_hubert_base", "recipes/probe", "recipes/whisper_large_v3")
+    arguments, data, _ = parse_arguments([str(configs / f"{name}.yaml") for name in names])
     assert (arguments.model_name_or_path, arguments.train_mode, data.corpus) == (
         "openai/whisper-large-v3",
         "probe",
@@ -318,7 +319,7 @@ def test_the_recipe_for_whisper_large_is_parsed_and_built():
         backbone = WhisperConfig(**shape, num_mel_bins=128)
         config = SERConfig(
             backbone_config=backbone,
-            **{name: getattr(arguments, name) for name in ("pooling", "layer_mix", "whisper_full_window")},
+            **{name: getattr(arguments, name) for name in ("pooling", "whisper_full_window")},
         )
         model = SERForAudioClassification(config)
     assert sum(p.numel() for p in model.backbone.parameters()) == 636_968_960  # as published for the encoder

@@ -116,8 +116,10 @@ def test_fine_tuning_starts_from_the_probe_and_says_what_dev_thought(probe, mani
 def test_fine_tuning_that_breaks_the_model_ends_as_the_probe(probe, manifest, encoder, tmp_path, capsys):
     flags = flags_of(encoder, "--pooling", "mean_std", "--layer_mix", "best", "--learning_rate", "30")
     folder = train(tmp_path / "run", manifest, *flags)
-    assert "the start is kept" in capsys.readouterr().out
-    assert results_of(folder)["start"]["kept"] == "start"
+    assert "kept 0% of the way" in capsys.readouterr().out
+    start = results_of(folder)["start"]
+    assert start["share"] == 0
+    assert start["kept"] == start["start"] > start["training"]
     before, after = weights_of(probe), weights_of(folder)
     for name, weight in before.items():
         assert torch.equal(after[name], weight), name

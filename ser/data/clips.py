@@ -1,6 +1,7 @@
 """What the splits need to know of each clip: who speaks, with which label, and not the audio."""
 
 import difflib
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -49,6 +50,16 @@ def clips_of(columns: Mapping[str, list] | Any) -> list[Clip]:
     Raises:
         ValueError: There is no column `id`, an id occurs twice, or a word for a split is unknown.
     """
+    return _clips_of_mapping(columns) if isinstance(columns, Mapping) else list(_clips_of_dataset(columns))
+
+
+@functools.lru_cache(maxsize=4)
+def _clips_of_dataset(dataset: Any) -> tuple[Clip, ...]:
+    """The same object never holds other rows, and every fold asks for the clips of the whole corpus a dozen times."""
+    return tuple(_clips_of_mapping(dataset))
+
+
+def _clips_of_mapping(columns: Mapping[str, list] | Any) -> list[Clip]:
     names = getattr(columns, "column_names", None) or list(columns)
     if "id" not in names:
         raise ValueError(f"A split needs the column 'id'; the corpus has the columns {', '.join(names)}.")

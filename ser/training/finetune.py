@@ -6,43 +6,76 @@ import torch
 
 from ser.training.trainer import SERTrainer
 
+# Shares of the way from the start to the trained weights that dev chooses from.
+SHARES = (0.25, 0.5, 0.75, 1.0)
 
-def finetune(trainer: SERTrainer, checkpoint: str | None, keeps_start: bool) -> dict[str, Any] | None:
-    """Trains; where the best checkpoint is no better on dev than the start was, the start is put back.
+Weights = dict[str, torch.Tensor]
 
-    Fine-tuning of everything from a fitted head (LP-FT, arXiv 2202.10054) may still lose what the backbone knows, on
-    a small corpus most of all.
+
+def finetune(
+    trainer: SERTrainer, checkpoint: str | None, keeps_start: bool, share: float | None = None
+) -> dict[str, Any] | None:
+    """Trains, then goes as far from the start towards the trained weights as dev likes best; no step, if none helps.
+
+    Fine-tuning from a fitted head (LP-FT, arXiv 2202.10054) can still lose what the backbone knows, on a small corpus
+    most of all. Weights between the two often do better than either (WiSE-FT, arXiv 2109.01903, eq. 1).
 
     Args:
         trainer: Its model's head was fitted on the frozen backbone, if `keeps_start`.
         checkpoint: Where to go on from; None: from the start.
         keeps_start: Whether the start is a candidate.
+        share: How far to go where there is no dev to ask.
 
     Returns:
-        The section `start` of `results.json`: `metric`, its values on dev at the `start` and of the best checkpoint
-        of `training`, and which of the two was `kept`; None where the start is no candidate or dev is not scored.
+        The section `start` of `results.json`: `metric`, its values on dev at the `start`, after `training` and of what
+        was `kept`, and the `share` of the way that was gone, 0 for the start; None where there was no choice.
     """
     args = trainer.args
     scores_dev = args.load_best_model_at_end and args.eval_strategy != "no" and len(trainer.eval_dataset)
-    if not keeps_start or not scores_dev:
+    if not keeps_start or not (scores_dev or share is not None):
         trainer.train(resume_from_checkpoint=checkpoint)
         return None
-    metric = str(trainer.args.metric_for_best_model).removeprefix("eval_")
-    # `predict` and not `evaluate`: it leaves no trace in the log that early stopping and the choice of the best read.
-    start = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval").metrics[f"eval_{metric}"]
-    weights = {name: value.detach().cpu().clone() for name, value in _trained(trainer.model).items()}
+    metric = str(args.metric_for_best_model).removeprefix("eval_")
+    found = {0.0: _on_dev(trainer, metric)} if scores_dev else {}
+    start = _copied(trainer.model)
     trainer.train(resume_from_checkpoint=checkpoint)
-    reached, sign = trainer.state.best_metric, 1 if trainer.args.greater_is_better else -1
-    is_better = reached is not None and sign * reached > sign * start
-    if not is_better:
-        with torch.no_grad():
-            for name, value in _trained(trainer.model).items():
-                value.copy_(weights[name])
-        best = float("nan") if reached is None else reached
-        print(f"dev {metric}: {start:.3f} before fine-tuning, {best:.3f} at best after it; the start is kept.")
-    return {"metric": metric, "start": start, "training": reached, "kept": "training" if is_better else "start"}
+    trained = _copied(trainer.model)
+    if scores_dev:
+        for step in SHARES:
+            _move(trainer.model, start, trained, step)
+            found[step] = _on_dev(trainer, metric)
+        sign = 1 if args.greater_is_better else -1
+        share = max(found, key=lambda step: (found[step] == found[step], sign * found[step], -step))
+    _move(trainer.model, start, trained, share)
+    if not scores_dev:
+        return {"share": share}
+    values = f"{found[0.0]:.3f} before fine-tuning, {found[1.0]:.3f} after it"
+    print(f"dev {metric}: {values}; kept {share:.0%} of the way, {found[share]:.3f}.", flush=True)
+    return {
+        "metric": metric,
+        "start": found[0.0],
+        "training": found[1.0],
+        "kept": found[share],
+        "share": share,
+    }
 
 
-def _trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def _on_dev(trainer: SERTrainer, metric: str) -> float:
+    # `predict` and not `evaluate`: it leaves no trace in the log that early stopping and the choice of the best read.
+    output = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval")
+    return float(output.metrics[f"eval_{metric}"])
+
+
+def _copied(model: torch.nn.Module) -> Weights:
     """The weights that training may move."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    named = model.named_parameters()
+    return {name: parameter.detach().cpu().clone() for name, parameter in named if parameter.requires_grad}
+
+
+@torch.no_grad()
+def _move(model: torch.nn.Module, start: Weights, trained: Weights, share: float) -> None:
+    for name, parameter in model.named_parameters():
+        if name in start and share in (0.0, 1.0):  # to the bit, also where the other end is not finite
+            parameter.copy_(start[name] if share == 0.0 else trained[name])
+        elif name in start:
+            parameter.copy_(torch.lerp(start[name], trained[name], share))

@@ -54,7 +54,7 @@ def make_model(job: Job, dataset: Any, split: Split, heads: FrozenHeads) -> tupl
         outputs_of = heads.outputs_by(job, model)
     else:
         trainer = SERTrainer(model, args, job.model, labels, collator, train_dataset=train, eval_dataset=dev)
-        start = finetune(trainer, last_checkpoint(job.folder), keeps_start=head is not None)
+        start = finetune(trainer, last_checkpoint(job.folder), keeps_start=head is not None, share=job.share)
         if job.model.lora_rank:
             merge_lora(model)
         if args.should_save:
@@ -74,12 +74,15 @@ def _outputs_by(trainer: SERTrainer) -> Outputs:
 def final_job(whole: Job, folders: list[Path]) -> Job:
     """The run that trains on all clips once the folds are finished: as long as they trained, in the median."""
     training = replace_in(whole.training, do_eval=False, eval_strategy="no", load_best_model_at_end=False)
+    share = None
     if whole.model.train_mode == "finetune":
         epochs = [_best_epoch(folder) for folder in folders]
         training = replace_in(training, num_train_epochs=float(np.median(epochs)), max_steps=-1)
-        if not training.num_train_epochs:  # most folds kept the head that they began with
+        shares = [share for folder in folders if (share := read_start(folder).get("share")) is not None]
+        share = float(np.mean(shares)) if shares else None
+        if share == 0.0:  # every fold kept the head that it began with
             whole = replace(whole, model=replace_in(whole.model, train_mode="probe"))
-    return replace(whole, training=training, seed=whole.training.seed_list()[0])
+    return replace(whole, training=training, seed=whole.training.seed_list()[0], share=share)
 
 
 def replace_in(arguments: Any, **changes: Any) -> Any:
@@ -118,12 +121,14 @@ def calibrate_out_of_fold(
     return calibrate(model, np.concatenate(logits), np.concatenate(truth), labels, arguments)[1]
 
 
+def read_start(folder: Path) -> dict[str, Any]:
+    """The section `start` of a run's results; empty where there was no choice."""
+    return json.loads((folder / "results.json").read_text(encoding="utf-8")).get("start") or {}
+
+
 def _best_epoch(folder: Path) -> float:
-    """The epoch that a run ended with; the last, where dev was not scored; 0 where it kept its start."""
+    """The epoch that a run took its weights from; the last, where dev was not scored."""
     log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    if results.get("start", {}).get("kept") == "start":
-        return 0.0
-    metric = f"eval_{results.get('start', {}).get('metric', 'uar')}"
+    metric = f"eval_{read_start(folder).get('metric', 'uar')}"
     scored = [entry for entry in log if metric in entry]
     return float(max(scored, key=lambda entry: entry[metric])["epoch"] if scored else log[-1]["epoch"])

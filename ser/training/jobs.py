@@ -18,7 +18,10 @@ from ser.training.runs import CHECKPOINTS
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its arguments, its folder, its seed and its fold; fold -1 stands for several."""
+    """One run: its arguments, its folder, its seed and its fold; fold -1 stands for several.
+
+    `share` is how far fine-tuning goes from its start where no dev can tell, see `ser.training.finetune`.
+    """
 
     model: ModelArguments
     data: DataArguments
@@ -26,6 +29,7 @@ class Job:
     folder: Path
     seed: int
     fold: int
+    share: float | None = None
 
     def arguments(self) -> dict[str, Any]:
         """The merged arguments, as `run_config.yaml` holds them."""
