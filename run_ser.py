@@ -62,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args: SERTrainingArguments) -> None:
     """Prepares the corpus once and makes every run that was asked for."""
+    transformers.utils.logging.disable_progress_bar()  # a bar for each file of weights, read or written in a blink
     dataset, whole, jobs = prepare(model_args, data_args, training_args)
     heads = FrozenHeads(dataset, Path(data_args.cache_dir or datasets.config.HF_DATASETS_CACHE))
     if training_args.push_to_hub:

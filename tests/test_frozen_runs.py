@@ -1,16 +1,26 @@
 """Runs whose head is fitted on frozen statistics: probes, fine-tuning from one, going on from a run, the final fit."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
-from test_run_ser import TINY, launch, predictions_of, train
+from safetensors.torch import load_file, save_file
+from test_run_ser import ROOT, TINY, launch, predictions_of, train
 from tones import write_tones
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor, pipeline
 
+import run_ser
+from ser.data.audio import decode_wav, encode_wav
+from ser.evaluation.predictions import read_own_predictions
+from ser.use import gate
+from ser.use.loading import read_config
+from ser.use.robustness import model_folders
+from ser.use.staging import check_run, stage
+
+FROZEN = str(ROOT / "configs" / "splits" / "shemo_speaker_5fold.json")
 PROBE = ("--train_mode", "probe", "--pooling", "mean_std", "--layer_mix", "best")
 
 
@@ -177,9 +187,76 @@ def test_a_final_fit_is_calibrated_on_clips_that_were_held_out(final):
     assert temperature != 1.0
 
 
-def test_a_final_fit_that_was_killed_is_made_again_and_no_fold_is(final, manifest, encoder, tmp_path, capsys):
-    import shutil
+def test_report_and_card_say_whose_scores_they_show(final):
+    words = "trained on all 54 clips, so that nothing is left to test it on. The scores are those of 3 models"
+    for name in ("report.html", "README.md"):
+        assert words in " ".join((final / name).read_text().split()), name
+    model = json.loads((final / "config.json").read_text())
+    results = results_of(final)
+    assert results["model"]["layer_mix"] == model["layer_mix"] == results["final_fit"]["head"]["layer_mix"]
 
+
+def test_what_the_final_model_says_lies_beside_the_folds_predictions(final, manifest):
+    said = read_own_predictions(final)
+    assert set(said["split"]) == {"train"}
+    assert len(said) == 54
+    classify = pipeline("audio-classification", model=str(final), trust_remote_code=True)
+    for row in said.head(3).to_dict("records"):
+        for entry in classify(str(manifest.parent / f"{row['id']}.wav")):
+            assert entry["score"] == pytest.approx(row[f"p_{entry['label']}"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_gate_lets_a_final_model_pass_that_answers_as_it_did(final, manifest, tmp_path):
+    def audio(clip):
+        return encode_wav(decode_wav((manifest.parent / f"{clip}.wav").read_bytes()))
+
+    (tmp_path / "up").mkdir()
+    check_run(final)
+    stage(final, tmp_path / "up", "user/name")
+    gate.check(tmp_path / "up", final, audio)
+    weights = load_file(tmp_path / "up" / "model.safetensors")
+    weights["classifier.bias"][:1] += 50.0  # tones are told apart with certainty
+    save_file(weights, tmp_path / "up" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="weights, code or audio are not those"):
+        gate.check_scores(tmp_path / "up", gate.own_predictions(final), audio)
+
+
+def test_the_gate_looks_at_the_split_of_every_fold(final, tmp_path):
+    copy = shutil.copytree(final, tmp_path / "copy")
+    gate.check_split(copy, results_of(copy), gate.test_predictions(copy))
+    lacking = gate.test_predictions(copy).iloc[1:]
+    with pytest.raises(ValueError, match=r"fold-0/splits.json names 18"):
+        gate.check_split(copy, results_of(copy), lacking)
+    shutil.copy(copy / "seed-42/fold-0/splits.json", copy / "seed-42/fold-1/splits.json")
+    with pytest.raises(ValueError, match="the splits of its folds together has the hash"):
+        gate.check_split(copy, results_of(copy), gate.test_predictions(copy))
+
+
+def test_folds_without_a_final_fit_promise_no_model_and_get_one_later(final, manifest, encoder, tmp_path, capsys):
+    copy = shutil.copytree(final, tmp_path / "copy")
+    for name in ("final_fit.json", "final_predictions.parquet", "model.safetensors", "config.json", "README.md"):
+        (copy / name).unlink()
+    capsys.readouterr()
+    assert launch(copy, manifest, *flags_of(encoder, *PROBE, "--fold", "all")) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "the models are those of the folds, such as" in last
+    assert "--final_fit true" in last
+    assert "model," not in last
+    for check in (check_run, lambda folder: read_config(str(folder))):
+        with pytest.raises(ValueError, match=r"pools 3 runs.*seed-42/fold-0 to seed-42/fold-2.*--final_fit true"):
+            check(copy)
+    assert launch(copy, manifest, *flags_of(encoder, *PROBE, "--fold", "all", "--final_fit", "true")) == 0
+    assert "model of all clips (the scores are those of its 3 folds)" in capsys.readouterr().out.splitlines()[-1]
+    for name, weight in weights_of(final).items():
+        assert torch.equal(weights_of(copy)[name], weight), name
+
+
+def test_robustness_takes_the_tested_models_of_the_folds(final):
+    assert model_folders(final) == [final / "seed-42" / f"fold-{fold}" for fold in range(3)]
+
+
+def test_a_final_fit_that_was_killed_is_made_again_and_no_fold_is(final, manifest, encoder, tmp_path, capsys):
     copy = shutil.copytree(final, tmp_path / "copy")
     for name in ("results.json", "final_fit.json", "model.safetensors"):
         (copy / name).unlink()
@@ -189,6 +266,26 @@ def test_a_final_fit_that_was_killed_is_made_again_and_no_fold_is(final, manifes
     assert results_of(copy)["test"] == results_of(final)["test"]
     for name, weight in weights_of(final).items():
         assert torch.equal(weights_of(copy)[name], weight), name
+
+
+def test_own_clips_need_one_command(manifest, encoder, tmp_path, capsys):
+    """A folder a label, nobody named: refused with what to do, then a model, scores, a page and a card."""
+    for row in pd.read_csv(manifest).to_dict("records"):
+        (tmp_path / "clips" / row["label"]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(manifest.parent / row["path"], tmp_path / "clips" / row["label"])
+    flags = ["--data_dir", str(tmp_path / "clips"), "--model_name_or_path", str(encoder), "--use_cpu", "true"]
+    command = [str(ROOT / "configs" / "own_clips.yaml"), *flags, "--num_folds", "3", "--output_dir", f"{tmp_path}/run"]
+    assert run_ser.main(command) == 2
+    assert "columns path,label,speaker, or accept it with --accept_speaker_leakage true" in capsys.readouterr().err
+    assert run_ser.main([*command, "--accept_speaker_leakage", "true", "--splits_file", FROZEN]) == 0
+    out = capsys.readouterr().out
+    assert out.count("shemo_speaker_5fold.json is of another corpus and is not applied") == 1
+    results = results_of(tmp_path / "run")
+    assert results["protocol"]["speaker_independent"] is False
+    assert any("is not applied" in sentence for sentence in results["protocol"]["what_is_wrong"])
+    assert "is not applied" in json.loads((tmp_path / "run/seed-42/fold-0/splits.json").read_text())["notes"][0]
+    assert all((tmp_path / "run" / name).is_file() for name in ("model.safetensors", "report.html", "README.md"))
+    assert "speaker-dependent" in (tmp_path / "run" / "README.md").read_text()
 
 
 def test_a_final_fit_needs_all_folds(manifest, encoder, tmp_path, capsys):

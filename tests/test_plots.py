@@ -3,10 +3,12 @@ from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from ser.evaluation import plots, theme
+from ser.evaluation.figures import Run, run_plots
 
 
 def texts(figure) -> list[str]:
@@ -91,3 +93,33 @@ def test_a_png_is_opaque_and_a_thousand_pixels_wide(tmp_path):
     assert picture.width == 1000
     assert np.asarray(picture.convert("RGBA"))[..., 3].min() == 255
     assert [file.name for file in tmp_path.iterdir()] == ["classes.png"]
+
+
+def layers_of(*chosen: int) -> list[dict]:
+    names = ("0", "1", "2", "all")
+    return [
+        {"layer": name, "uar": 0.5 + 0.1 * place, "interval": [0.4, 0.9], "chosen": times}
+        for place, (name, times) in enumerate(zip(names, chosen, strict=True))
+    ]
+
+
+def test_the_layer_that_was_chosen_is_marked_and_that_it_was_inside_train_is_said():
+    plot = run_plots(Run({"layers": layers_of(0, 1, 0, 0)}, pd.DataFrame(), [], {}))["layers"]
+    assert texts(plot.figure).count("chosen") == 1
+    assert {"0", "1", "2", "all", "UAR"} <= set(texts(plot.figure))
+    for words in ("cross-validation over the speakers of train", "dev and test played no part", "by log loss"):
+        assert words in plot.caption
+
+
+def test_folds_that_chose_different_layers_are_counted():
+    plot = run_plots(Run({"layers": layers_of(0, 0, 4, 1)}, pd.DataFrame(), [], {}))["layers"]
+    assert {"4 of 5", "1 of 5"} <= set(texts(plot.figure))
+    assert "by so many of the 5 folds" in plot.caption
+
+
+def test_layers_of_dimensions_have_no_interval_and_say_ccc():
+    layers = [{"layer": name, "ccc": 0.5, "interval": None, "chosen": int(name == "1")} for name in ("0", "1")]
+    plot = run_plots(Run({"layers": layers}, pd.DataFrame(), [], {}))["layers"]
+    assert "CCC" in texts(plot.figure)
+    assert "by CCC" in plot.caption
+    assert "intervals" not in plot.caption

@@ -71,9 +71,8 @@ def make_split(
     """Splits a corpus. The same clips and seed give the same split, whatever the order of the rows.
 
     - "speaker_kfold": speakers in `num_folds` folds, labels and genders spread evenly (see `folds.speaker_folds`), or
-      the frozen folds of `splits_file`, unless these are of another corpus and know none of the clips. One fold is
-      test, the next one dev. A corpus that names no speaker gets "random_kfold", under that name, which
-      [`check_split`] lets pass only when leakage is accepted.
+      the frozen folds of `splits_file`, if they know a clip. One fold is test, the next one dev. A corpus without
+      speakers gets "random_kfold", under that name, which [`check_split`] lets pass only when leakage is accepted.
     - "leave_one_speaker_out", "leave_one_session_out": one speaker or session is test, the next one dev.
     - "leave_one_corpus_out": one corpus is test; "train_on_one_corpus": one is train, all others are test.
     - "random_kfold", "random_holdout" (a fifth is test): clips at random within label and gender, whoever speaks.
@@ -109,9 +108,7 @@ def make_split(
         raise ValueError(f"--splits_file: protocol {protocol} reads no file; give --splits_file '' to use none.")
     else:
         folds, notes = _folds(clips, protocol, num_folds, seed, splits_file)
-        names = {fold: TEST} | ({} if protocol in _WITHOUT_DEV else {(fold + 1) % total: DEV})
-        if protocol == "train_on_one_corpus":
-            names = {number: TEST for number in range(total) if number != fold}
+        names = _parts_of_folds(protocol, fold, total)
         part_of = {clip.id: names.get(number, TRAIN) for clip, number in zip(clips, folds, strict=True)}
     parts = {part: [clip for clip in clips if part_of.get(clip.id) == part] for part in SPLITS}
     parts, more = with_dev(parts, protocol, seed)
@@ -244,6 +241,13 @@ def _folds(
         places = {name: place for place, name in enumerate(groups_of(clips, kind))}
         return [places[getattr(clip, kind)] for clip in clips], []
     return random_folds(clips, _HOLDOUT_FOLDS if protocol == "random_holdout" else num_folds, seed), []
+
+
+def _parts_of_folds(protocol: str, fold: int, total: int) -> dict[int, str]:
+    """Which folds are test and dev; the others are train."""
+    if protocol == "train_on_one_corpus":
+        return {number: TEST for number in range(total) if number != fold}
+    return {fold: TEST} | ({} if protocol in _WITHOUT_DEV else {(fold + 1) % total: DEV})
 
 
 def _left_out(clips: Sequence[Clip], parts: Mapping[str, list[Clip]]) -> list[str]:
