@@ -93,6 +93,9 @@ def test_a_model_without_biases_refuses_the_choice(tmp_path):
         ({"loss": "weighted"}, "balanced"),
         ({"loss": "logit_adjusted"}, "balanced"),
         ({"balanced_sampler": True}, "balanced"),
+        ({"balance": "class_and_corpus"}, "balanced"),
+        ({"balance": "corpus"}, "corpus"),
+        ({"mixup_alpha": 0.2}, "balanced"),
         ({"loss": "weighted", "calibrate_prior": True}, "corpus"),
     ],
 )

@@ -164,7 +164,6 @@ def test_a_class_without_a_clip_in_train_is_an_error_that_names_it():
         ({"protocol": "kfold"}, "--protocol kfold"),
         ({"fold": 5}, "--fold 5.*0 to 4"),
         ({"num_folds": 2}, "--num_folds 2.*3 are the least"),
-        ({"num_folds": 16}, "--num_folds 16: the corpus has 15 speakers"),
         ({"protocol": "emobox_fold_1"}, "needs --splits_file"),
         ({"protocol": "given"}, "no clip is in train and none in test"),
         ({"protocol": "random_kfold", "splits_file": "x.json"}, "reads no file"),
@@ -501,3 +500,16 @@ def test_the_folds_of_one_corpus_are_those_it_had_before_it_was_named():
     columns = corpus()
     named = columns | {"corpus": ["a"] * len(columns["id"])}
     assert make_split(named, fold=2).sha256 == make_split(columns, fold=2).sha256
+
+
+def test_fewer_speakers_than_folds_give_a_fold_a_speaker_and_say_so():
+    columns = {
+        "id": [f"c{i}" for i in range(40)],
+        "speaker": [f"s{i % 4}" for i in range(40)],
+        "emotion": [("anger", "joy")[i // 4 % 2] for i in range(40)],
+    }
+    assert num_folds_of("speaker_kfold", columns, 10) == 4
+    splits = [make_split(columns, "speaker_kfold", fold, 10) for fold in range(4)]
+    assert sorted(clip for split in splits for clip in split.test) == sorted(columns["id"])
+    assert all(split.speaker_independent for split in splits)
+    assert "The corpus has 4 speakers, so that there are 4 folds and not 10." in splits[0].notes

@@ -68,7 +68,7 @@ class DataArguments:
     )
     protocol: str = _argument("speaker_kfold", "How clips are split into train, dev and test.", choices=PROTOCOLS)
     splits_file: str | None = _argument(None, "File that holds the split, for --protocol given and published ones.")
-    num_folds: int = _argument(5, "Number of folds of the k-fold protocols.")
+    num_folds: int = _argument(5, "Number of folds of the k-fold protocols; of speakers at most one a speaker.")
     fold: str = _argument("0", "The fold to test on, counted from 0, or all.")
     split_seed: int = _argument(42, "Seed of the split.")
     accept_speaker_leakage: bool = _argument(

@@ -86,7 +86,7 @@ def make_split(
         columns: A `datasets.Dataset` or a dict of lists: `id`, `speaker`, `gender`, `emotion` (see `clips_of`).
         protocol: One of the above.
         fold: Number of the fold, from 0.
-        num_folds: Number of folds of the two k-fold protocols, 3 or more.
+        num_folds: Number of folds of the two k-fold protocols, 3 or more; of speakers at most one a speaker.
         seed: Seed of the shuffling.
         splits_file: A file, several with commas between, or their folder.
 
@@ -107,7 +107,9 @@ def make_split(
     elif splits_file and protocol != "speaker_kfold":
         raise ValueError(f"--splits_file: protocol {protocol} reads no file; give --splits_file '' to use none.")
     else:
-        folds, notes = _folds(clips, protocol, num_folds, seed, splits_file)
+        folds, notes = _folds(clips, protocol, num_folds if splits_file else total, seed, splits_file)
+        if total < num_folds and protocol == "speaker_kfold":
+            notes = [*notes, f"The corpus has {total} speakers, so that there are {total} folds and not {num_folds}."]
         names = _parts_of_folds(protocol, fold, total)
         part_of = {clip.id: names.get(number, TRAIN) for clip, number in zip(clips, folds, strict=True)}
     parts = {part: [clip for clip in clips if part_of.get(clip.id) == part] for part in SPLITS}
@@ -134,6 +136,9 @@ def num_folds_of(protocol: str, columns: Mapping[str, list] | Any, num_folds: in
         raise ValueError(f"--protocol {protocol}: there is no such protocol.")
     kind = LEAVE_ONE_OUT.get(protocol)
     total = len(groups_of(clips_of(columns), kind)) if kind else num_folds
+    if protocol == "speaker_kfold":
+        speakers = {clip.speaker for clip in clips_of(columns)}
+        total = min(total, len(speakers)) if None not in speakers and len(speakers) >= 3 else total
     if kind == "corpus" and total == 1:
         raise ValueError(f"--protocol {protocol}: all clips are of one corpus; list two or more in --corpora.")
     if total < 3 and kind != "corpus":

@@ -40,14 +40,15 @@ def sentence_on_scores(results: Mapping[str, Any]) -> str:
     if kind == "balanced":
         text = (
             "Scores suppose that all classes are equally frequent, as training weighed them: for a rare class they are "
-            "higher than it is right. `calibrate_prior=True` gives scores for the frequencies of the corpus"
+            "higher than it is right."
         )
         readings = section.get("readings")
         if not readings:
-            return f"{text}."
+            return text
         names = {"classwise_ece": "class-wise calibration error", "accuracy": "accuracy", "uar": "UAR"}
         both = readings["without_prior"], readings["with_prior"]
-        return f"{text}; on test, {', '.join(f'{name} {_change(*both, key)}' for key, name in names.items())}."
+        changes = ", ".join(f"{name} {_change(*both, key)}" for key, name in names.items())
+        return f"{text} `calibrate_prior=True` gives scores for the frequencies of the corpus; on test, {changes}."
     test, final = results.get("test", {}), results.get("final_fit")
     off = [
         f"{words.format_number(test[key])}{where}"

@@ -7,6 +7,7 @@ import torch
 
 from ser.evaluation.calibration import fit_prior
 from ser.training.arguments import ModelArguments
+from ser.training.balance import balancing
 
 
 def calibrate(
@@ -51,7 +52,8 @@ def uncalibrated(probabilities: np.ndarray, facts: dict[str, Any], labels: list[
 
 def reading_of(arguments: ModelArguments) -> str:
     """Whose class frequencies the scores suppose: "balanced" where training weighed all classes alike, or "corpus"."""
-    balances = arguments.loss in ("weighted", "logit_adjusted") or arguments.balanced_sampler
+    drawn = balancing(arguments) in ("class", "class_and_corpus") or arguments.mixup_alpha > 0  # its partners are
+    balances = arguments.loss in ("weighted", "logit_adjusted") or drawn
     return "balanced" if balances and not (arguments.calibrate and arguments.calibrate_prior) else "corpus"
 
 
