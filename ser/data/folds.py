@@ -62,6 +62,12 @@ def speaker_folds(clips: Sequence[Clip], num_folds: int, seed: int, labels: Sequ
     return [fold_of[clip.speaker] for clip in clips]
 
 
+def fewer_folds(total: int, asked: int) -> list[str]:
+    """What is to be said where a corpus has fewer speakers than folds were asked for."""
+    few = f"The corpus has {total} speakers, so that there are {total} folds and not {asked}."
+    return [few] if total < asked else []
+
+
 def random_folds(clips: Sequence[Clip], num_folds: int, seed: int) -> list[int]:
     """Number of the fold of each clip, drawn at random within label and gender, whoever speaks.
 

@@ -11,7 +11,7 @@ from typing import Any
 from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, clips_of, counted, listed
 from ser.data.copies import Copies, copies_of
 from ser.data.files import write_json
-from ser.data.folds import corpora_of, groups_of, random_folds, speaker_folds, with_dev
+from ser.data.folds import corpora_of, fewer_folds, groups_of, random_folds, speaker_folds, with_dev
 from ser.data.leaks import clips_in_two_parts, near_recordings, shared_recordings, shared_speakers, speaker_leaks
 from ser.data.split_files import frozen_folds_of, given_parts, unused_splits_file
 
@@ -108,8 +108,7 @@ def make_split(
         raise ValueError(f"--splits_file: protocol {protocol} reads no file; give --splits_file '' to use none.")
     else:
         folds, notes = _folds(clips, protocol, num_folds if splits_file else total, seed, splits_file)
-        if total < num_folds and protocol == "speaker_kfold":
-            notes = [*notes, f"The corpus has {total} speakers, so that there are {total} folds and not {num_folds}."]
+        notes += fewer_folds(total, num_folds) if protocol == "speaker_kfold" else []
         names = _parts_of_folds(protocol, fold, total)
         part_of = {clip.id: names.get(number, TRAIN) for clip, number in zip(clips, folds, strict=True)}
     parts = {part: [clip for clip in clips if part_of.get(clip.id) == part] for part in SPLITS}
