@@ -53,6 +53,15 @@ def test_scores_of_the_corpus_are_called_calibrated_with_their_errors():
     assert f"they are off by {results['test']['ece']:.3f}, " in sentence_on_scores(results)
 
 
+def test_a_model_of_all_clips_is_not_said_to_be_calibrated_on_dev():
+    results = results_of(temperature=1.0, reading="corpus") | {"final_fit": {"clips": 400}}
+    results["calibration"] |= {"nll_before": 1.0, "nll_after": 1.1}  # of the folds, not of this model
+    text = sentence_on_scores(results)
+    assert "calibrated on what the folds' models said of clips that they had not heard" in text
+    assert f"those models' scores are off by {results['test']['ece']:.3f}" in text
+    assert all("calibrated on dev" not in page for page in pages(results))
+
+
 def test_a_temperature_that_made_test_worse_is_no_calibration():
     results = results_of(temperature=1.0, reading="corpus")
     results["calibration"] |= {"nll_before": 1.0, "nll_after": 1.1}

@@ -193,6 +193,12 @@ def test_a_speaker_dependent_result_says_so():
     assert "expect less on new voices" not in english(limits_html(RESULTS, "x"))
 
 
+def test_a_model_of_all_clips_says_that_its_figures_are_those_of_the_folds():
+    final = {**RESULTS, "final_fit": {"clips": 535}, "per_run": [{}] * 5}
+    assert "The figures are those of 5 models trained in the same way" in english(limits_html(final, "x"))
+    assert "this one was trained on all clips" not in english(limits_html(RESULTS, "x"))
+
+
 def test_the_threshold_is_the_runs_own_or_none():
     assert threshold_of(RESULTS) == 0.71
     assert threshold_of({}) is None

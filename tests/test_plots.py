@@ -114,7 +114,7 @@ def test_the_layer_that_was_chosen_is_marked_and_that_it_was_inside_train_is_sai
 def test_folds_that_chose_different_layers_are_counted():
     plot = run_plots(Run({"layers": layers_of(0, 0, 4, 1)}, pd.DataFrame(), [], {}))["layers"]
     assert {"4 of 5", "1 of 5"} <= set(texts(plot.figure))
-    assert "by so many of the 5 folds" in plot.caption
+    assert "The 5 folds chose the diamonds" in plot.caption
 
 
 def test_layers_of_dimensions_have_no_interval_and_say_ccc():

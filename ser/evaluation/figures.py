@@ -185,7 +185,7 @@ def _layers(results: Mapping[str, Any]) -> Plot | None:
     key, name, judge = ("ccc", "CCC", "by CCC") if "ccc" in layers[0] else ("uar", "UAR", "by log loss")
     rows = [{**layer, "value": layer[key]} for layer in layers]
     num_folds = sum(layer["chosen"] for layer in layers)
-    who = "The diamond was chosen" if num_folds == 1 else f"Diamonds were chosen, by so many of the {num_folds} folds"
+    who = "The diamond was chosen" if num_folds == 1 else f"The {num_folds} folds chose the diamonds, so often each"
     brackets = " Bars are 95 % intervals over speakers." if any(layer["interval"] for layer in layers) else ""
     caption = (
         f"A linear model on each layer of the frozen encoder, by cross-validation over the speakers of train: dev and "

@@ -209,7 +209,9 @@ def baselines_of(results: dict) -> dict[str, dict]:
         results: The content of `results.json`. Before there were two kinds, its section `baseline` was the one.
     """
     section = results.get("baseline") or {}
-    return {"functionals": section} if "difference" in section or "uar" in section else dict(section)
+    if "difference" in section or "uar" in section:
+        return {"functionals": section}
+    return {kind: section[kind] for kind in ("functionals", "encoder") if kind in section}
 
 
 class Verdict(NamedTuple):

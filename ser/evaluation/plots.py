@@ -52,7 +52,9 @@ def score_scale(
         height = 0.78 if rank % 2 else 0.4
         axes.vlines(mark, -0.45, height, color=MUTED, linewidth=1, linestyle=DASHED)
         side = "right" if mark > 0.75 else "left"
-        note(axes, f"{label} {format_number(mark)}", (mark, height), (-3 if side == "right" else 3, 0), ha=side)
+        behind = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}  # another mark's line
+        offset = (-3 if side == "right" else 3, 0)
+        note(axes, f"{label} {format_number(mark)}", (mark, height), offset, ha=side, bbox=behind)
     if interval is not None:
         axes.hlines(0, *interval, color=ACCENT, linewidth=6, alpha=0.35)
     axes.plot(value, 0, "o", color=ACCENT, markersize=9, markeredgecolor=PAPER, label=name)

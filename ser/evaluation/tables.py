@@ -100,7 +100,7 @@ def baselines(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     _, value, interval = words.metric_of(dict(results))
     own = {"name": "this model", "uar": value, "interval": interval}
-    return [*(found[kind] for kind in ("functionals", "encoder") if kind in found), own]
+    return [*found.values(), own]
 
 
 def split(results: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -56,7 +56,7 @@ def setting(results: Results, diagnosis: Diagnosis | None = None) -> str:
     part = "test" if "test" in results else "dev"
     scores, chance = results.get(part, {}), results.get("chance", {}).get("uar")
     clusters = f" of {scores.get('clusters')} speakers" if scores.get("interval_unit") == "speaker" else ""
-    text = f"Measured on {words.format_count(scores.get('n'))} {part} clips{clusters} of {_corpus_name(results)}"
+    text = f"Measured on {words.format_count(scores.get('n'))} {part} clips{clusters} (corpus: {_corpus_name(results)})"
     text += f"; guessing gives a UAR of {words.format_number(chance)}." if chance is not None else "."
     verdict = words.verdict_of(results)
     warning = (
