@@ -23,7 +23,6 @@ from ser.data.files import write_json
 _PROPOSALS, _PATIENCE = 20_000, 50
 # Cost of a fold without a clip of a class that has speakers enough for every fold: more than any unevenness.
 _EMPTY_COST = 1e6
-_WITHOUT_DEV = ("random_holdout", "leave_one_corpus_out")
 # Train gives one part of so many where a protocol has no dev.
 _DEV_FOLDS = 10
 
@@ -61,6 +60,12 @@ def speaker_folds(clips: Sequence[Clip], num_folds: int, seed: int, labels: Sequ
     start = [fold_of[speaker] for speaker in speakers]
     fold_of = dict(zip(speakers, _evened(start, _counts(clips, traits, speakers), num_folds, seed), strict=True))
     return [fold_of[clip.speaker] for clip in clips]
+
+
+def fewer_folds(total: int, asked: int) -> list[str]:
+    """What is to be said where a corpus has fewer speakers than folds were asked for."""
+    few = f"The corpus has {total} speakers, so that there are {total} folds and not {asked}."
+    return [few] if total < asked else []
 
 
 def random_folds(clips: Sequence[Clip], num_folds: int, seed: int) -> list[int]:
@@ -117,13 +122,6 @@ def corpora_of(clips: Sequence[Clip]) -> list[tuple[str]] | tuple[()]:
     """The corpus of each clip, a label to balance over folds; empty where there is one corpus."""
     names = [clip.corpus or "" for clip in clips]
     return [(name,) for name in names] if len(set(names)) > 1 else ()
-
-
-def parts_of_folds(protocol: str, fold: int, total: int) -> dict[int, str]:
-    """Which folds are test and dev; the others are train."""
-    if protocol == "train_on_one_corpus":
-        return {number: TEST for number in range(total) if number != fold}
-    return {fold: TEST} | ({} if protocol in _WITHOUT_DEV else {(fold + 1) % total: DEV})
 
 
 def with_dev(parts: dict[str, list[Clip]], protocol: str, seed: int) -> tuple[dict[str, list[Clip]], list[str]]:

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ser.data.clips import SPLITS, TRAIN, Clip, classes_of, clips_of, counted, listed
+from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, clips_of, counted, listed
 from ser.data.copies import Copies, copies_of
 from ser.data.files import write_json
-from ser.data.folds import corpora_of, groups_of, parts_of_folds, random_folds, speaker_folds, with_dev
+from ser.data.folds import corpora_of, fewer_folds, groups_of, random_folds, speaker_folds, with_dev
 from ser.data.leaks import clips_in_two_parts, near_recordings, shared_recordings, shared_speakers, speaker_leaks
 from ser.data.split_files import frozen_folds_of, given_parts, unused_splits_file
 
@@ -25,6 +25,7 @@ LEAVE_ONE_OUT = {
     "leave_one_corpus_out": "corpus",
     "train_on_one_corpus": "corpus",
 }
+_WITHOUT_DEV = ("random_holdout", "leave_one_corpus_out")
 # "random_holdout" is one fold of this many.
 _HOLDOUT_FOLDS = 5
 
@@ -107,8 +108,8 @@ def make_split(
         raise ValueError(f"--splits_file: protocol {protocol} reads no file; give --splits_file '' to use none.")
     else:
         folds, notes = _folds(clips, protocol, num_folds if splits_file else total, seed, splits_file)
-        notes = [*notes, *_fewer_folds(protocol, total, num_folds)]
-        names = parts_of_folds(protocol, fold, total)
+        notes += fewer_folds(total, num_folds) if protocol == "speaker_kfold" else []
+        names = _parts_of_folds(protocol, fold, total)
         part_of = {clip.id: names.get(number, TRAIN) for clip, number in zip(clips, folds, strict=True)}
     parts = {part: [clip for clip in clips if part_of.get(clip.id) == part] for part in SPLITS}
     parts, more = with_dev(parts, protocol, seed)
@@ -116,7 +117,9 @@ def make_split(
     ids = (tuple(clip.id for clip in parts[part]) for part in SPLITS)
     split = Split(protocol, fold, seed, False, *ids, sha256="", notes=tuple(notes))
     _check_classes(split, clips, classes_of(columns))
-    return replace(split, speaker_independent=_is_independent(parts, clips), sha256=split_hash(split))
+    named = all(clip.speaker for own in parts.values() for clip in own)
+    independent = named and not shared_speakers(split.parts, clips)
+    return replace(split, speaker_independent=independent, sha256=split_hash(split))
 
 
 def num_folds_of(protocol: str, columns: Mapping[str, list] | Any, num_folds: int = 5) -> int:
@@ -243,14 +246,11 @@ def _folds(
     return random_folds(clips, _HOLDOUT_FOLDS if protocol == "random_holdout" else num_folds, seed), []
 
 
-def _fewer_folds(protocol: str, total: int, asked: int) -> list[str]:
-    is_less = protocol == "speaker_kfold" and total < asked
-    return [f"The corpus has {total} speakers, so that there are {total} folds and not {asked}."] if is_less else []
-
-
-def _is_independent(parts: Mapping[str, list[Clip]], clips: Sequence[Clip]) -> bool:
-    ids = {part: [clip.id for clip in own] for part, own in parts.items()}
-    return all(clip.speaker for own in parts.values() for clip in own) and not shared_speakers(ids, clips)
+def _parts_of_folds(protocol: str, fold: int, total: int) -> dict[int, str]:
+    """Which folds are test and dev; the others are train."""
+    if protocol == "train_on_one_corpus":
+        return {number: TEST for number in range(total) if number != fold}
+    return {fold: TEST} | ({} if protocol in _WITHOUT_DEV else {(fold + 1) % total: DEV})
 
 
 def _left_out(clips: Sequence[Clip], parts: Mapping[str, list[Clip]]) -> list[str]:
