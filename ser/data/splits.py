@@ -117,9 +117,8 @@ def make_split(
     ids = (tuple(clip.id for clip in parts[part]) for part in SPLITS)
     split = Split(protocol, fold, seed, False, *ids, sha256="", notes=tuple(notes))
     _check_classes(split, clips, classes_of(columns))
-    independent = all(clip.speaker for own in parts.values() for clip in own) and not shared_speakers(
-        split.parts, clips
-    )
+    named = all(clip.speaker for own in parts.values() for clip in own)
+    independent = named and not shared_speakers(split.parts, clips)
     return replace(split, speaker_independent=independent, sha256=split_hash(split))
 
 
