@@ -616,6 +616,14 @@ class Standardize(nn.Module):
         self.mean.copy_(vectors.mean(0))
         self.scale.copy_(torch.where(deviation > 1e-6 * vectors.abs().amax(0), 1 / deviation, 1.0))
 
+    def _apply(self, fn, recurse=True):
+        """Moves, but never leaves float32: a mean far from zero, rounded to 8 bits, is off by more than a deviation."""
+        exact = self.mean, self.scale
+        super()._apply(fn, recurse)
+        if not exact[0].is_meta:
+            self.mean, self.scale = (values.to(self.mean.device) for values in exact)
+        return self
+
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         return (vectors - self.mean) * self.scale
 
@@ -660,6 +668,7 @@ class SERForAudioClassification(PreTrainedModel):
     main_input_name = "input_values"
     input_modalities = "audio"
     supports_gradient_checkpointing = True
+    _keep_in_fp32_modules_strict = ("standardize",)
     # What the backbone supports is the backbone's to say: it checks the choice again when it is made.
     _supports_sdpa = True
     _supports_flash_attn = True

@@ -86,6 +86,17 @@ def test_a_fit_moves_the_head_and_leaves_the_backbone():
     assert moved == {f"{layer}.{kind}" for layer in ("projector", "classifier") for kind in ("weight", "bias")}
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_mean_that_is_subtracted_stays_exact_in_half_precision(dtype, tmp_path):
+    statistics, classes = made_statistics(60)
+    model = fitted(model_of(), statistics, classes)
+    model.save_pretrained(tmp_path)
+    for half in (SERForAudioClassification.from_pretrained(tmp_path, dtype=dtype), model.to(dtype)):
+        assert half.classifier.weight.dtype == dtype
+        mean = statistics[:, 1].mean(0)
+        torch.testing.assert_close(half.standardize.mean[0], mean, rtol=1e-5, atol=1e-5)
+
+
 def test_a_dimension_that_never_changes_does_no_harm():
     statistics, classes = made_statistics(60)
     statistics[:, 1, 3] = 7.0
