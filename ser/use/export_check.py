@@ -21,18 +21,18 @@ class Comparison:
 
     Attributes:
         clips: Number of clips.
-        parts: The parts they are from.
         largest_difference: Of a probability.
         same_label: Share of clips that get the same label.
         uar_model, uar_export: Unweighted average recall in [0, 1].
+        parts: The parts that the clips are from.
     """
 
     clips: int
-    parts: str
     largest_difference: float
     same_label: float
     uar_model: float
     uar_export: float
+    parts: str = "dev and test"
 
     @property
     def points(self) -> float:
