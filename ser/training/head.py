@@ -1,6 +1,7 @@
 """A head fitted on the statistics of a frozen backbone: all clips at once, by a solver made for that."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import nn
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 _STEPS = 100
+# Weights of a layer: 256 by the 1,024 dimensions of a base model's mean and deviation.
+_SMALL = 2**18
 
 
 def fit_head(
@@ -102,12 +105,23 @@ def _minimise(objective: Callable[[], torch.Tensor], parameters: list[nn.Paramet
         value.backward()
         return value
 
-    with torch.enable_grad():
+    with torch.enable_grad(), _few_threads(parameters[0].numel()):
         optimizer.step(closure)
     reached = float(objective().detach())
     if reached != reached or reached in (float("inf"), float("-inf")):
         raise ValueError(f"The fit of the head ended at a loss of {reached}. Look at the corpus for broken clips.")
     return reached
+
+
+@contextmanager
+def _few_threads(num_weights: int) -> Iterator[None]:
+    """One thread where the layer is small: more gain little, and wait for each other where others use the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if num_weights <= _SMALL else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @torch.no_grad()
