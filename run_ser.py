@@ -37,6 +37,7 @@ from ser.training.context import control_words, corpus_section, model_section, p
 from ser.training.fit import FINAL_FIT, Outputs, calibrate_out_of_fold, few_clips, final_job, make_model, whole_split
 from ser.training.frozen_head import FrozenHeads
 from ser.training.jobs import Job, check_splits, clips_of, jobs_of, split_of
+from ser.training.models import check_not_heard
 from ser.training.pooling import attached_sections, pooled_context, pooled_predictions
 from ser.training.predictions import prediction_table, write_predictions
 from ser.training.processes import leave_process_group
@@ -136,6 +137,8 @@ def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
     """Trains, calibrates and scores one model, and writes its folder; `results.json` comes last."""
     args, labels = job.training_arguments(), job.labels(dataset)
     split = split_of(job, dataset)
+    if args.do_train:
+        check_not_heard(job, split, corpus_facts(dataset)["name"])
     transformers.set_seed(job.seed)
     with args.main_process_first(desc="claim of the output folder"):
         claim_folder(job.folder, job.arguments(), job.training.overwrite and args.should_save)

@@ -162,6 +162,14 @@ def test_a_run_goes_on_from_another_with_its_head_where_the_classes_are_the_same
             torch.testing.assert_close(weights_of(other)[name], weight, rtol=1e-4, atol=1e-6)
 
 
+def test_a_run_does_not_go_on_from_a_model_that_knows_its_test_clips(probe, final, manifest, tmp_path, capsys):
+    flags = ("--pooling", "mean_std", "--layer_mix", "1")
+    for number, model in enumerate((probe, final)):
+        assert launch(tmp_path / str(number), manifest, *flags_of(model, *flags, "--fold", "2")) == 2
+        assert "clips that are test now" in capsys.readouterr().err
+    assert launch(tmp_path / "same fold", manifest, *flags_of(probe, *flags)) == 0
+
+
 @pytest.fixture(scope="module")
 def final(tmp_path_factory, manifest, encoder):
     folder = tmp_path_factory.mktemp("runs") / "final"

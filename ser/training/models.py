@@ -1,12 +1,15 @@
 """The model of a run: new on a backbone, taken over from an earlier run, or trained already."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedConfig
 
+from ser.data.clips import listed
 from ser.data.splits import Split, load_split
+from ser.evaluation.predictions import read_predictions
 from ser.training.arguments import ModelArguments
 from ser.training.jobs import Job
 from ser_model import WAVE_BACKBONES, SERConfig, SERForAudioClassification, new_feature_extractor
@@ -81,6 +84,33 @@ def continued_model(name: str, backbone_config: dict[str, Any], config: dict[str
         weights |= {key: weights[key][order] for key in ("classifier.weight", "classifier.bias")}
         model.load_state_dict(weights, strict=False)
     return model
+
+
+def check_not_heard(job: Job, split: Split, corpus: str) -> None:
+    """Refuses to go on from a model of this project that was trained on clips which are test now.
+
+    Args:
+        corpus: Name of the corpus; clips of another one may have the same ids.
+
+    Raises:
+        ValueError: It was, and shared speakers are not accepted.
+    """
+    name = job.model.model_name_or_path
+    folder = Path(name) if name else None
+    if folder is None or not (folder / "results.json").is_file() or not is_ours(name):
+        return
+    if json.loads((folder / "results.json").read_text(encoding="utf-8")).get("corpus", {}).get("name") != corpus:
+        return
+    if (folder / "splits.json").is_file():
+        learned = set(load_split(folder / "splits.json").train)
+    else:  # a model of all clips, each of which its folds tested
+        learned = set(read_predictions(folder)["id"])
+    if (both := sorted(learned & set(split.test))) and not job.data.accept_speaker_leakage:
+        raise ValueError(
+            f"--model_name_or_path: {name} was trained on {len(both)} of the {len(split.test)} clips that are test now "
+            f"({listed(both, 3)}); scores on them say nothing about new speakers. Go on from a model of other clips or "
+            "of the same fold, or accept it with --accept_speaker_leakage true."
+        )
 
 
 def stock_model(arguments: ModelArguments, config: dict[str, Any]) -> Any:
