@@ -368,6 +368,7 @@ def test_a_real_backbones_shape_is_loaded_by_name_on_a_corpus_of_shemos_names(tm
         soundfile.write(folder / f"{row.id}.wav", wave, 16000, subtype="PCM_16")
     flags = "--max_steps 2 --batch_seconds 0 --per_device_train_batch_size 4 --dataloader_num_workers 0 --use_cpu true"
     limits = "--eval_strategy no --save_strategy no --do_eval false --do_predict false --disable_tqdm true"
+    limits += " --layer_mix 9 --head_strength 0.01"  # to choose among thirteen layers takes minutes
     code = run_ser.main(
         [
             str(ROOT / "configs" / "shemo_hubert_base.yaml"), "--data_dir", str(tmp_path / "ShEMO"),
