@@ -23,10 +23,10 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from ser.data.arguments import DataArguments, read_data_arguments
 from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, corpus_facts, encode_wav
 from ser.data.corpora import list_corpus
 from ser.data.corpora.recordings import Corpus, Recording, note, noted, unusable
+from ser.data.data_arguments import DataArguments, read_data_arguments
 
 logger = logging.getLogger(__name__)
 # Part of the cache's key: raise it when the same files would give another Dataset.

@@ -18,10 +18,10 @@ import pandas as pd
 import transformers
 
 from data_prep import load_corpus
-from ser.data.arguments import DataArguments
 from ser.data.audio import corpus_facts, undecoded
 from ser.data.audit import audit, what_is_wrong
 from ser.data.batching import Clips
+from ser.data.data_arguments import DataArguments
 from ser.data.split_files import unused_splits_file
 from ser.data.splits import Split, num_folds_of, save_split
 from ser.evaluation.diagnosis import diagnose
@@ -31,20 +31,27 @@ from ser.evaluation.layers import layer_section, pooled_layers, write_layers
 from ser.evaluation.predictions import FINAL_NAME
 from ser.evaluation.report import write_report
 from ser.evaluation.results import FORMAT, build_results, write_json_atomic
+from ser.publish.card import write_card
+from ser.publish.hub import check_repo_id, push_run
+from ser.publish.pre_push_checks import audio_of
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
-from ser.training.calibrate import calibrate, reading_of
-from ser.training.context import control_words, corpus_section, model_section, protocol_section, shown_config, versions
+from ser.training.distributed import leave_process_group
 from ser.training.fit import FINAL_FIT, Outputs, calibrate_out_of_fold, few_clips, final_job, make_model, whole_split
 from ser.training.frozen_head import FrozenHeads
 from ser.training.jobs import Job, check_splits, clips_of, jobs_of, split_of
 from ser.training.models import check_not_heard
-from ser.training.pooling import attached_sections, pooled_context, pooled_predictions
+from ser.training.pooled_runs import attached_sections, pooled_context, pooled_predictions
 from ser.training.predictions import prediction_table, write_predictions
-from ser.training.processes import leave_process_group
+from ser.training.provenance import (
+    control_words,
+    corpus_section,
+    model_section,
+    protocol_section,
+    shown_config,
+    versions,
+)
 from ser.training.runs import CHECKPOINTS, claim_folder, is_finished, what_lies_in
-from ser.use.card import write_card
-from ser.use.gate import audio_of
-from ser.use.hub import check_repo_id, push_run
+from ser.training.temperature import calibrate, reading_of
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,8 +18,8 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 import run_ser
 from data_prep import load_corpus
-from ser.data.arguments import DataArguments
 from ser.data.batching import Clips, Collator, fill_by_duration
+from ser.data.data_arguments import DataArguments
 from ser.training.frozen_features import BATCH_SECONDS
 
 ROOT = Path(__file__).parents[1]

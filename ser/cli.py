@@ -83,7 +83,7 @@ def predict(
 ) -> None:
     """Scores recordings; exit code 1 when one of them could not be used."""
     with errors_in_words(debug):
-        from ser.use.command import Request, run
+        from ser.inference.predict import Request, run
 
         if (model is None) == (onnx is None):
             raise ValueError("--model: give a folder or a repository, or --onnx and a file of ser export, not both.")
@@ -95,7 +95,7 @@ def predict(
         def load():
             if onnx is None:
                 return pipeline_of(model, device, revision=revision)
-            from ser.use.onnx_model import load_onnx_pipeline
+            from ser.inference.onnx_model import load_onnx_pipeline
             from ser_model import SERConfig, SERPipeline
 
             return load_onnx_pipeline(onnx, SERConfig, SERPipeline)
@@ -131,14 +131,14 @@ def baseline(
     on the frozen encoder."""
     with errors_in_words(debug):
         from data_prep import load_corpus
+        from ser.experiments.baseline import attach_baseline, baseline_words, run_baseline
         from ser.training.arguments import parse_arguments
-        from ser.training.baseline import attach_baseline, baseline_words, run_baseline
 
         model, data, training = parse_arguments([config, *context.args])
         run = Path(training.output_dir)
         folder = output or Path(f"{run}-baseline{'-encoder' * (features == 'encoder')}")
         if features == "encoder":
-            from ser.training.encoder_baseline import run_encoder_baseline
+            from ser.experiments.encoder_baseline import run_encoder_baseline
             from ser.training.jobs import Job
 
             found = run_encoder_baseline(load_corpus(data), Job(model, data, training, run, training.seed, -1), folder)
@@ -161,13 +161,13 @@ def robustness(
 ) -> None:
     """Scores the test clips of a run again under noise, gain, telephone, codecs, rooms, clipping and other speed."""
     with errors_in_words(debug):
-        from ser.use.robustness import model_folders, read_results, robustness_table
-        from ser.use.robustness import robustness as measure
+        from ser.experiments.robustness import model_folders, read_results, robustness_table
+        from ser.experiments.robustness import robustness as measure
 
         model_folders(run)
         read_results(run)
         from data_prep import load_corpus
-        from ser.data.arguments import read_data_arguments
+        from ser.data.data_arguments import read_data_arguments
 
         def load(folder: Path):
             pipe = pipeline_of(str(folder), "cpu")
@@ -188,7 +188,7 @@ def ablate(
     """Trains one configuration under several settings, on the same folds, and compares them in one table."""
     with errors_in_words(debug):
         from run_ser import run_jobs
-        from ser.training.ablation import ablate, ablation_table
+        from ser.experiments.ablation import ablate, ablation_table
 
         print(ablation_table(ablate([config, *context.args], over, run_jobs)))
 
@@ -202,7 +202,7 @@ def leak(
     """Trains one configuration on folds of speakers and on random folds: what sharing speakers adds to the score."""
     with errors_in_words(debug):
         from run_ser import prepare, run_jobs
-        from ser.training.ablation import leak, leak_words
+        from ser.experiments.ablation import leak, leak_words
 
         print(leak_words(leak([config, *context.args], run_jobs, prepare)))
 
@@ -235,8 +235,8 @@ def export(
 ) -> None:
     """Writes a model as one ONNX file; exit code 1 when --check finds more than a point of UAR lost."""
     with errors_in_words(debug):
-        from ser.use.export import check_flags, check_model, destination, export_onnx
-        from ser.use.loading import read_config
+        from ser.inference.loading import read_config
+        from ser.inference.onnx_export import check_flags, check_model, destination, export_onnx
 
         data = check_flags(format, run if check else None, context.args)
         path, config = destination(run, output, int8, overwrite), read_config(run)
@@ -249,8 +249,8 @@ def export(
         if data is None:
             return
         from data_prep import load_corpus
-        from ser.use.export_check import compare_with_run
-        from ser.use.gate import audio_of
+        from ser.inference.onnx_check import compare_with_run
+        from ser.publish.pre_push_checks import audio_of
 
         found = compare_with_run(path, run, audio_of(load_corpus(data)))
         print(found.words())
@@ -269,12 +269,12 @@ def push(
 ) -> None:
     """Checks a run as a stranger would get it, and puts it on the Hub in one commit."""
     with errors_in_words(debug):
-        from ser.use.hub import check_before_push, push_run
+        from ser.publish.hub import check_before_push, push_run
 
         check_before_push(run, repo_id)
         from data_prep import load_corpus
-        from ser.data.arguments import read_data_arguments
-        from ser.use.gate import audio_of
+        from ser.data.data_arguments import read_data_arguments
+        from ser.publish.pre_push_checks import audio_of
 
         data, _ = read_data_arguments([str(run / "run_config.yaml"), *context.args])
         push_run(run, repo_id, audio_of(load_corpus(data)), private, dry_run)
@@ -293,8 +293,8 @@ def push_dataset(
     """Puts a prepared corpus on the Hub: Parquet with clips that play, a card, and its folds as configurations."""
     with errors_in_words(debug):
         from data_prep import load_corpus
-        from ser.data.arguments import read_data_arguments
-        from ser.use.push_dataset import push_dataset as push_corpus
+        from ser.data.data_arguments import read_data_arguments
+        from ser.publish.dataset import push_dataset as push_corpus
 
         source = config / "run_config.yaml" if config.is_dir() else config
         data, _ = read_data_arguments([str(source), *context.args])
@@ -312,8 +312,8 @@ def serve(
 ) -> None:
     """Opens a page to record, upload and hear, in English and Persian."""
     with errors_in_words(debug):
-        from ser.use.page import check_gradio
-        from ser.use.page import serve as serve_page
+        from ser.page.app import check_gradio
+        from ser.page.app import serve as serve_page
 
         check_gradio()
         pipe = pipeline_of(model, device)
@@ -335,14 +335,14 @@ def push_space(
     """Puts the page of `ser serve` on the Hub as a Space, in one commit."""
     with errors_in_words(debug):
         import ser_model
-        from ser.use.space import push_space as push
+        from ser.publish.space import push_space as push
 
         push(run, repo_id, Path(ser_model.__file__), model, output, private, dry_run)
 
 
 def pipeline_of(model: str, device: str | None = None, **hub: str | None):
     """The pipeline of a model, by the code that is installed here."""
-    from ser.use.loading import load_pipeline, no_garbage_collection, read_config
+    from ser.inference.loading import load_pipeline, no_garbage_collection, read_config
 
     read_config(model, **hub)  # what is no model is refused before anything slow is imported
     with no_garbage_collection():

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ser.data.arguments import closest
 from ser.data.audio import SAMPLING_RATE_HZ
+from ser.data.data_arguments import closest
 
 Augment = Callable[[np.ndarray, tuple], np.ndarray]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ser.data.audio import SAMPLING_RATE_HZ
-from ser.data.files import write_json
 from ser.data.fingerprint import Fingerprint, fingerprint, near_copies, recording_hash, waves_of
+from ser.files import write_json
 
 logger = logging.getLogger(__name__)
 # Part of the file's name: raise it when the same clips would be found otherwise.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.data.clips import DEV, TEST, TRAIN, Clip, clips_of, listed
-from ser.data.files import write_json
+from ser.files import write_json
 
 # Random changes that are tried to even out the folds, and for how many in a row, a speaker, none helps before it ends.
 _PROPOSALS, _PATIENCE = 20_000, 50

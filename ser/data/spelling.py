@@ -9,8 +9,8 @@ from ser.data.clips import listed
 from ser.names import alike, check_speakers
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
     from ser.data.corpora.recordings import Corpus
+    from ser.data.data_arguments import DataArguments
 
 
 def check_spelling(corpus: "Corpus", labels: Sequence[str], args: "DataArguments") -> None:

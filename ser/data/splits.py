@@ -10,10 +10,10 @@ from typing import Any
 
 from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, clips_of, counted, listed
 from ser.data.copies import Copies, copies_of
-from ser.data.files import write_json
 from ser.data.folds import corpora_of, fewer_folds, groups_of, random_folds, speaker_folds, with_dev
 from ser.data.leaks import clips_in_two_parts, near_recordings, shared_recordings, shared_speakers, speaker_leaks
 from ser.data.split_files import frozen_folds_of, given_parts, unused_splits_file
+from ser.files import write_json
 
 ACCEPT, ACCEPT_NEAR = "--accept_speaker_leakage true", "--accept_near_copies true"
 PUBLISHED = ("emobox_fold_1", "nkululeko")

@@ -13,8 +13,8 @@ from scipy.stats import norm
 
 from ser.evaluation import sections, subgroups
 from ser.evaluation.calibration_sections import calibration_section
-from ser.evaluation.corpora import corpora_section
 from ser.evaluation.format import WHICH_TO_PRINT
+from ser.evaluation.per_corpus import corpora_section
 from ser.evaluation.predictions import check_columns, check_once_per_seed, dimensions_of
 
 FORMAT = 1

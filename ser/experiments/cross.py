@@ -11,17 +11,17 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ser.data.arguments import DataArguments
 from ser.data.clips import Clip, clips_of
 from ser.data.corpora import list_corpus
+from ser.data.data_arguments import DataArguments
 from ser.data.splits import check_split, make_split, num_folds_of
-from ser.evaluation.corpora import corpus_scores
 from ser.evaluation.format import MISSING, format_interval
 from ser.evaluation.heat_map import heat_map
+from ser.evaluation.per_corpus import corpus_scores
 from ser.evaluation.predictions import labels_of, read_predictions
 from ser.evaluation.results import write_json_atomic
 from ser.evaluation.theme import write_png
-from ser.training.ablation import Arm, Run, make_arm, make_runs
+from ser.experiments.ablation import Arm, Run, make_arm, make_runs
 from ser.training.arguments import parse_arguments
 from ser.training.runs import write_text
 

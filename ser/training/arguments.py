@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import HfArgumentParser, TrainingArguments
 
-from ser.data.arguments import DataArguments, closest, read_config
+from ser.data.data_arguments import DataArguments, closest, read_config
 from ser.training.balance import BALANCES, balancing
 
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")

@@ -13,7 +13,6 @@ from ser.data.batching import Clips, Collator
 from ser.data.splits import Split, split_hash
 from ser.evaluation.results import write_json_atomic
 from ser.training.arguments import ModelArguments
-from ser.training.calibrate import calibrate, uncalibrated
 from ser.training.finetune import finetune
 from ser.training.freezing import freeze
 from ser.training.frozen_head import FrozenHeads, starts_from_probe
@@ -21,6 +20,7 @@ from ser.training.jobs import Job
 from ser.training.lora import merge_lora
 from ser.training.models import new_model, trained_model
 from ser.training.runs import last_checkpoint
+from ser.training.temperature import calibrate, uncalibrated
 from ser.training.trainer import SERTrainer
 
 FINAL_FIT = "final_fit.json"

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ser.data.arguments import DataArguments
 from ser.data.augment import build_augmentation, hash_of
 from ser.data.batching import Clips
+from ser.data.data_arguments import DataArguments
 from ser.data.splits import Split, check_split, make_split, num_folds_of
 from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments
 from ser.training.runs import CHECKPOINTS

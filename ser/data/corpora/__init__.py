@@ -26,7 +26,7 @@ from ser.data.corpora.joined import join, prefixed
 from ser.data.corpora.recordings import Corpus, also_after_fetch, finished
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 CORPORA = {
     "shemo": shemo.shemo,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ser.data.corpora.recordings import Corpus, find_audio, folder_of, named_recordings
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 _NAME = re.compile(r"(?P<actor>0[1-9]|1[0-2])-(?P<letter>[CDJNPST])-[12]-(?P<sentence>[1-6])")
 _LETTERS = {

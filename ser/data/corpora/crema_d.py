@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ser.data.corpora.recordings import GENDERS, Corpus, find_audio, folder_of, named_recordings
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 # One file is published with the level X alone: 1040_ITH_SAD_X.wav.
 _NAME = re.compile(r"(?P<actor>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<code>[A-Z]{3})_(?:LO|MD|HI|XX?)")

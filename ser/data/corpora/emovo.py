@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ser.data.corpora.recordings import Corpus, find_audio, folder_of, named_recordings
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 _NAME = re.compile(r"(?P<code>[a-z]{3})-(?P<speaker>(?P<gender>[fm])[123])-[a-z]\d")
 _EMOTIONS = {

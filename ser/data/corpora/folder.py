@@ -15,7 +15,7 @@ from ser.data.corpora.recordings import (
 from ser.names import cell, tidy
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 
 def folder(args: "DataArguments") -> Corpus:

@@ -8,7 +8,7 @@ from ser.data.clips import counted, listed
 from ser.data.corpora.recordings import Corpus, Recording, by_id, find_audio, folder_of, is_hidden
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 _TURN = r"Ses(?P<session>0[1-5])[FM]_\w+_(?P<gender>[FM])[A-Z]*\d+"
 _NAME = re.compile(_TURN)

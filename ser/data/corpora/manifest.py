@@ -13,7 +13,7 @@ from ser.data.corpora.recordings import GENDERS, Corpus, Recording, folder_of, o
 from ser.names import cell, speaker_cell, tidy
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 _COLUMNS = ("id", "path", "label", "speaker", "gender", "split", "session", "transcript", "ipa")
 _MADE_COLUMNS = ("emotion", "duration", "source_sampling_rate", "audio")

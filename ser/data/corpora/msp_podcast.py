@@ -9,7 +9,7 @@ from ser.data.corpora.recordings import GENDERS, Corpus, Recording, by_id, find_
 from ser.names import speaker_cell
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 # The second spelling is that of releases before 1.9 or so.
 _LABELS = ("labels_consensus.csv", "labels_concensus.csv")

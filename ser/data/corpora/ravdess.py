@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ser.data.corpora.recordings import Corpus, find_audio, folder_of, named_recordings
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 _NAME = re.compile(
     r"03-(?P<channel>0[12])-(?P<emotion>0[1-8])-0[12]-(?P<statement>0[12])-0[12]-(?P<actor>0[1-9]|1\d|2[0-4])"

@@ -14,7 +14,7 @@ from ser.data.clips import closest
 from ser.data.spelling import check_spelling
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
 # These need the ffmpeg program.

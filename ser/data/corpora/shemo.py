@@ -13,7 +13,7 @@ from ser.data.corpora.download import Published, check_published, download
 from ser.data.corpora.recordings import Corpus, Recording, find_audio, folder_of, is_hidden, named_recordings
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 _GITHUB = "https://github.com/pariajm/sharif-emotional-speech-database/blob/master"
 # Users report that GitHub hands out what "is not extractable"; the authors' own page names the Dropbox copies.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from ser.data.corpora.recordings import Corpus, Recording
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 VOICES = tuple(f"m{n}" for n in range(1, 8)) + tuple(f"f{n}" for n in range(1, 6))
 # Lowest and highest value of espeak-ng's rate (words a minute), volume, pitch and pitch range (0 to 100 each). Every

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ser.data.corpora.recordings import Corpus, find_audio, folder_of, named_recordings
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 # One recording of the older talker is published as OA_bite_neutral.wav.
 _NAME = re.compile(r"(?P<speaker>OA|YA)F?_(?P<word>[a-z-]+)_(?P<emotion>[a-z]+)", re.IGNORECASE)

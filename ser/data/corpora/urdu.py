@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ser.data.corpora.recordings import Corpus, find_audio, folder_of, named_recordings
 
 if TYPE_CHECKING:
-    from ser.data.arguments import DataArguments
+    from ser.data.data_arguments import DataArguments
 
 _NAME = re.compile(r"(?P<speaker>S(?P<gender>[MF])\d+)_F\d+_(?P<letter>[AHNS])\d+")
 _LETTERS = {"A": "anger", "H": "happiness", "N": "neutral", "S": "sadness"}

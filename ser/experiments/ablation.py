@@ -1,0 +1,293 @@
+"""One configuration under several settings, or under two protocols: the same folds for each, compared in pairs.
+
+Each setting is an ordinary run in a folder of its own; one that is finished is not made again.
+"""
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ser.data.data_arguments import DataArguments, closest
+from ser.evaluation.compare import compare, leak_gap
+from ser.evaluation.format import format_difference, format_interval, format_number, format_p
+from ser.evaluation.predictions import read_predictions
+from ser.evaluation.results import write_json_atomic
+from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments, parse_arguments
+from ser.training.choice import chosen_by_dev, dev_scores, holm
+from ser.training.runs import claim_folder, is_finished, write_text
+
+# Runs whose test clips, folds or seeds differ cannot be paired; these flags stand before `--over` instead.
+_NOT_TO_VARY = {"output_dir", "seed", "seeds", "overwrite", "do_train", "do_eval", "do_predict", "debug_errors"}
+_DATA_TO_VARY = {"augmentations", "max_train_seconds"}
+
+Parsed = tuple[ModelArguments, DataArguments, SERTrainingArguments]
+Run = Callable[[ModelArguments, DataArguments, SERTrainingArguments], None]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the runs that are compared.
+
+    Attributes:
+        name: What the table and the folder call it.
+        flags: What it adds to the command line, by flag.
+        arguments: The whole, parsed.
+    """
+
+    name: str
+    flags: dict[str, str]
+    arguments: Parsed
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.arguments[2].output_dir)
+
+
+def ablate(argv: Sequence[str], over: Sequence[str], run: Run) -> dict[str, Any]:
+    """Runs a configuration once for each combination of settings, and compares every one with the first.
+
+    Args:
+        argv: What `run_ser.py` takes: `CONFIG [--flag value ...]`.
+        over: Settings, `flag=value,value`; of several, every combination is run.
+        run: Makes one run, or those of all folds and seeds: `run_ser.run_jobs`.
+
+    Returns:
+        The content of `ablation.json`, written beside `ablation.csv` into `<output_dir>-ablation`: `over`; of each of
+        `settings` its `flags`, `folder`, `dev_uar` (mean over runs), `n`, `uar`, `accuracy`, `macro_f1` with
+        `intervals`, and `difference` to the first (`uar`, `interval`, `p`, and `p_holm`, corrected for all of them;
+        None for the first); `chosen_on_dev`, the name of the best by `dev_uar`; and `chosen_by_dev`, see
+        [`ser.training.choice.chosen_by_dev`]. The last two are None where dev was not scored.
+
+    Raises:
+        ValueError: A setting cannot be parsed, or is no flag that an ablation may vary; nothing was trained.
+    """
+    values = [parse_setting(setting) for setting in over]
+    if not values:
+        raise ValueError("--over: is not given; name a flag and its values, such as --over pooling=mean,mean_std.")
+    names = [name for name, _ in values]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"--over: {twice[0]} is given twice; put all of its values into one.")
+    base = parse_arguments(argv)
+    folder = Path(f"{base[2].output_dir}-ablation")
+    flags = [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*(value for _, value in values))]
+    arms = [make_arm(argv, folder, own) for own in flags]
+    make_runs(arms, base, folder, run)
+    content = {"over": dict(values), **compared(arms)}
+    write_json_atomic(content, folder / "ablation.json")
+    write_text(folder / "ablation.csv", _csv(content["settings"]))
+    return content
+
+
+def compared(arms: Sequence[Arm]) -> dict[str, Any]:
+    """The figures of [`ablate`], from finished runs."""
+    tables = {arm.name: read_predictions(arm.folder) for arm in arms}
+    first, settings = tables[arms[0].name], []
+    for arm in arms:
+        difference = None if arm is arms[0] else compare(tables[arm.name], first)["uar"]
+        dev = list(dev_scores(tables[arm.name]).values())
+        about = {"name": arm.name, "flags": arm.flags, "folder": arm.folder.name}
+        settings.append({**about, "dev_uar": sum(dev) / len(dev) if dev else None, **_scores(arm, difference)})
+    changes = [of["difference"] for of in settings if of["difference"]]
+    for change, p in zip(changes, holm([change["p"] for change in changes]), strict=True):
+        change["p_holm"] = p
+    scored_on_dev = [of for of in settings if of["dev_uar"] is not None]
+    best = max(scored_on_dev, key=lambda of: of["dev_uar"])["name"] if len(scored_on_dev) == len(settings) else None
+    return {"settings": settings, "chosen_on_dev": best, "chosen_by_dev": chosen_by_dev(tables)}
+
+
+def leak(argv: Sequence[str], run: Run, check: Run | None = None) -> dict[str, Any]:
+    """Runs a configuration on folds of speakers and on random folds, and measures what the random ones are worth.
+
+    Both have `num_folds` folds of about the same sizes, every clip is tested once in each, and the training is the
+    same. The random arm accepts shared speakers, which is its point.
+
+    Args:
+        argv: As for [`ablate`]; `protocol`, `fold` and `accept_speaker_leakage` are set here.
+        run: As for [`ablate`].
+        check: Refuses what cannot be run, before the first arm is: `run_ser.prepare`.
+
+    Returns:
+        The content of `leak.json`, written into `<output_dir>-leak`: `speaker_kfold` and `random_kfold` (`uar`,
+        `intervals`, `n`, `clips` in train, dev and test of each fold), and `gap`, of random folds less speaker folds:
+        `uar`, `interval`, `p`.
+
+    Raises:
+        ValueError: An argument is wrong, the task is a regression, or clips name no speaker.
+    """
+    base = parse_arguments(argv)
+    folder, arms = Path(f"{base[2].output_dir}-leak"), []
+    # Frozen folds serve the arm that they were made for; the other draws its own.
+    keeps_file = base[1].splits_file and base[1].protocol == "speaker_kfold"
+    for protocol, accepts in (("speaker_kfold", "false"), ("random_kfold", "true")):
+        flags = {"protocol": protocol, "fold": "all", "accept_speaker_leakage": accepts}
+        file = {} if keeps_file and protocol == "speaker_kfold" else {"splits_file": ""}
+        arms.append(make_arm(argv, folder, flags | file, protocol))
+    for arm in arms if check else ():
+        check(*arm.arguments)
+    print("The random folds are trained with --accept_speaker_leakage true: they are to share speakers.", flush=True)
+    make_runs(arms, base, folder, run)
+    speakers, random = arms
+    gap = leak_gap(read_predictions(speakers.folder), read_predictions(random.folder))["uar"]
+    content = {
+        **{arm.name: {**_scores(arm, None), "clips": _fold_sizes(arm.folder)} for arm in arms},
+        "gap": {"uar": gap["difference"], "interval": gap["interval"], "p": gap["p_value"]},
+    }
+    write_json_atomic(content, folder / "leak.json")
+    return content
+
+
+def parse_setting(setting: str) -> tuple[str, list[str]]:
+    """`pooling=mean,mean_std` as the flag and its values, which may be a JSON list: `augmentations=[[], [{...}]]`.
+
+    Raises:
+        ValueError: It is not of that form, or the flag is not one that an ablation may vary.
+    """
+    name, separator, text = setting.partition("=")
+    name = name.strip().lstrip("-").replace("-", "_")
+    allowed = {f.name for kind in (ModelArguments, SERTrainingArguments) for f in fields(kind)} - _NOT_TO_VARY
+    if name not in (allowed := allowed | _DATA_TO_VARY):
+        raise ValueError(
+            f"--over: {name!r} is not a flag of the model or of training.{closest(name, allowed)} Flags that change "
+            "the test clips, folds or seeds are the same for every setting: give them as --flag value."
+        )
+    try:
+        values = [_as_text(value) for value in json.loads(text)] if text.startswith("[") else text.split(",")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--over {name}: {text!r} is not a JSON list ({error}).") from None
+    values = [value.strip() for value in values]
+    if not separator or not all(values):
+        raise ValueError(f"--over: {setting!r} is not of the form flag=value,value.")
+    if len(set(values)) < len(values):
+        raise ValueError(f"--over {name}: {text!r} names a value twice.")
+    return name, values
+
+
+def make_arm(argv: Sequence[str], folder: Path, flags: dict[str, str], name: str | None = None) -> Arm:
+    """Parses the command line with `flags` behind it, which win, and a folder of its own below `folder`.
+
+    Raises:
+        ValueError: A value is not what its flag takes.
+    """
+    name = name or ", ".join(f"{flag}={_brief(value)}" for flag, value in flags.items())
+    own = folder / name.replace(", ", "-").replace("/", "_")
+    more = [f"--{flag}={value}" for flag, value in flags.items()]
+    arguments = parse_arguments([*argv, *more, f"--output_dir={own}"])
+    if arguments[1].parsed_target_columns():
+        raise ValueError("--target_columns: a regression; only classes are compared in pairs.")
+    return Arm(name, flags, arguments)
+
+
+def make_runs(arms: Sequence[Arm], base: Parsed, folder: Path, run: Run) -> None:
+    """Makes the runs that are not finished yet.
+
+    Raises:
+        ValueError: `folder` holds runs of another configuration; none was made.
+    """
+    claim_folder(folder, merged_arguments(*base), base[2].overwrite)
+    for number, arm in enumerate(arms, start=1):
+        print(f"{number} of {len(arms)}: {arm.name}", flush=True)
+        if is_finished(arm.folder):
+            print(f"{arm.folder} is finished; it is not made again.", flush=True)
+        else:
+            run(*arm.arguments)
+
+
+def ablation_table(content: dict[str, Any]) -> str:
+    """The content of `ablation.json` as text: a line a setting, the best on dev first, and what may be concluded."""
+    rows = [("setting", "dev UAR", "UAR", "accuracy", "difference in UAR to the first, p after Holm")]
+    for of in sorted(content["settings"], key=lambda of: -(of["dev_uar"] or 0)):
+        scores = (format_interval(of[key], of["intervals"].get(key)) for key in ("uar", "accuracy"))
+        change = of["difference"]
+        words = (
+            f"{format_difference(change['uar'], change['interval'])}, {format_p(change['p_holm'])}" if change else ""
+        )
+        rows.append((of["name"], format_number(of["dev_uar"]), *scores, words))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, "", *_choice_words(content)])
+
+
+def _choice_words(content: dict[str, Any]) -> list[str]:
+    """Which setting dev chooses, and what that choice is worth on test."""
+    chosen, worth = content["chosen_on_dev"], content["chosen_by_dev"]
+    if chosen is None or worth is None:
+        return ["Dev was not scored: nothing is chosen here. The best on test would be chosen by test."]
+    runs = ", ".join(f"{name} in {count}" for name, count in worth["chosen"].items())
+    return [
+        f"Best on dev: {chosen}. Choose by dev; the best of several on test looks better than it is.",
+        f"Chosen on each run's own dev ({runs}), test UAR is {format_interval(worth['uar'], worth['interval'])}.",
+    ]
+
+
+def leak_words(content: dict[str, Any]) -> str:
+    """The content of `leak.json` as text."""
+    lines = []
+    for name, words in (("speaker_kfold", "speakers apart"), ("random_kfold", "speakers shared")):
+        of = content[name]
+        sizes = {part: _span(fold[part] for fold in of["clips"]) for part in ("train", "test")}
+        score = format_interval(of["uar"], of["intervals"].get("uar"))
+        lines.append(f"{words:<16} UAR {score}, train {sizes['train']}, test {sizes['test']} clips a fold")
+    gap = content["gap"]
+    found = f"{format_difference(gap['uar'], gap['interval'])}, {format_p(gap['p'])}"
+    return "\n".join([*lines, f"{'the leak is worth':<16} {found}"])
+
+
+def _scores(arm: Arm, change: dict[str, Any] | None) -> dict[str, Any]:
+    test = _results(arm)["test"]
+    names = ("uar", "accuracy", "macro_f1")
+    difference = change and {"uar": change["difference"], "interval": change["interval"], "p": change["p_value"]}
+    return {
+        "n": test["n"],
+        **{name: test[name] for name in names},
+        "intervals": {name: test["intervals"].get(name) for name in names},
+        "difference": difference,
+    }
+
+
+def _results(arm: Arm) -> dict[str, Any]:
+    results = json.loads((arm.folder / "results.json").read_text(encoding="utf-8"))
+    if "test" not in results:
+        raise ValueError(f"{arm.folder}: the test set was not scored; leave --do_predict true.")
+    return results
+
+
+def _fold_sizes(folder: Path) -> list[dict[str, int]]:
+    """Clips in train, dev and test of each fold of a run."""
+    splits = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("seed-*/fold-*/splits.json"))]
+    return [{part: len(split[part]) for part in ("train", "dev", "test")} for split in splits]
+
+
+def _csv(settings: Sequence[dict[str, Any]]) -> str:
+    flags, buffer = list(settings[0]["flags"]), io.StringIO()
+    scores = ("uar", "accuracy", "macro_f1")
+    writer = csv.writer(buffer, lineterminator="\n")
+    bounds = [f"{score}_{bound}" for score in scores for bound in ("low", "high")]
+    differences = ("difference", "difference_low", "difference_high", "p", "p_holm")
+    writer.writerow([*flags, "dev_uar", *scores, *bounds, *differences, "n"])
+    for of in settings:
+        change = of["difference"] or {"uar": None, "interval": None, "p": None, "p_holm": None}
+        intervals = [bound for score in scores for bound in of["intervals"][score] or (None, None)]
+        changes = [change["uar"], *(change["interval"] or (None, None)), change["p"], change["p_holm"]]
+        writer.writerow([*of["flags"].values(), of["dev_uar"], *(of[s] for s in scores), *intervals, *changes, of["n"]])
+    return buffer.getvalue()
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _brief(value: str) -> str:
+    """A value short enough for the name of a folder."""
+    plain = all(letter.isalnum() or letter in "._-+" for letter in value)
+    return value if plain and len(value) <= 40 else hashlib.sha256(value.encode()).hexdigest()[:8]
+
+
+def _span(numbers: Any) -> str:
+    found = sorted(set(numbers))
+    return f"{found[0]}" if len(found) == 1 else f"{found[0]}-{found[-1]}"

@@ -1,0 +1,288 @@
+"""Floors to beat, on the folds that a model is tested on: each learns from train alone and writes a run's folder.
+
+Here: a support vector machine on plain acoustic functionals, which chooses its kernel and C on dev. See
+`encoder_baseline` for logistic regression on a frozen encoder. A softmax over the decision values, with one
+temperature fitted on dev, stands for probabilities: Platt's scaling would split each fold's training clips once more
+and is noisy on so few.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ser.data.audio import corpus_facts
+from ser.data.audit import audit, what_is_wrong
+from ser.data.data_arguments import DataArguments
+from ser.data.splits import Split, check_split, make_split, num_folds_of, save_split
+from ser.evaluation.calibration import fit_temperature
+from ser.evaluation.compare import compare
+from ser.evaluation.format import baselines_of, format_interval, protocol_words
+from ser.evaluation.metrics import confusion_matrix, uar
+from ser.evaluation.predictions import read_predictions
+from ser.evaluation.results import build_results, write_json_atomic
+from ser.experiments.functionals import check_features, corpus_functionals
+from ser.training.arguments import merged_arguments
+from ser.training.pooled_runs import pooled_context, pooled_predictions
+from ser.training.predictions import prediction_table, write_predictions
+from ser.training.provenance import corpus_section, protocol_section, versions
+from ser.training.runs import claim_folder
+
+NAMES = {"plain": "SVM on acoustic functionals", "egemaps": "SVM on eGeMAPS"}
+# Kernel and C that dev chooses from; the first of equals, the most regularised one, wins.
+MACHINES = (*(("linear", c) for c in (0.001, 0.01, 0.1, 1.0)), *(("rbf", c) for c in (0.3, 1.0, 3.0, 10.0)))
+
+
+Values = dict[str, np.ndarray]
+# From the values and classes of train, dev and test, and the clips of train: decision values `[N, C]` of dev and test,
+# and the section of `results.json` that says what was chosen.
+Fit = Callable[[Values, Values, Any], tuple[Values, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What is the same in every fold.
+
+    Attributes:
+        dataset: Prepared corpus.
+        values: What is known of its clips, `[N, ...]`.
+        data: Corpus and protocol.
+        features: What `values` are: `plain`, `egemaps` or `encoder`.
+        seed: Put down in the predictions; nothing is drawn.
+        fit: Learns and decides.
+        model: The section `model` of `results.json`; `backbone` is the baseline's name.
+        arguments: More of what `run_config.yaml` holds.
+    """
+
+    dataset: Any
+    values: np.ndarray
+    data: DataArguments
+    features: str
+    seed: int
+    fit: Fit
+    model: dict[str, Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def config(self) -> dict[str, Any]:
+        """What the folder's `run_config.yaml` holds."""
+        return merged_arguments(self.data) | self.arguments | {"features": self.features, "seed": self.seed}
+
+
+def run_baseline(
+    dataset: Any, data: DataArguments, folder: Path, features: str = "plain", seed: int = 0, overwrite: bool = False
+) -> dict[str, Any]:
+    """Trains and scores the machine on functionals on the folds that `data` asks for, and writes a run folder.
+
+    Args:
+        dataset: Prepared corpus.
+        data: Corpus and protocol; `fold` may be `all`.
+        folder: Where the run goes.
+        features: `plain` or `egemaps`.
+        seed: Put down in the predictions; nothing is drawn.
+        overwrite: Whether another run in `folder` may be replaced.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        ValueError: The task is a regression, `--fold` is no fold, the split leaks, or `folder` holds something else.
+        ImportError: eGeMAPS without openSMILE.
+    """
+    check_features(features)
+    splits = checked_splits(data, dataset)
+    values = corpus_functionals(dataset, features, data.cache_dir, data.num_proc)
+    model = {
+        "backbone": NAMES[features],
+        "architecture": "StandardScaler, SVC with balanced class weights",
+        "functionals": values.shape[1],
+        "tried_on_dev": ", ".join(f"{kernel} C={c:g}" for kernel, c in MACHINES),
+    }
+
+    def fit(values: Values, truth: Values, _: Any) -> tuple[Values, dict[str, Any]]:
+        decisions, machine = fit_machine(values, truth)
+        return decisions, {"svm": machine}
+
+    return run_folds(Baseline(dataset, values, data, features, seed, fit, model), splits, folder, overwrite)
+
+
+def run_folds(baseline: Baseline, splits: Sequence[Split], folder: Path, overwrite: bool) -> dict[str, Any]:
+    """Trains and scores a baseline on every fold, and writes the run folder.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        ValueError: `folder` holds something else.
+    """
+    dataset, seed = baseline.dataset, baseline.seed
+    claim_folder(folder, baseline.config(), overwrite)
+    if baseline.data.fold != "all":
+        return run_fold(baseline, splits[0], folder)
+    folders = [folder / f"seed-{seed}" / f"fold-{split.fold}" for split in splits]
+    for split, own in zip(splits, folders, strict=True):
+        own.mkdir(parents=True, exist_ok=True)
+        run_fold(baseline, split, own)
+    table = write_predictions(pooled_predictions(folders), folder / "predictions.parquet")
+    context = pooled_context(folders, baseline.config(), dataset)
+    results = build_results(table, dataset.features["emotion"].names, context)
+    write_json_atomic(results, folder / "results.json")
+    return results
+
+
+def checked_splits(data: DataArguments, dataset: Any) -> list[Split]:
+    """The folds that `--fold` asks for, checked as training checks them.
+
+    Raises:
+        ValueError: The task is a regression, there is no such fold, or one leaks.
+    """
+    if data.parsed_target_columns():
+        raise ValueError(
+            f"--target_columns: {data.target_columns!r} is a regression; the baseline tells classes apart."
+        )
+    return [checked_split(data, dataset, fold) for fold in folds_of(data, dataset)]
+
+
+def folds_of(data: DataArguments, dataset: Any) -> list[int]:
+    """Numbers of the folds that `--fold` asks for.
+
+    Raises:
+        ValueError: `--fold` is neither a number nor `all`.
+    """
+    if data.fold == "all":
+        return list(range(num_folds_of(data.protocol, dataset, data.num_folds)))
+    if not data.fold.isdigit():
+        raise ValueError(f"--fold: {data.fold!r} is neither a number from 0 nor all.")
+    return [int(data.fold)]
+
+
+def checked_split(data: DataArguments, dataset: Any, fold: int) -> Split:
+    """One fold of the protocol, checked as training checks it."""
+    split = make_split(dataset, data.protocol, fold, data.num_folds, data.split_seed, data.splits_file)
+    check_split(split, dataset, data.accept_speaker_leakage, data.accept_near_copies)
+    return split
+
+
+def run_fold(baseline: Baseline, split: Split, folder: Path) -> dict[str, Any]:
+    """Trains and scores one fold and writes its folder; `results.json` comes last."""
+    data, dataset, started, fold = baseline.data, baseline.dataset, time.monotonic(), split.fold
+    labels, rows = dataset.features["emotion"].names, rows_of(split, dataset["id"])
+    truth = {part: np.asarray(dataset.select(own)["emotion"]) for part, own in rows.items()}
+    values = {part: baseline.values[own] for part, own in rows.items()}
+    decisions, chosen = baseline.fit(values, truth, dataset.select(rows["train"]))
+    temperature = fit_temperature(decisions["dev"], truth["dev"])
+    tables = []
+    for part in ("dev", "test"):
+        run = {"split": part, "seed": baseline.seed, "fold": fold}
+        clips = dataset.select(rows[part])
+        tables.append(prediction_table(clips, decisions[part] / temperature, truth[part], labels, **run))
+    save_split(split, folder / "splits.json", dataset)
+    num_folds = num_folds_of(data.protocol, dataset, data.num_folds)
+    table = write_predictions(tables, folder / "predictions.parquet")
+    context = {
+        "protocol": protocol_section(split, num_folds, [baseline.seed], [fold])
+        | {"what_is_wrong": what_is_wrong(split, dataset)},
+        "corpus": corpus_section(dataset, labels),
+        "label_source": corpus_facts(dataset).get("label_source"),
+        "model": baseline.model,
+        **chosen,
+        "audit": audit(split, dataset),
+        "calibration": {"temperature": temperature, "reading": "balanced"},
+        "seconds": {"train": time.monotonic() - started},
+        "versions": versions(),
+        "config": baseline.config() | {"fold": str(fold)},
+    }
+    results = build_results(table, labels, context)
+    write_json_atomic(results, folder / "results.json")
+    return results
+
+
+def rows_of(split: Split, ids: list[str]) -> dict[str, list[int]]:
+    """Rows of the corpus in each part of a split."""
+    place = {clip: row for row, clip in enumerate(ids)}
+    return {part: [place[clip] for clip in own] for part, own in split.parts.items()}
+
+
+def fit_machine(
+    values: dict[str, np.ndarray], truth: dict[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The machine of `MACHINES` with the best UAR on dev, trained on train.
+
+    Args:
+        values: Functionals of `train`, `dev` and `test`, `[N, K]`.
+        truth: Class numbers of the same; every class occurs in train.
+
+    Returns:
+        Decision values of dev and test, `[N, C]`, and the choice: `kernel`, `C`, `dev_uar`.
+    """
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    best, chosen, num_classes = None, {"dev_uar": -1.0}, int(truth["train"].max()) + 1
+    for kernel, c in MACHINES:
+        machine = make_pipeline(StandardScaler(), SVC(kernel=kernel, C=c, class_weight="balanced"))
+        machine.fit(values["train"], truth["train"])
+        predicted = decide(machine, values["dev"]).argmax(axis=1)
+        reached = float(uar(confusion_matrix(truth["dev"], predicted, num_classes)))
+        if reached > chosen["dev_uar"]:
+            best, chosen = machine, {"kernel": kernel, "C": c, "dev_uar": reached}
+    return {part: decide(best, values[part]) for part in ("dev", "test")}, chosen
+
+
+def decide(machine: Any, values: np.ndarray) -> np.ndarray:
+    """Decision values `[N, C]`; scikit-learn gives two classes a single column."""
+    decisions = machine.decision_function(values)
+    return np.stack([-decisions, decisions], axis=1) if decisions.ndim == 1 else decisions
+
+
+def attach_baseline(run_dir: Path, baseline_dir: Path) -> dict[str, Any]:
+    """Puts the comparison with a baseline into the `results.json` of a model's run, whole or not at all.
+
+    Args:
+        run_dir: Run of the model.
+        baseline_dir: Run of the baseline on the same clips and folds.
+
+    Returns:
+        The content of the run's `results.json`. Its section `baseline` holds, as `functionals` and as `encoder`, what
+        was attached: `name`, `uar`, `interval` and `difference` (`uar` of the model less that of the baseline,
+        `interval`, `p`).
+
+    Raises:
+        ValueError: The two tested other clips or other folds.
+        FileNotFoundError: One of the two is not finished.
+    """
+    results, baseline = read_results(run_dir), read_results(baseline_dir)
+    found = compare(read_predictions(run_dir), read_predictions(baseline_dir))["uar"]
+    kind = "encoder" if baseline["config"].get("features") == "encoder" else "functionals"
+    own = {
+        "name": baseline["model"]["backbone"],
+        "uar": baseline["test"]["uar"],
+        "interval": baseline["test"]["intervals"]["uar"],
+        "difference": {"uar": found["difference"], "interval": found["interval"], "p": found["p_value"]},
+    }
+    results["baseline"] = {**baselines_of(results), kind: own}
+    write_json_atomic(results, run_dir / "results.json")
+    return results
+
+
+def baseline_words(results: dict[str, Any]) -> str:
+    """The headline of a baseline's `results.json` in a line."""
+    test, name = results["test"], results["model"]["backbone"]
+    scores = (f"{key} {format_interval(test[key], test['intervals'][key])}" for key in ("uar", "accuracy", "macro_f1"))
+    return f"{name}, {protocol_words(results['protocol'])}, {test['n']} test clips: {'  '.join(scores)}"
+
+
+def read_results(run_dir: Path) -> dict[str, Any]:
+    """The content of a finished run's `results.json`.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    path = run_dir / "results.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file; the run is not finished.")
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,265 @@
+"""How far a finished run falls when its test clips are noisy, loud, coded, reverberant or played at another speed.
+
+Every clip is scored again by the model of its own fold, under every condition of `ser.experiments.corruptions`, in
+the batches that the run itself was scored in. A drop is the UAR of the clips as they are minus the UAR under the
+condition; its interval comes from the same draws of speakers for both.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ser.data.audio import clip_wave, undecoded
+from ser.data.batching import Collator
+from ser.data.clips import listed
+from ser.evaluation.compare import compare
+from ser.evaluation.format import format_difference, format_interval
+from ser.evaluation.intervals import score_intervals
+from ser.evaluation.metrics import uar
+from ser.evaluation.predictions import labels_of, read_predictions, scored
+from ser.evaluation.results import write_json_atomic
+from ser.experiments.corruptions import CONDITIONS, Condition, Corruptor, achieved_kbit_per_second, mean_spectrum
+
+FILE_NAME = "robustness.parquet"
+CLEAN = "clean"
+# The noise and the bit rates are measured on so many clips at most, evenly spaced over the corpus.
+_SPECTRUM_CLIPS, _RATE_CLIPS = 500, 50
+# Mean difference of a clip's probabilities to those of the run: half precision stays well below.
+_TOLERANCE = 0.02
+
+Load = Callable[[Path], tuple[Any, Any]]
+
+
+def robustness(
+    run_dir: Path, dataset: Any, load: Load, conditions: Sequence[Condition] = CONDITIONS, device: str | None = None
+) -> dict[str, Any]:
+    """Scores a run's test clips under every condition, and writes `robustness.parquet` and its part of `results.json`.
+
+    Args:
+        run_dir: Finished run, of one model or pooled over folds and seeds.
+        dataset: The corpus it was trained on.
+        load: From the folder of a model to the model and its feature extractor.
+        conditions: What is done to the clips.
+        device: Where the model runs; the first GPU where there is one.
+
+    Returns:
+        The section `robustness` of `results.json`: `clean` (`uar`, `interval`, `n`) and `conditions`, by name
+        `parameters`, `uar`, `interval`, `drop`, `drop_interval`, `p_value` and `n`.
+
+    Raises:
+        ValueError: The run is a regression or holds no model, or the corpus is not the one that it was tested on.
+        FileNotFoundError: The run is not finished.
+    """
+    folders, results = model_folders(run_dir), read_results(run_dir)
+    clips = undecoded(dataset)
+    corruptor = Corruptor(mean_spectrum(_waves(clips, _SPECTRUM_CLIPS)))
+    batch_size = int(results.get("config", {}).get("per_device_eval_batch_size", 8))
+    names = [CLEAN, *(condition.name for condition in conditions)]
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
+    with tqdm(total=len(folders) * len(names), desc="conditions", unit="condition") as progress:
+        for folder in folders:
+            rows = rows_of_test(folder, clips)
+            scorer = Scorer(*load(folder), labels_of(rows), batch_size, device)
+            for condition in (None, *conditions):
+                table = scorer.table(rows, clips, corruptor, condition)
+                tables[condition.name if condition else CLEAN].append(table)
+                progress.update()
+            check_unchanged(tables[CLEAN][-1], rows, folder)
+    whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+    rates = {c.name: achieved_kbit_per_second(_waves(clips, _RATE_CLIPS), c) for c in conditions}
+    section = robustness_section(whole, conditions, rates)
+    pd.concat(whole.values(), ignore_index=True).to_parquet(draft := run_dir / f".{FILE_NAME}.partial", index=False)
+    draft.replace(run_dir / FILE_NAME)
+    # Read again: another command may have added its section in the hours since.
+    write_json_atomic({**read_results(run_dir), "robustness": section}, run_dir / "results.json")
+    return section
+
+
+class Scorer:
+    """A model that scores corrupted clips.
+
+    Args:
+        model: A classifier of waves.
+        feature_extractor: Its own.
+        labels: Classes of the run, in the order of its probabilities.
+        batch_size: Clips scored at once.
+        device: Where to; the first GPU where there is one.
+
+    Raises:
+        ValueError: The model knows other classes than the run's predictions.
+    """
+
+    def __init__(
+        self, model: Any, feature_extractor: Any, labels: list[str], batch_size: int, device: str | None = None
+    ):
+        import torch
+
+        known = [model.config.id2label[index] for index in range(len(model.config.id2label))]
+        if known != labels:
+            raise ValueError(
+                f"the model knows the classes {known}, its predictions hold {labels}; train the run again."
+            )
+        self.labels, self.batch_size = labels, batch_size
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.model, self.collate = model.eval().to(self.device), Collator(feature_extractor)
+
+    def table(self, rows: pd.DataFrame, clips: Any, corruptor: Corruptor, condition: Condition | None) -> pd.DataFrame:
+        """The predictions of `rows` under a condition (None: as they are), with the column `condition` in front."""
+        table = rows.drop(columns="row")
+        table[[f"p_{label}" for label in self.labels]] = np.concatenate(
+            [self.probabilities(waves) for waves in self._batches(rows, clips, corruptor, condition)]
+        )
+        table.insert(0, "condition", condition.name if condition else CLEAN)
+        return table
+
+    def probabilities(self, waves: list[np.ndarray]) -> np.ndarray:
+        """Softmax of the logits of a batch of waves, `[B, C]`, float64."""
+        import torch
+
+        batch = self.collate([{"wave": wave, "label": 0} for wave in waves])
+        del batch["labels"]
+        with torch.inference_mode():
+            logits = self.model(**{name: values.to(self.device) for name, values in batch.items()}).logits
+        return logits.double().softmax(-1).cpu().numpy()
+
+    def _batches(
+        self, rows: pd.DataFrame, clips: Any, corruptor: Corruptor, condition: Condition | None
+    ) -> Iterator[list[np.ndarray]]:
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(rows), self.batch_size):
+                part = rows.iloc[start : start + self.batch_size]
+                waves = [clip_wave(clips[row]) for row in part["row"].tolist()]
+                if condition is not None:
+                    waves = list(pool.map(lambda wave, name: corruptor(wave, condition, name), waves, part["id"]))
+                yield waves
+
+
+def model_folders(run_dir: Path) -> list[Path]:
+    """The folders that hold a tested model: those of a run's folds and seeds, or its own.
+
+    A model of all clips beside its folds was tested on nothing.
+
+    Raises:
+        ValueError: There is none.
+    """
+    folders = sorted(path.parent for path in run_dir.glob("seed-*/fold-*/config.json"))
+    folders = folders or ([run_dir] if (run_dir / "config.json").is_file() else [])
+    if not folders:
+        raise ValueError(f"{run_dir}: holds no model, nor do seed-*/fold-* in it; give the folder of a finished run.")
+    return folders
+
+
+def read_results(run_dir: Path) -> dict[str, Any]:
+    """The content of `results.json` of a classification.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: The run is a regression, which has no UAR to lose.
+    """
+    path = run_dir / "results.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file; the run is not finished.")
+    results = json.loads(path.read_text(encoding="utf-8"))
+    if results["task"] != "classification":
+        raise ValueError(f"{run_dir}: is a {results['task']}; robustness is measured in UAR, of classes.")
+    return results
+
+
+def rows_of_test(folder: Path, clips: Any) -> pd.DataFrame:
+    """A run's predictions on test, the longest clip first, with the column `row` of their place in the corpus.
+
+    Raises:
+        ValueError: The corpus lacks a clip, or holds one of another length.
+    """
+    predictions = read_predictions(folder)
+    rows = predictions[predictions["split"] == "test"]
+    if rows.empty:
+        raise ValueError(f"{folder}: holds no prediction on test; run it with --do_predict true first.")
+    place = {clip: row for row, clip in enumerate(clips["id"])}
+    absent = [clip for clip in rows["id"] if clip not in place]
+    if absent:
+        raise ValueError(
+            f"{folder}: {len(absent)} of {len(rows)} test clips are not in the corpus ({listed(absent, 3)}); give the "
+            "corpus that the run was trained on, with --data_dir."
+        )
+    rows = rows.assign(row=[place[clip] for clip in rows["id"]]).sort_values("id")
+    found = np.asarray(clips["duration"])[rows["row"]]
+    if "duration" in rows and (off := np.abs(found - rows["duration"]) > 1e-3).any():
+        clip = rows[off].iloc[0]
+        raise ValueError(
+            f"{folder}: {clip['id']} was {clip['duration']:.3f} s long when it was tested and is "
+            f"{found[off.to_numpy()][0]:.3f} s in the corpus now; give the audio that the run was trained on."
+        )
+    return rows.iloc[np.argsort(-found, kind="stable")].reset_index(drop=True)
+
+
+def check_unchanged(clean: pd.DataFrame, rows: pd.DataFrame, folder: Path) -> None:
+    """Makes sure that model and audio still give what the run says they gave.
+
+    Raises:
+        ValueError: They do not.
+    """
+    columns = [f"p_{label}" for label in labels_of(rows)]
+    off = np.abs(clean[columns].to_numpy() - rows[columns].to_numpy()).max(axis=1)
+    if off.mean() > _TOLERANCE:
+        raise ValueError(
+            f"{folder}: model and corpus give other probabilities than predictions.parquet holds, such as for "
+            f"{rows['id'][off.argmax()]} ({off.max():.3f} off); one of them was changed since. Score the run again."
+        )
+
+
+def robustness_section(
+    tables: dict[str, pd.DataFrame], conditions: Sequence[Condition], rates: dict[str, float | None]
+) -> dict[str, Any]:
+    """UAR and its drop under every condition; see [`robustness`].
+
+    Args:
+        tables: Predictions by name of the condition, and as `clean`.
+        conditions: What the names stand for.
+        rates: Bit rate by name of the condition, None for what is no codec.
+    """
+    clean, entries = tables[CLEAN], {}
+    for condition in conditions:
+        rate = rates[condition.name]
+        achieved = {} if rate is None else {"achieved_kbit_per_second": round(rate, 1)}
+        change = compare(clean, tables[condition.name])["uar"]
+        entries[condition.name] = {
+            "parameters": {"kind": condition.kind, **condition.parameters, **achieved},
+            **_score(tables[condition.name]),
+            "drop": change["difference"],
+            "drop_interval": change["interval"],
+            "p_value": change["p_value"],
+        }
+    return {"clean": _score(clean), "conditions": entries}
+
+
+def robustness_table(section: dict[str, Any]) -> str:
+    """The section as text: a line a condition."""
+    lines = [f"{'condition':<22} {'UAR':<22} drop", f"{CLEAN:<22} {_uar(section['clean'])}"]
+    for name, of in section["conditions"].items():
+        lines.append(f"{name:<22} {_uar(of):<22} {format_difference(of['drop'], of['drop_interval'])}")
+    return "\n".join(lines)
+
+
+def _uar(scores: dict[str, Any]) -> str:
+    return format_interval(scores["uar"], scores["interval"])
+
+
+def _score(table: pd.DataFrame) -> dict[str, Any]:
+    labels = labels_of(table)
+    rows = scored(table, labels)
+    value = float(uar(rows.confusions().sum(axis=0)).mean())
+    interval = score_intervals(rows.confusions(), labels, moments=rows.moments())["uar"]
+    return {"uar": value, "interval": interval, "n": int(table["id"].nunique())}
+
+
+def _waves(clips: Any, most: int) -> Iterator[np.ndarray]:
+    """At most so many waves of the corpus, evenly spaced."""
+    for row in np.unique(np.linspace(0, len(clips) - 1, min(most, len(clips))).astype(int)).tolist():
+        yield clip_wave(clips[row])

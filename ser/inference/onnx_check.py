@@ -1,0 +1,80 @@
+"""What an export costs: the clips of a run, scored by the file and by its model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ser.data.audio import decode_wav
+from ser.evaluation.metrics import score
+from ser.evaluation.predictions import read_own_predictions, truth_and_probabilities
+from ser.inference.onnx_model import OnnxClassifier
+
+# Points of UAR that int8 may cost.
+MAX_POINTS_LOST = 1.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An export beside its model, on the same clips.
+
+    Attributes:
+        clips: Number of clips.
+        largest_difference: Of a probability.
+        same_label: Share of clips that get the same label.
+        uar_model, uar_export: Unweighted average recall in [0, 1].
+        parts: The parts that the clips are from.
+    """
+
+    clips: int
+    largest_difference: float
+    same_label: float
+    uar_model: float
+    uar_export: float
+    parts: str = "dev and test"
+
+    @property
+    def points(self) -> float:
+        """What the export adds to UAR, in points."""
+        return 100 * (self.uar_export - self.uar_model)
+
+    @property
+    def is_good(self) -> bool:
+        return self.points >= -MAX_POINTS_LOST
+
+    def words(self) -> str:
+        return (
+            f"On {self.clips} clips ({self.parts}): UAR {self.uar_model:.4f} of the model, {self.uar_export:.4f} of "
+            f"the export ({self.points:+.2f} points); the same label for {self.same_label:.1%}; largest difference of "
+            f"a probability {self.largest_difference:.1e}."
+        )
+
+
+def compare_with_run(path: Path, run: str, clip_audio: Callable[[str], bytes]) -> Comparison:
+    """Scores clips of a run through an export, beside what the model itself said of them: those of dev and test, or a
+    few of those that a model of all clips learned from.
+
+    Args:
+        clip_audio: From the id of a clip to its WAV file, as `ser.publish.pre_push_checks.audio_of` makes it.
+
+    Raises:
+        FileNotFoundError: The run has no predictions.
+        ValueError: The run is a regression, or a clip is not in the corpus.
+    """
+    classifier, predictions = OnnxClassifier(path), read_own_predictions(run)
+    if classifier.problem_type == "regression":
+        raise ValueError("--check: compares recalls of classes; this model is a regression.")
+    truth, expected = truth_and_probabilities(predictions, classifier.labels)
+    try:
+        found = np.concatenate([classifier.probabilities([decode_wav(clip_audio(clip))]) for clip in predictions["id"]])
+    except KeyError as error:
+        raise ValueError(f"--check: clip {error} of the run is not in the corpus; give it with --data_dir.") from None
+    return Comparison(
+        clips=len(truth),
+        parts=" and ".join(sorted(set(predictions["split"]))),
+        largest_difference=float(np.abs(found - expected).max()),
+        same_label=float((found.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+        uar_model=score(truth, expected, classifier.labels)["uar"],
+        uar_export=score(truth, found, classifier.labels)["uar"],
+    )

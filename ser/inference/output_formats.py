@@ -1,0 +1,153 @@
+"""Answers as a table, JSON, JSON lines, CSV, Parquet, SRT or RTTM."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from ser.inference.recordings import printable
+from ser.inference.subtitles import rttm, srt
+
+FORMATS = ("table", "json", "jsonl", "csv", "parquet", "srt", "rttm")
+# These say what is heard when; there is nothing else to put into them.
+TIMELINE_FORMATS = ("srt", "rttm")
+
+
+def columns_of(labels: list[str], timeline: bool, regression: bool) -> list[str]:
+    """Names of the columns of CSV and Parquet, those of `predictions.parquet` where they are the same thing."""
+    values = [f"{'pred' if regression else 'p'}_{label}" for label in labels]
+    chosen = [] if regression else ["label", "score"]
+    return ["file", *(["start", "end"] if timeline else []), *chosen, *values]
+
+
+def rows_of(answer: dict[str, Any], columns: list[str]) -> Iterator[dict[str, Any]]:
+    """One row for a recording, or one for each segment of its timeline; None where there is nothing to say."""
+    for part in answer.get("segments", [answer]):
+        scores = part["scores"]
+        best = scores[0] if scores else {"label": part.get("label"), "score": None}
+        named = {score["label"]: score["score"] for score in scores}
+        known = {"file": stored(answer["file"]), "start": part.get("start"), "end": part.get("end"), **best}
+        yield {name: known[name] if name in known else named.get(name.partition("_")[2]) for name in columns}
+
+
+def stored(file: str) -> str:
+    """A name as files of text can hold it: bytes that are not UTF-8 are written as `\\udc..`."""
+    return file.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def table_lines(answers: Iterable[dict[str, Any]], columns: list[str]) -> Iterator[str]:
+    """Columns for the eye, the name last because it alone may be long."""
+    shown = [name for name in columns if name not in ("file", "score")] + ["file"]
+    heads = {name: name.removeprefix("p_").removeprefix("pred_") for name in shown}
+    labels = [head for name, head in heads.items() if name.startswith(("p_", "pred_"))]
+    widths = {name: max(8 if name in ("start", "end") else 6, len(head)) for name, head in heads.items()}
+    widths["label"] = max(map(len, [*labels, "silence"]))
+    yield _table_line(heads, widths)
+    for answer in answers:
+        for row in rows_of(answer, columns):
+            yield _table_line({name: _cell(name, row[name]) for name in shown}, widths)
+
+
+def _table_line(cells: dict[str, str], widths: dict[str, int]) -> str:
+    texts = [cell.ljust(widths[name]) if name == "label" else cell.rjust(widths[name]) for name, cell in cells.items()]
+    return "  ".join([*texts[:-1], cells["file"]]) + "\n"
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return printable(value)
+    return f"{value:.2f}" if name in ("start", "end") else f"{value:.3f}"
+
+
+def json_lines(answers: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """One JSON object a line, `{"file", "scores"}` or `{"file", "segments"}`, as the pipeline returns them."""
+    for answer in answers:
+        yield json.dumps({**answer, "file": stored(answer["file"])}, ensure_ascii=False) + "\n"
+
+
+def json_list(answers: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """The objects of [`json_lines`] as one JSON list."""
+    opening = "["
+    for line in json_lines(answers):
+        yield opening + "\n  " + line.rstrip("\n")
+        opening = ","
+    yield "[]\n" if opening == "[" else "\n]\n"
+
+
+def csv_lines(answers: Iterable[dict[str, Any]], columns: list[str]) -> Iterator[str]:
+    """Comma-separated values with a header; a name may hold commas, quotes and line breaks."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    yield buffer.getvalue()
+    for answer in answers:
+        buffer.seek(0)
+        buffer.truncate()
+        writer.writerows(rows_of(answer, columns))
+        yield buffer.getvalue()
+
+
+def text_of(answers: Iterable[dict[str, Any]], kind: str, columns: list[str]) -> Iterator[str]:
+    """The pieces of text that `answers` are in a format other than Parquet."""
+    if kind == "srt":
+        return (piece for answer in answers for piece in srt(answer["segments"]))
+    if kind == "rttm":
+        return rttm(answers)
+    if kind in ("json", "jsonl"):
+        return (json_list if kind == "json" else json_lines)(answers)
+    return (csv_lines if kind == "csv" else table_lines)(answers, columns)
+
+
+def arrow_table(answers: Iterable[dict[str, Any]], columns: list[str], with_errors: bool = False) -> Any:
+    """Answers as a `pyarrow.Table` of `columns`; with `error`, answers may be `{"file", "error"}` too."""
+    import pyarrow as pa
+
+    texts = {"file", "label", "error"}
+    names = [*columns, "error"] if with_errors else columns
+    schema = pa.schema([(name, pa.string() if name in texts else pa.float64()) for name in names])
+    rows = []
+    for answer in answers:
+        if "error" in answer:
+            rows.append({"file": stored(answer["file"]), "error": answer["error"]})
+        else:
+            rows.extend(rows_of(answer, columns))
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def write_parquet(answers: Iterable[dict[str, Any]], columns: list[str], path: Path) -> None:
+    """Writes answers as one Parquet file."""
+    import pyarrow.parquet as pq
+
+    with draft_of(path) as draft:
+        pq.write_table(arrow_table(answers, columns), draft)
+
+
+def write_text(pieces: Iterable[str], path: Path) -> None:
+    """Writes pieces of text as one UTF-8 file."""
+    with draft_of(path) as draft, open(draft, "w", encoding="utf-8", newline="") as file:
+        write_pieces(pieces, file)
+
+
+def write_pieces(pieces: Iterable[str], file: TextIO) -> None:
+    """Writes each piece as soon as it is known."""
+    for piece in pieces:
+        file.write(piece)
+        file.flush()
+
+
+@contextmanager
+def draft_of(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its name when all went well, and is removed when not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,117 @@
+"""Answers for a million files: a folder of Parquet shards that a stopped run, on any number of processes, goes on with.
+
+No process needs to hear of another. Which files are one's own follows from a hash of each name; which are done, from
+the shards that are there; and a shard is named by the files it holds, so that nobody writes another's.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ser.inference.output_formats import arrow_table, draft_of, stored
+
+# Files in a shard: some hundred seconds of work, which is what a stop can cost.
+FILES_IN_SHARD = 1000
+# A leading underscore keeps readers of Parquet folders from taking it for a shard.
+SETTINGS = "_settings.json"
+
+
+def processes() -> tuple[int, int]:
+    """This process's number and how many there are, as `accelerate launch` and `torchrun` tell them."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def share_of(files: Iterable[str], rank: int, world_size: int) -> list[str]:
+    """The files of one process, by a hash of their names: the others' are known without asking."""
+    return [file for file in files if _hash(file) % world_size == rank]
+
+
+def _hash(file: str) -> int:
+    return int.from_bytes(hashlib.sha256(os.fsencode(file)).digest()[:8], "little")
+
+
+def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
+    """Makes the folder, or checks that what is in it was made by the same model with the same options.
+
+    Raises:
+        ValueError: It was not, or it holds something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / SETTINGS
+    if not path.exists():
+        if any(not name.name.startswith((".", "_")) for name in folder.iterdir()):
+            raise ValueError(f"--output: {folder} holds other files; give an empty or new folder.")
+        with draft_of(path) as draft:
+            draft.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for name in settings:
+        if found.get(name) != settings[name]:
+            raise ValueError(
+                f"--output: {folder} holds answers with {name} {found.get(name)!r}, now it is {settings[name]!r}; "
+                "give another folder."
+            )
+
+
+def finished(folder: Path) -> dict[str, str | None]:
+    """The files that the shards of a folder hold, and what was wrong with each, None where nothing was."""
+    import pyarrow.parquet as pq
+
+    done: dict[str, str | None] = {}
+    for shard in sorted(folder.glob("*.parquet")):
+        table = pq.read_table(shard, columns=["file", "error"])
+        done.update(zip(table["file"].to_pylist(), table["error"].to_pylist(), strict=True))
+    return done
+
+
+def write_shards(
+    answers: Iterable[dict[str, Any]], columns: list[str], folder: Path, files_in_shard: int = FILES_IN_SHARD
+) -> Iterator[dict[str, Any]]:
+    """Writes each `files_in_shard` answers as one shard, and passes on the answers of the shards that are written.
+
+    Args:
+        answers: `{"file", "scores"}`, `{"file", "segments"}` or `{"file", "error"}`.
+    """
+    import pyarrow.parquet as pq
+
+    answers = iter(answers)
+    while shard := list(islice(answers, files_in_shard)):
+        names = "\n".join(sorted(stored(answer["file"]) for answer in shard))
+        path = folder / f"{hashlib.sha256(names.encode()).hexdigest()[:16]}.parquet"
+        with draft_of(path) as draft:
+            pq.write_table(arrow_table(shard, columns, with_errors=True), draft)
+        yield from shard
+
+
+def fingerprint(model: Any) -> str:
+    """A hash of a model's weights and classes."""
+    import torch
+
+    digest = hashlib.sha256(json.dumps(model.config.id2label).encode())
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def total_of_all(count: int) -> int:
+    """Waits until every process is done, and adds up their counts.
+
+    A launcher ends all processes when one of them fails. So none may say that it failed before all are done.
+    """
+    if "MASTER_ADDR" not in os.environ or processes()[1] == 1:
+        return count
+    from datetime import timedelta
+
+    import torch
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", timeout=timedelta(days=30))
+    total = torch.tensor(count)
+    dist.all_reduce(total)
+    dist.destroy_process_group()
+    return int(total)

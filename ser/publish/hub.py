@@ -1,0 +1,220 @@
+"""Pushing to the Hub: through the gate, in one commit, and with every failure in words."""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ser.publish import pre_push_checks
+from ser.publish.staging import check_run, stage, staged_files
+
+# What stays on the Hub although this project did not write it.
+_KEPT = re.compile(r"\.git[a-z]+|(LICEN[CS]E|NOTICE|CITATION)([.-].*)?", re.IGNORECASE)
+# What every repository of this project holds, by its type.
+_OURS = {"model": "results.json", "dataset": "data/", "space": "app.py"}
+
+
+def push_run(
+    run_dir: str | Path,
+    repo_id: str,
+    clip_audio: pre_push_checks.ClipAudio,
+    private: bool = False,
+    dry_run: bool = False,
+    token: str | None = None,
+) -> str | None:
+    """Checks a run and puts it on the Hub, in one commit; prints what it does.
+
+    Args:
+        run_dir: The folder of one finished run.
+        repo_id: `user/name`; made if it is not there.
+        clip_audio: Gives the WAV bytes of a test clip by its id; see `pre_push_checks.audio_of`.
+        private: Whether a new repository is private.
+        dry_run: Stops before anything leaves the machine.
+        token: That of the Hub; by default the one of `hf auth login` or HF_TOKEN.
+
+    Returns:
+        The address of the repository; None for a dry run.
+
+    Raises:
+        ValueError: The gate is shut, or the repository's name is none; the message gives the reason.
+        OSError: The Hub refused or could not be reached.
+    """
+    run_dir = Path(run_dir)
+    check_before_push(run_dir, repo_id)
+    if not dry_run:
+        _check_token(token)
+    with tempfile.TemporaryDirectory() as folder:
+        files = stage(run_dir, Path(folder), repo_id)
+        pre_push_checks.check(Path(folder), run_dir, clip_audio, token or stored_token())
+        size = sum((Path(folder) / name).stat().st_size for name in files)
+        print(f"gate passed; {len(files)} files, {size / 1e6:.1f} MB: {', '.join(files)}", flush=True)
+        if pre_push_checks.results_of(run_dir).get("config", {}).get("corpus") in ("manifest", "folder"):
+            print("note: results, report and splits name clips and speakers as your files do.", flush=True)
+        if dry_run:
+            print("dry run: nothing was pushed.")
+            return None
+        address = commit_folder(Path(folder), repo_id, "model", private, token)
+    print(f"pushed to {address}")
+    return address
+
+
+def check_before_push(run_dir: str | Path, repo_id: str) -> None:
+    """Refuses at once what cannot be pushed: no name of a repository, no finished run.
+
+    Raises:
+        ValueError, FileNotFoundError: See above.
+    """
+    check_repo_id(repo_id)
+    check_run(Path(run_dir))
+
+
+def commit_folder(folder: Path, repo_id: str, repo_type: str, private: bool = False, token: str | None = None) -> str:
+    """Makes a repository hold what a folder holds, in one commit: it is the old one or the new one, never between.
+
+    Files of the repository that the folder lacks are deleted in that commit, except licences and git's own.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        ValueError: The repository holds something else, or is public where a private one was asked for.
+        OSError: The Hub refused or could not be reached.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    check_repo_id(repo_id)
+    _check_token(token)
+    api = HfApi(token=token)
+    with in_words(repo_id):
+        kind: dict[str, Any] = {"repo_type": repo_type, "space_sdk": "gradio" if repo_type == "space" else None}
+        address = api.create_repo(repo_id, private=private or None, exist_ok=True, **kind)
+        info = api.repo_info(repo_id, repo_type=repo_type)
+        _check_repository(info, repo_id, repo_type, private)
+        names = staged_files(folder)
+        there = {file.rfilename for file in info.siblings or ()}
+        stale = sorted(name for name in there - set(names) if not _KEPT.fullmatch(name))
+        operations: list[Any] = [CommitOperationAdd(name, folder / name) for name in names]
+        operations += [CommitOperationDelete(name, is_folder=False) for name in stale]
+        api.create_commit(
+            repo_id, operations, commit_message="Push from ser", repo_type=repo_type, parent_commit=info.sha
+        )
+    return str(address)
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Refuses what is no name of a repository on the Hub.
+
+    Raises:
+        ValueError: It is not of the form user/name, or holds letters that the Hub does not allow.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+        if repo_id.count("/") != 1:
+            raise HFValidationError("it has no user")
+    except HFValidationError:
+        raise ValueError(
+            f"{repo_id!r} is no name of a repository; expected user/name, of letters, digits, '-', '_' and '.' "
+            "(96 at most, no '--' or '..')."
+        ) from None
+
+
+def stored_token() -> str | None:
+    """The token of `hf auth login` or HF_TOKEN."""
+    from huggingface_hub import get_token
+
+    return get_token()
+
+
+def _check_token(token: str | None) -> None:
+    if token is None and stored_token() is None:
+        raise PermissionError(f"There is no token for {_host()}. {_how_to_get_a_token()}")
+
+
+def _check_repository(info: Any, repo_id: str, repo_type: str, private: bool) -> None:
+    """Refuses to write over what is not ours, and to publish what was to be private."""
+    names = [file.rfilename for file in info.siblings or ()]
+    others = [name for name in names if not _KEPT.fullmatch(name) and name != "README.md"]
+    if others and not any(name.startswith(_OURS[repo_type]) for name in names):
+        raise ValueError(
+            f"{repo_id} holds {len(others)} files of something else, such as {others[0]}; nothing was pushed. Choose "
+            "another name, or delete that repository on the Hub."
+        )
+    if private and not info.private:
+        raise ValueError(
+            f"{repo_id} is there already, and public; --private does not hide it. Make it private on its page, or "
+            "choose another name. Nothing was pushed."
+        )
+
+
+@contextmanager
+def in_words(repo_id: str) -> Iterator[None]:
+    """Turns what huggingface_hub raises into one sentence that says what to do; the cause stays for `--debug`."""
+    import json
+
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+    from huggingface_hub.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # its notes on every retry; the outcome is told below
+    try:
+        yield
+    except OfflineModeIsEnabled as error:
+        raise ConnectionError("HF_HUB_OFFLINE=1 forbids the network; unset it to push. Nothing was pushed.") from error
+    except (HTTPError, RuntimeError, json.JSONDecodeError) as error:
+        # An upload that fails in its thread comes as the cause of a RuntimeError.
+        cause = error.__cause__ if type(error) is RuntimeError and error.__cause__ else error
+        if isinstance(cause, HfHubHTTPError):
+            raise _refused(cause, repo_id) from error
+        raise ConnectionError(
+            f"The connection to {_host()} failed ({_first_line(cause)}). {repo_id} is as it was, or new and whole; "
+            "check the network and run the same command again."
+        ) from error
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # the storage client that huggingface_hub uploads with has classes of its own
+        raise ConnectionError(f"The upload to {_host()} failed ({_first_line(error)}). Nothing was pushed.") from error
+    finally:
+        logging.set_verbosity(level)
+
+
+def _refused(error: Any, repo_id: str) -> OSError:
+    """The error for an answer of the Hub that is a refusal."""
+    status, host = error.response.status_code, _host()
+    said = f": {error.server_message}" if error.server_message else ""
+    if status == 401:
+        return PermissionError(f"{host} does not accept the token (401). {_how_to_get_a_token()} Nothing was pushed.")
+    if status == 403:
+        return PermissionError(
+            f"The token may not write to {repo_id} (403{said}). Use one with write access, of an account that may "
+            f"write to {repo_id.split('/')[0]}. Nothing was pushed."
+        )
+    if status == 404:
+        return FileNotFoundError(f"{host} knows no {repo_id} that the token may see (404). Nothing was pushed.")
+    if status in (409, 412):
+        return OSError(
+            f"{repo_id} was changed by somebody else meanwhile ({status}{said}). Run the same command again."
+        )
+    if status == 429:
+        return OSError(f"{host} has had too many requests (429). Wait some minutes and run the same command again.")
+    if status >= 500:
+        return OSError(f"{host} has trouble of its own ({status}). Nothing was pushed; run the same command later.")
+    return OSError(f"{host} refused the push to {repo_id} ({status}{said or f': {_first_line(error)}'}).")
+
+
+def _how_to_get_a_token() -> str:
+    return f"Make one with write access at {_host()}/settings/tokens and give it by `hf auth login` or HF_TOKEN."
+
+
+def _host() -> str:
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

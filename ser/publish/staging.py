@@ -1,0 +1,136 @@
+"""The folder that is pushed: of a run's files those that others need, with nothing of this machine in them."""
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ser.evaluation.predictions import FINAL_NAME
+from ser.inference.loading import pooled_models
+from ser.publish.card import make_card
+from ser.publish.privacy import private_paths, without_paths
+
+CODE = "ser_model.py"
+# All that may go up. Everything else in a run's folder stays: checkpoints, optimizer, logs, predictions.parquet (which
+# holds the labels and speakers of the corpus, whose licence may not let them be passed on), examples.
+_ALLOWED = re.compile(
+    r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|config\.json|preprocessor_config\.json"
+    r"|ser_model\.py|README\.md|results\.json|report\.html|splits\.json|[\w-]+\.png"
+)
+
+
+def stage(run_dir: Path, folder: Path, repo_id: str) -> list[str]:
+    """Copies into an empty folder what is to be pushed of a run.
+
+    Weights, code and plots go as they are. Configurations and results lose every path of this machine; `splits.json`
+    keeps ids only; the report is made again without audio; the card is made from the results that go with it.
+
+    Args:
+        run_dir: The folder of one finished run, as `check_run` lets it pass.
+        folder: Where to; it is there, and empty.
+        repo_id: The repository that the card's example loads.
+
+    Returns:
+        Names of the files, sorted.
+
+    Raises:
+        ValueError: A file of the run is not JSON.
+    """
+    results = _json(run_dir / "results.json")
+    paths = private_paths(run_dir, results.get("config", {}))
+    for name in _as_they_are(run_dir):
+        shutil.copyfile(run_dir / name, folder / name)
+    config = _json(run_dir / "config.json")
+    is_ours = "auto_map" in config
+    if is_ours:
+        shutil.copyfile(run_dir / CODE, folder / CODE)
+    contents = {
+        "config.json": config,
+        "preprocessor_config.json": _json(run_dir / "preprocessor_config.json"),
+        "results.json": results,
+    }
+    if (run_dir / "splits.json").is_file():
+        contents["splits.json"] = {k: v for k, v in _json(run_dir / "splits.json").items() if k != "clips"}
+    contents = without_paths(contents, paths)
+    for name, content in contents.items():
+        _write_json(content, folder / name)
+    _write_report(run_dir, folder, contents)
+    digest = hashlib.sha256((folder / "results.json").read_bytes()).hexdigest()
+    plots = sorted(path.name for path in folder.glob("*.png"))
+    log = _json(run_dir / "training_log.json", list) if (run_dir / "training_log.json").is_file() else []
+    make_card(contents["results.json"], repo_id, digest, plots, is_ours, log).save(folder / "README.md")
+    return staged_files(folder)
+
+
+def check_run(run_dir: Path) -> None:
+    """Refuses a folder that holds no single finished run.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or a file of it is missing.
+        ValueError: It holds several runs, pooled.
+    """
+    if not run_dir.is_dir():
+        raise FileNotFoundError(f"{run_dir} is not a folder; give that of a finished run.")
+    if pooled := pooled_models(run_dir):
+        raise ValueError(pooled)
+    weights = [name for name in ("model.safetensors", "model.safetensors.index.json") if (run_dir / name).is_file()]
+    needed = ["config.json", "preprocessor_config.json", "results.json", "predictions.parquet"]
+    if (run_dir / "config.json").is_file() and "auto_map" in _json(run_dir / "config.json"):
+        needed.append(CODE)
+    if (run_dir / "results.json").is_file() and "final_fit" in _json(run_dir / "results.json"):
+        needed.append(FINAL_NAME)
+    missing = [name for name in needed if not (run_dir / name).is_file()] + ["model.safetensors"] * (not weights)
+    if missing:
+        raise FileNotFoundError(f"{run_dir} lacks {', '.join(missing)}; expected the folder of a finished run.")
+
+
+def staged_files(folder: Path) -> list[str]:
+    """Names of all files in a folder and below it, sorted, with `/` between their parts."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def strangers(names: Sequence[str]) -> list[str]:
+    """Those of the names that are no file of a pushed model."""
+    return [name for name in names if not _ALLOWED.fullmatch(name)]
+
+
+def _as_they_are(run_dir: Path) -> list[str]:
+    """Names of the weights and the plots."""
+    return sorted(
+        path.name
+        for path in run_dir.iterdir()
+        if path.is_file() and _ALLOWED.fullmatch(path.name)
+        if path.suffix in (".safetensors", ".png") or path.name.endswith(".index.json")
+    )
+
+
+def _write_report(run_dir: Path, folder: Path, contents: Mapping[str, Any]) -> None:
+    """Makes `report.html` from the results that go up, without audio."""
+    from ser.evaluation.report import write_report
+
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in ("predictions.parquet", "training_log.json"):
+            if (run_dir / name).is_file():
+                shutil.copyfile(run_dir / name, Path(scratch) / name)
+        for name in ("results.json", "splits.json"):
+            if name in contents:
+                shutil.copyfile(folder / name, Path(scratch) / name)
+        shutil.copyfile(write_report(Path(scratch)), folder / "report.html")
+
+
+def _json(path: Path, kind: type = dict) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); make the run again.") from None
+    if not isinstance(content, kind):
+        raise ValueError(f"{path} holds {type(content).__name__}, expected {kind.__name__}; make the run again.")
+    return content
+
+
+def _write_json(content: Mapping[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,280 @@
+"""`ser serve` as a visitor sees it, in headless Chromium; `SER_SCREENSHOTS=FOLDER` keeps pictures of it."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+import soundfile
+from fakes.made_run import make_run
+from fakes.tiny import noise
+
+from ser.evaluation.results import write_json_atomic
+from ser.page.app import read_results
+
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).parents[2]
+SHARED_CLIPS = ROOT.parent / "shared" / "data" / "emodb" / "wav"
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+    *(
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        "--autoplay-policy=no-user-gesture-required",
+    ),
+]
+UPLOAD = "#ser-audio input[type=file]"
+# What Gradio would fill in, were it taken for a template.
+TEMPLATE = "${40+2} {{value}} <b>"
+WAIT_MS = 90_000
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'ser[serve]'")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"{CHROMIUM} is not there: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Recordings by name: real speech where it is at hand, syllables of noise where not."""
+    folder = tmp_path_factory.mktemp("recordings")
+    real = [SHARED_CLIPS / f"{name}.wav" for name in ("03a01Fa", "08a01Na", "09a01Ea", "10a01Ac", "03a01Wa")]
+    waves = [soundfile.read(path)[0] if path.is_file() else noise(2.0, seed) for seed, path in enumerate(real)]
+    pause = np.zeros(16_000)
+    soundfile.write(folder / "clip.wav", waves[0], 16_000)
+    soundfile.write(folder / "گفتگو.wav", np.concatenate([part for wave in waves for part in (wave, pause)]), 16_000)
+    soundfile.write(folder / "silence.wav", pause, 16_000)
+    (folder / "notes.wav").write_text("these are words")
+    (folder / "empty.wav").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(browser, files, tmp_path_factory):
+    """Where `ser serve` serves a run of random weights, with a threshold and an example."""
+    run = make_run(tmp_path_factory.mktemp("made")).folder
+    results = dict(read_results(str(run)))
+    results["calibration"] |= {"precision_90": {"threshold": 0.45, "test": {"precision": 0.9, "coverage": 0.5, "n": 9}}}
+    results["corpus"] |= {"name": TEMPLATE}
+    write_json_atomic(results, run / "results.json")
+    (run / "examples").mkdir()
+    shutil.copyfile(files / "clip.wav", run / "examples" / "a clip.wav")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-c",
+        "from ser.cli import app; app()",
+        "serve",
+        "--model",
+        str(run),
+        "--port",
+        str(port),
+    ]
+    log = tmp_path_factory.mktemp("log") / "serve.log"
+    with open(log, "w") as output:
+        server = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield _up(f"http://127.0.0.1:{port}/", server, log)
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _up(address, server, log):
+    for _ in range(240):
+        if server.poll() is not None:
+            break
+        try:
+            with urlopen(address, timeout=5):
+                return address
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"ser serve did not start: {log.read_text()}")
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Opens the page in a window of its own; what it asked for and complained of is in `asked` and `said`."""
+    contexts = []
+
+    def open_(width=1280, **window):
+        context = browser.new_context(viewport={"width": width, "height": 900}, locale="en-GB", **window)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.asked, page.said = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("console", lambda message: page.said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.goto(address)
+        page.wait_for_selector(UPLOAD, state="attached")
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+def upload(page, path, shown=".ser-answer"):
+    """Gives the page a recording, in the place of another if there is one, and waits for what it says to it."""
+    if page.locator("#ser-audio button[aria-label=Clear]").count():
+        page.click("#ser-audio button[aria-label=Clear]")
+    page.wait_for_selector("#ser-answer .ser-note")
+    page.set_input_files(UPLOAD, path)
+    page.wait_for_selector(shown)
+
+
+def keep(page, name):
+    """A picture of the whole page, where pictures are wanted."""
+    if folder := os.environ.get("SER_SCREENSHOTS"):
+        page.wait_for_timeout(500)
+        page.screenshot(path=f"{folder}/{name}-{page.viewport_size['width']}.png", full_page=True)
+
+
+def fits(page):
+    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_clip_is_scored_and_nothing_but_this_server_is_asked(open_page, address, files):
+    page = open_page()
+    keep(page, "start")
+    upload(page, files / "clip.wav")
+    keep(page, "clip")
+    shares = [int(re.sub(r"\D", "", text)) for text in page.locator(".bars .value .en").all_inner_texts()]
+    assert len(shares) == 5
+    assert shares == sorted(shares, reverse=True)
+    assert abs(sum(shares) - 100) <= 3
+    assert page.locator(".timeline").count() == 0
+    assert [url for url in page.asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert page.said == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_long_recording_has_a_timeline_whose_parts_are_heard_on_a_click(open_page, files, width):
+    page = open_page(width)
+    upload(page, files / "گفتگو.wav")
+    keep(page, "long")
+    assert fits(page)
+    parts = page.locator(".timeline button:not(.quiet)")
+    assert parts.count() >= 2
+    assert page.locator(".segments li").count() == parts.count()
+    assert page.locator(".timeline button.quiet").count() >= 2
+    start = float(parts.nth(1).get_attribute("data-start"))
+    end = float(parts.nth(1).get_attribute("data-end"))
+    parts.nth(1).click()
+    page.wait_for_function(f"document.querySelector('.ser-player').currentTime > {start}")
+    assert page.locator(".segments .playing").count() == 1
+    page.wait_for_function("document.querySelector('.ser-player').paused")
+    assert end <= page.evaluate("document.querySelector('.ser-player').currentTime") < end + 0.5
+
+
+def test_the_timeline_is_downloaded_as_a_table_and_as_subtitles(open_page, files):
+    page = open_page()
+    upload(page, files / "گفتگو.wav")
+    texts = {}
+    for link in page.locator(".downloads a").all():
+        with page.expect_download() as download:
+            link.click()
+        texts[download.value.suggested_filename] = Path(download.value.path()).read_text(encoding="utf-8")
+    assert sorted(texts) == ["گفتگو.csv", "گفتگو.srt"]
+    assert texts["گفتگو.csv"].startswith("file,start,end,label,score,p_anger")
+    assert texts["گفتگو.srt"].startswith("1\n00:00:00,")
+
+
+def test_a_bad_file_gets_a_sentence_and_the_page_stays_of_use(open_page, files):
+    page = open_page()
+    for name, reason in (("notes.wav", "is not audio"), ("silence.wav", "is silent")):
+        upload(page, files / name, ".ser-error")
+        assert reason in page.inner_text(".ser-error")
+        assert name in page.inner_text(".ser-error")
+    keep(page, "bad")
+    assert "Traceback" not in page.inner_text("body")
+    upload(page, files / "clip.wav")
+    assert page.locator(".bars li").count() == 5
+
+
+def test_an_empty_file_is_refused_in_words_too(open_page, files):
+    page = open_page()
+    upload(page, files / "empty.wav", ".ser-error")
+    assert "0 bytes" in page.inner_text(".ser-error")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_persian_reads_from_right_to_left_and_keeps_the_answer(open_page, files, width):
+    page = open_page(width)
+    page.click("button[data-language=fa]")
+    page.wait_for_selector("text=فایل صوتی را اینجا رها کنید")
+    keep(page, "start-fa")
+    upload(page, files / "گفتگو.wav")
+    keep(page, "long-fa")
+    assert page.evaluate("document.documentElement.dir") == "rtl"
+    assert page.evaluate("getComputedStyle(document.querySelector('.ser-answer')).direction") == "rtl"
+    assert page.locator(".bars .name .en >> visible=true").count() == 0
+    assert page.locator(".bars .name .fa >> visible=true").count() == 5
+    assert "٪" in page.inner_text(".bars")
+    assert fits(page)
+    page.click("button[data-language=en]")
+    assert page.evaluate("document.documentElement.dir") == "ltr"
+    assert page.locator(".bars .name .en >> visible=true").count() == 5
+
+
+def test_the_choice_of_language_outlives_a_visit(open_page):
+    page = open_page()
+    page.click("button[data-language=fa]")
+    page.reload()
+    page.wait_for_selector("html[dir=rtl]")
+
+
+def test_an_example_is_one_click_away(open_page):
+    page = open_page()
+    page.click("#ser-examples button")
+    page.wait_for_selector(".ser-answer")
+
+
+def test_the_microphone_is_recorded_and_scored(open_page):
+    page = open_page(permissions=["microphone"])
+    page.click("#ser-audio button[aria-label='Record audio']")
+    page.click("#ser-audio .record-button, #ser-audio button:has-text('Record')")
+    page.wait_for_timeout(2500)
+    page.click("#ser-audio .stop-button, #ser-audio button:has-text('Stop')")
+    page.wait_for_selector(".ser-answer, .ser-error")
+    assert page.locator(".ser-answer").count() == 1
+
+
+def test_a_dark_screen_gets_a_dark_page(open_page, files):
+    page = open_page(color_scheme="dark")
+    upload(page, files / "گفتگو.wav")
+    keep(page, "dark")
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert max(light[:3]) < 60
+
+
+def test_the_limits_are_in_sight_before_any_answer(open_page):
+    text = open_page().inner_text("#ser-limits")
+    assert "UAR" in text
+    assert "AI Act" in text
+    assert "Under 45" in text
+
+
+def test_a_name_that_looks_like_a_template_is_shown_letter_for_letter(open_page):
+    assert TEMPLATE in open_page().inner_text("#ser-limits")
