@@ -20,7 +20,7 @@ from ser.training.losses import concordance_loss
 from ser.training.mixup import BalancedMixup
 from ser.training.trainer import SERTrainer
 
-TESTS = Path(__file__).parents[1]
+FAKES = Path(__file__).parents[1] / "fakes"
 
 
 def assert_equal_gradients(first, second):
@@ -42,15 +42,8 @@ def test_two_accumulated_batches_of_four_have_the_gradient_of_one_of_eight(loss,
 def test_two_processes_of_four_have_the_gradient_of_one_batch_of_eight(loss, tmp_path):
     out = tmp_path / "gradient.pt"
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    environment = {**os.environ, "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}", "OMP_NUM_THREADS": "1"}
-    command = [
-        *launch,
-        "--rdzv_backend",
-        "c10d",
-        "--rdzv_endpoint",
-        "localhost:0",
-        str(TESTS / "fakes" / "one_step.py"),
-    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FAKES.parents[:2])), "OMP_NUM_THREADS": "1"}
+    command = [*launch, "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", str(FAKES / "one_step.py")]
     subprocess.run([*command, str(out), "4", "1", loss], check=True, env=environment, capture_output=True)
     whole = gradient_of_one_step("", 8, 1, loss, str(tmp_path / "whole"))
     assert_equal_gradients(whole, torch.load(out, weights_only=True))
