@@ -1,4 +1,4 @@
-"""Augmentation by audiomentations, drawn from a generator of each clip's own."""
+"""Augmentation by audiomentations, with one seed for each clip and epoch."""
 
 import hashlib
 import json
@@ -23,8 +23,8 @@ def build_augmentation(specification: str | None) -> Augment | None:
     """Builds the function that augments a training clip.
 
     audiomentations draws from Python's and NumPy's global generators. They are seeded before every clip with a number
-    made of the clip's key, and put back behind it: the same clip in the same epoch gives the same audio in any worker,
-    process and order, and nothing else that draws from them is disturbed.
+    made from the clip's key, and restored after it: the same clip in the same epoch gives the same audio in any worker,
+    process and order, and other code that draws from these generators is not disturbed.
 
     Args:
         specification: JSON list of transforms in audiomentations' own names,

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ser.data.audit import what_is_wrong
-from ser.data.clips import clips_of
+from ser.data.clips import read_clips
 from ser.data.data_arguments import PROTOCOLS, DataArguments
 from ser.data.folds import frozen_folds, speaker_folds
 from ser.data.split_files import unused_splits_file
@@ -64,7 +64,7 @@ def test_the_next_fold_is_dev():
 
 def test_labels_and_genders_are_spread_evenly_over_the_folds():
     columns = corpus(num_speakers=40)
-    clips = {clip.id: clip for clip in clips_of(columns)}
+    clips = {clip.id: clip for clip in read_clips(columns)}
     total = Counter(trait for clip in clips.values() for trait in (clip.emotion, clip.gender))
     for fold in range(5):
         tested = [clips[i] for i in make_split(columns, fold=fold).test]
@@ -152,7 +152,7 @@ def test_a_class_without_a_clip_in_train_is_an_error_that_names_it():
         "disgust" if speaker == "s00" else label
         for speaker, label in zip(columns["speaker"], columns["emotion"], strict=True)
     ]
-    folds = dict(zip(sorted(columns["id"]), speaker_folds(clips_of(columns), 5, 42), strict=True))
+    folds = dict(zip(sorted(columns["id"]), speaker_folds(read_clips(columns), 5, 42), strict=True))
     fold = folds["s00_00"]
     with pytest.raises(ValueError, match=r"train holds no clip of disgust.*--label_map"):
         make_split(columns, fold=fold)
