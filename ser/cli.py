@@ -337,10 +337,9 @@ def push_space(
 ) -> None:
     """Puts the page of `ser serve` on the Hub as a Space, in one commit."""
     with errors_in_words(debug):
-        import ser_model
         from ser.publish.space import push_space as push
 
-        push(run, repo_id, Path(ser_model.__file__), model, output, private, dry_run)
+        push(run, repo_id, model, output, private, dry_run)
 
 
 def pipeline_of(model: str, device: str | None = None, **hub: str | None):
