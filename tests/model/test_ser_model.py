@@ -278,6 +278,7 @@ def test_a_left_over_backbone_weight_is_an_error(tmp_path):
         SERForAudioClassification.from_backbone(str(tmp_path), num_labels=6)
 
 
+@pytest.mark.slow
 def test_the_saved_model_loads_without_this_project(tmp_path):
     model = build(FAMILIES["data2vec"], pooling="mean_std", layer_mix="weighted")
     model.save_pretrained(tmp_path)
