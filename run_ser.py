@@ -5,7 +5,6 @@ accelerate launch run_ser.py configs/shemo_hubert_base.yaml --data_dir ShEMO --f
 python run_ser.py configs/emodb_tiny.yaml --data_dir emodb --learning_rate 1e-3
 """
 
-import json
 import shutil
 import sys
 import time
@@ -19,38 +18,47 @@ import transformers
 
 from data_prep import load_corpus
 from ser.data.audio import corpus_facts, undecoded
-from ser.data.audit import audit, what_is_wrong
 from ser.data.batching import Clips
 from ser.data.data_arguments import DataArguments
 from ser.data.split_files import unused_splits_file
 from ser.data.splits import Split, num_folds_of, save_split
 from ser.evaluation.diagnosis import diagnose
-from ser.evaluation.figures import read_run, write_plots
+from ser.evaluation.figures import write_plots
 from ser.evaluation.format import format_interval
 from ser.evaluation.layers import layer_section, pooled_layers, write_layers
-from ser.evaluation.predictions import FINAL_NAME
 from ser.evaluation.report import write_report
-from ser.evaluation.results import FORMAT, build_results, write_json_atomic
+from ser.evaluation.results import build_results
+from ser.files import read_json, write_json
+from ser.predictions import prediction_table, write_predictions
 from ser.publish.card import write_card
 from ser.publish.hub import check_repo_id, push_run
 from ser.publish.pre_push_checks import audio_of
+from ser.run_folder import (
+    CHECKPOINTS,
+    EXAMPLES,
+    FINAL_FIT,
+    FINAL_PREDICTIONS,
+    FORMAT,
+    SPLIT,
+    attached_sections,
+    claim_run_folder,
+    has_model,
+    is_finished,
+    read_log,
+    what_lies_in,
+    write_results,
+)
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
 from ser.training.distributed import leave_process_group
-from ser.training.fit import FINAL_FIT, Outputs, calibrate_out_of_fold, few_clips, final_job, make_model, whole_split
+from ser.training.fit import Outputs, calibrate_out_of_fold, few_clips, final_job, make_model, whole_split
 from ser.training.frozen_head import FrozenHeads
-from ser.training.jobs import Job, check_splits, clips_of, jobs_of, split_of
+from ser.training.jobs import Job, check_splits, jobs_of, part_clips, split_of
 from ser.training.models import check_not_heard
-from ser.training.pooled_runs import attached_sections, pooled_context, pooled_predictions
-from ser.training.predictions import prediction_table, write_predictions
+from ser.training.pooled_runs import pooled_context, pooled_predictions
 from ser.training.provenance import (
-    control_words,
-    corpus_section,
     model_section,
-    protocol_section,
-    shown_config,
-    versions,
+    run_context,
 )
-from ser.training.runs import CHECKPOINTS, claim_folder, is_finished, what_lies_in
 from ser.training.temperature import calibrate, reading_of
 
 
@@ -82,7 +90,7 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
         push(whole, dataset)
         return
     with training_args.main_process_first(desc="claim of the output folder"):
-        claim_folder(whole.folder, whole.arguments(), training_args.overwrite and training_args.should_save)
+        claim_run_folder(whole.folder, whole.arguments(), training_args.overwrite and training_args.should_save)
     for number, job in enumerate(jobs, start=1):
         print(f"run {number} of {len(jobs)}: seed {job.seed}, fold {job.fold}", flush=True)
         if is_finished(job.folder):
@@ -93,13 +101,13 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
     if training_args.final_fit:
         run_final(final_job(whole, folders), dataset, heads, folders)
     if training_args.should_save:
-        table = write_predictions(pooled_predictions(folders), whole.folder / "predictions.parquet")
+        table = write_predictions(pooled_predictions(folders), whole.folder)
         layers = pooled_layers(folders)
         write_layers(layers, whole.folder)
         context = pooled_context(folders, whole.arguments(), dataset)
         context["layers"] = layer_section(layers, whole.labels(dataset))
         if (whole.folder / FINAL_FIT).is_file():
-            context["final_fit"] = json.loads((whole.folder / FINAL_FIT).read_text(encoding="utf-8"))
+            context["final_fit"] = read_json(whole.folder / FINAL_FIT)
             context["model"] = context["final_fit"].pop("model")
         finish(whole, table, dataset, {**context, **attached_sections(whole.folder)})
     if training_args.final_fit:
@@ -148,38 +156,29 @@ def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
         check_not_heard(job, split, corpus_facts(dataset)["name"])
     transformers.set_seed(job.seed)
     with args.main_process_first(desc="claim of the output folder"):
-        claim_folder(job.folder, job.arguments(), job.training.overwrite and args.should_save)
+        claim_run_folder(job.folder, job.arguments(), job.training.overwrite and args.should_save)
     started = time.monotonic()
-    parts = {name: clips_of(job, dataset, split, name) for name in ("train", "dev", "test")}
+    parts = {name: part_clips(job, dataset, split, name) for name in ("train", "dev", "test")}
     model, feature_extractor, outputs_of, facts = make_model(job, labels, split, parts, heads)
     trained = time.monotonic()
     tables, calibration = predict(job, model, outputs_of, parts, labels)
     layers = heads.layers_of(job, split)
+    sections = {"model": model_section(model, job.model.model_name_or_path, facts["trainable"])}
+    sections |= {"head": facts["head"], "start": facts["start"], "layers": layer_section(layers, labels)}
+    seconds = {"train": trained - started, "predict": time.monotonic() - trained}
+    outcome = {"calibration": calibration, "seconds": seconds}
     num_folds = num_folds_of(job.data.protocol, dataset, job.data.num_folds)
-    context = {
-        "protocol": protocol_section(split, num_folds, [job.seed], [job.fold])
-        | {"what_is_wrong": [*what_is_wrong(split, dataset), *control_words(job.arguments())]},
-        "corpus": corpus_section(dataset, labels),
-        "label_source": corpus_facts(dataset).get("label_source"),
-        "model": model_section(model, job.model.model_name_or_path, facts["trainable"]),
-        **{name: facts[name] for name in ("head", "start")},
-        "layers": layer_section(layers, labels),
-        "audit": audit(split, dataset),
-        "calibration": calibration,
-        "seconds": {"train": trained - started, "predict": time.monotonic() - trained},
-        "versions": versions(),
-        "config": shown_config(job.arguments()),
-    }
+    context = run_context(split, dataset, num_folds, job.arguments(), sections, outcome)
     if args.should_save:
-        save_split(split, job.folder / "splits.json", dataset)
+        save_split(split, job.folder / SPLIT, dataset)
         write_layers(layers, job.folder)
         if args.do_train:
             save_model(model, feature_extractor, job.folder)
             write_examples(job, dataset, split)
         if tables:
-            finish(job, write_predictions(tables, job.folder / "predictions.parquet"), dataset, context)
+            finish(job, write_predictions(tables, job.folder), dataset, context)
         else:
-            write_json_atomic({"format": FORMAT, "labels": labels, **context}, job.folder / "results.json")
+            write_results({"format": FORMAT, "labels": labels, **context}, job.folder)
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
 
 
@@ -191,21 +190,21 @@ def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -
     args = job.training_arguments()
     split = whole_split(dataset, job)
     transformers.set_seed(job.seed)
-    parts = {name: clips_of(job, dataset, split, name) for name in ("train", "dev")}
+    parts = {name: part_clips(job, dataset, split, name) for name in ("train", "dev")}
     model, feature_extractor, outputs_of, facts = make_model(job, job.labels(dataset), split, parts, heads)
     calibration = None
     if job.model.calibrate and not job.data.target_columns:
         calibration = calibrate_out_of_fold(model, folders, job.labels(dataset), job.model)
-    clips = clips_of(job, dataset, replace(split, test=few_clips(dataset)), "test")
+    clips = part_clips(job, dataset, replace(split, test=few_clips(dataset)), "test")
     run = {"split": "train", "seed": job.seed, "fold": job.fold}
     said = prediction_table(clips.rows, *outputs_of(clips), job.labels(dataset), **run)
     if args.should_save:
         save_model(model, feature_extractor, job.folder)
         write_examples(job, dataset, split)
-        write_predictions([said], job.folder / FINAL_NAME)
+        write_predictions([said], job.folder, FINAL_PREDICTIONS)
         section = model_section(model, job.model.model_name_or_path, facts.pop("trainable"))
         content = {"clips": len(dataset), **(calibration or {}), "model": section, **facts}
-        write_json_atomic(content, job.folder / FINAL_FIT)
+        write_json(content, job.folder / FINAL_FIT)
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
 
 
@@ -237,19 +236,19 @@ def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any])
     One run of many gets its results and its card; `ser report` draws its page when somebody asks for it.
     """
     results = build_results(table, job.labels(dataset), context)
-    write_json_atomic(results, job.folder / "results.json")
+    write_results(results, job.folder)
     if job.is_one_of_many:
-        if (job.folder / "config.json").is_file():
+        if has_model(job.folder):
             write_card(job.folder)
-        print_scores(results, read_run(job.folder).log)
+        print_scores(results, read_log(job.folder))
         return
     write_plots(job.folder)
     rows = {clip: row for row, clip in enumerate(dataset["id"][:])}
     stored = undecoded(dataset)
-    if (job.folder / "config.json").is_file():
+    if has_model(job.folder):
         write_card(job.folder)
     write_report(job.folder, audio=lambda clip: stored[rows[clip]]["audio"]["bytes"])
-    print_scores(results, read_run(job.folder).log)
+    print_scores(results, read_log(job.folder))
     print(f"{job.folder}: {what_lies_in(job.folder)}", flush=True)
 
 
@@ -257,7 +256,7 @@ def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None
     """Puts a few test clips beside the model, to try it on; only synthetic ones: recordings are not ours to copy."""
     if job.data.corpus != "synthetic":
         return
-    folder = job.folder / "examples"
+    folder = job.folder / EXAMPLES
     folder.mkdir(exist_ok=True)
     chosen = set(split.test[:: max(1, len(split.test) // count)][:count])
     for row in undecoded(dataset.filter(lambda clip: clip in chosen, input_columns="id")):

@@ -22,8 +22,8 @@ import run_ser
 from data_prep import load_corpus
 from ser.evaluation.compare import compare
 from ser.evaluation.format import format_difference, format_interval, format_p
-from ser.evaluation.predictions import read_predictions
 from ser.experiments.encoder_baseline import run_encoder_baseline
+from ser.predictions import read_predictions
 from ser.training.arguments import parse_arguments
 from ser.training.jobs import Job
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from ser.run_folder import CONFIG, RESULTS, is_finished
+
 app = typer.Typer(
     help="Speech emotion recognition: what one does with data and trained models.",
     no_args_is_help=True,
@@ -36,7 +38,7 @@ def audit(
     """Says what is wrong with a split; exit code 1 when a speaker or a recording is in two parts."""
     with errors_in_words(debug):
         from ser.data.audit import audit_files
-        from ser.data.audit_table import audit_table
+        from ser.evaluation.audit_words import audit_table
 
         read_wave = None
         if audio is not None:
@@ -58,7 +60,7 @@ def compare(
     """Says how far two runs are apart, with an interval and a paired test over speakers."""
     with errors_in_words(debug):
         from ser.evaluation.compare import compare, comparison_table
-        from ser.evaluation.predictions import read_predictions
+        from ser.predictions import read_predictions
 
         found = compare(read_predictions(run_a), read_predictions(run_b), same_folds=not other_folds)
         print(json.dumps(found, indent=1) if as_json else comparison_table(found, run_a, run_b))
@@ -145,11 +147,11 @@ def baseline(
         else:
             found = run_baseline(load_corpus(data), data, folder, features, training.seed, training.overwrite)
         print(baseline_words(found))
-        if (run / "results.json").is_file():
+        if is_finished(run):
             from ser.evaluation.format import verdict_of
 
             print(verdict_of(attach_baseline(run, folder)).text)
-            print(f"{run}/results.json holds the comparison; ser report {run} writes it into the page.")
+            print(f"{run / RESULTS} holds the comparison; ser report {run} writes it into the page.")
 
 
 @app.command(context_settings=PASSED_ON)
@@ -161,11 +163,12 @@ def robustness(
 ) -> None:
     """Scores the test clips of a run again under noise, gain, telephone, codecs, rooms, clipping and other speed."""
     with errors_in_words(debug):
-        from ser.experiments.robustness import model_folders, read_results, robustness_table
+        from ser.experiments.robustness import classification_results, robustness_table
         from ser.experiments.robustness import robustness as measure
+        from ser.run_folder import tested_models
 
-        model_folders(run)
-        read_results(run)
+        tested_models(run)
+        classification_results(run)
         from data_prep import load_corpus
         from ser.data.data_arguments import read_data_arguments
 
@@ -173,9 +176,9 @@ def robustness(
             pipe = pipeline_of(str(folder), "cpu")
             return pipe.model, pipe.feature_extractor
 
-        data, _ = read_data_arguments([str(run / "run_config.yaml"), *context.args])
+        data, _ = read_data_arguments([str(run / CONFIG), *context.args])
         print(robustness_table(measure(run, load_corpus(data), load, device=device)))
-        print(f"{run}/results.json holds the table; ser report {run} writes it into the page.")
+        print(f"{run / RESULTS} holds the table; ser report {run} writes it into the page.")
 
 
 @app.command(context_settings=PASSED_ON)
@@ -276,7 +279,7 @@ def push(
         from ser.data.data_arguments import read_data_arguments
         from ser.publish.pre_push_checks import audio_of
 
-        data, _ = read_data_arguments([str(run / "run_config.yaml"), *context.args])
+        data, _ = read_data_arguments([str(run / CONFIG), *context.args])
         push_run(run, repo_id, audio_of(load_corpus(data)), private, dry_run)
 
 
@@ -296,7 +299,7 @@ def push_dataset(
         from ser.data.data_arguments import read_data_arguments
         from ser.publish.dataset import push_dataset as push_corpus
 
-        source = config / "run_config.yaml" if config.is_dir() else config
+        source = config / CONFIG if config.is_dir() else config
         data, _ = read_data_arguments([str(source), *context.args])
         push_corpus(load_corpus(data), data, repo_id, licence, private, dry_run)
 

@@ -1,6 +1,5 @@
 """Which clips of a corpus hold one recording: looked for once a corpus, and kept beside the prepared one."""
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import numpy as np
 
 from ser.data.audio import SAMPLING_RATE_HZ
 from ser.data.fingerprint import Fingerprint, fingerprint, near_copies, recording_hash, waves_of
-from ser.files import write_json
+from ser.files import read_json, write_json_rows
 
 logger = logging.getLogger(__name__)
 # Part of the file's name: raise it when the same clips would be found otherwise.
@@ -90,7 +89,7 @@ def _file_of(dataset: Any, key: str) -> Path | None:
 def _read(path: Path | None) -> Copies | None:
     if path is None or not path.is_file():
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     near = content["near"]
     return Copies(content["hashes"], None if near is None else tuple((one, two, error) for one, two, error in near))
 
@@ -99,6 +98,7 @@ def _write(copies: Copies, path: Path | None) -> None:
     if path is None or path.is_file():
         return
     try:
-        write_json({"hashes": dict(copies.hashes), "near": None if copies.near is None else list(copies.near)}, path)
+        near = None if copies.near is None else list(copies.near)
+        write_json_rows({"hashes": dict(copies.hashes), "near": near}, path)
     except OSError as error:  # a cache that others share may be read-only
         logger.warning("the copies found in the corpus are not kept: %s", error)

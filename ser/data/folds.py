@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.data.clips import DEV, TEST, TRAIN, Clip, clips_of, listed
-from ser.files import write_json
+from ser.files import write_json_rows
 
 # Random changes that are tried to even out the folds, and for how many in a row, a speaker, none helps before it ends.
 _PROPOSALS, _PATIENCE = 20_000, 50
@@ -266,7 +266,7 @@ def main(index: str, path: str) -> None:
     with open(index, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     content = frozen_folds({name: [row[name] for row in rows] for name in rows[0]})
-    write_json(content, Path(path))
+    write_json_rows(content, Path(path))
     for fold, genders in enumerate(content["clips_per_gender"]):
         print(f"fold {fold}: {len(content['speakers'][fold])} speakers, {genders}")
         for name, table in content["clips_per_class"].items():

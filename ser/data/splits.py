@@ -13,7 +13,7 @@ from ser.data.copies import Copies, copies_of
 from ser.data.folds import corpora_of, fewer_folds, groups_of, random_folds, speaker_folds, with_dev
 from ser.data.leaks import clips_in_two_parts, near_recordings, shared_recordings, shared_speakers, speaker_leaks
 from ser.data.split_files import frozen_folds_of, given_parts, unused_splits_file
-from ser.files import write_json
+from ser.files import write_json_rows
 
 ACCEPT, ACCEPT_NEAR = "--accept_speaker_leakage true", "--accept_near_copies true"
 PUBLISHED = ("emobox_fold_1", "nkululeko")
@@ -207,7 +207,7 @@ def save_split(split: Split, path: str | Path, columns: Mapping[str, list] | Any
         content["clips"] = [
             [clip.id, clip.speaker, clip.gender, clip.emotion, hashes.get(clip.id)] for clip in clips if clip.id in used
         ]
-    write_json(content, path)
+    write_json_rows(content, path)
 
 
 def load_split(path: str | Path) -> Split:

@@ -18,7 +18,7 @@ from scipy.stats import t as student
 
 from ser.evaluation import intervals, least_errors
 from ser.evaluation.calibration import confidence_of, per_seed
-from ser.evaluation.predictions import cluster_codes, truth_and_probabilities
+from ser.evaluation.scored import cluster_codes, truth_and_probabilities
 
 PRECISION_TARGET = 0.9
 DOUBT = 0.05

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ser.evaluation import calibration, metrics
 from ser.evaluation.abstention import precision_section, risk_coverage
-from ser.evaluation.predictions import truth_and_probabilities
+from ser.evaluation.scored import truth_and_probabilities
 
 BIN_RULE = (
     f"equal-mass bins of the top probability, at most {calibration.MAX_BINS}, of {calibration.MIN_CLIPS_PER_BIN} clips "

@@ -11,7 +11,8 @@ import pandas as pd
 
 from ser.evaluation import intervals, least_errors, metrics
 from ser.evaluation.format import format_difference, format_number, format_p
-from ser.evaluation.predictions import check_once_per_seed, labels_of, scored
+from ser.evaluation.scored import check_once_per_seed, scored
+from ser.predictions import labels_of
 
 PERMUTATIONS = 9999
 # All swaps of so many speakers are fewer than the random ones would be: they are counted, not drawn.

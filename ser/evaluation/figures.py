@@ -1,6 +1,5 @@
 """Which plots a run has, each with what one must know to read it: the same ones for the page and as PNG files."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ from matplotlib.figure import Figure
 from ser.evaluation import plots, theme
 from ser.evaluation.format import baselines_of, format_interval, format_number, metric_of, part_of
 from ser.evaluation.layer_plot import layer_scores
-from ser.evaluation.predictions import read_predictions
+from ser.files import read_json
+from ser.predictions import read_predictions
+from ser.run_folder import SPLIT, read_log, read_results
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,9 @@ def read_run(run_dir: Path) -> Run:
         FileNotFoundError: It holds no `results.json` or no `predictions.parquet`.
         ValueError: One of its files is not what its name says.
     """
-    results = _json_of(run_dir / "results.json")
-    if results is None:
-        raise FileNotFoundError(
-            f"{run_dir / 'results.json'} is not there; expected the folder of a finished run, as run_ser.py writes it"
-        )
-    if not isinstance(results, dict) or "task" not in results:
-        raise ValueError(f"{run_dir / 'results.json'} holds no `task`; expected the results of a run: make them again")
-    log, split = _json_of(run_dir / "training_log.json"), _json_of(run_dir / "splits.json")
-    return Run(results, read_predictions(run_dir), log or [], split or {})
+    results = read_results(run_dir)
+    split = read_json(run_dir / SPLIT) if (run_dir / SPLIT).is_file() else {}
+    return Run(results, read_predictions(run_dir), read_log(run_dir), split)
 
 
 def write_plots(run_dir: Path) -> list[Path]:
@@ -247,13 +242,3 @@ def _scatters(run: Run) -> dict[str, Plot]:
         for number, name in enumerate(run.results["labels"])
         if len(test)
     }
-
-
-def _json_of(path: Path) -> Any:
-    """The content of a JSON file; None where there is none."""
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); make it again") from None

@@ -9,21 +9,20 @@ import pandas as pd
 
 from ser.evaluation import metrics
 from ser.evaluation.intervals import cluster_sums, score_intervals
-
-FILE_NAME = "layers.parquet"
+from ser.files import draft_of
+from ser.run_folder import LAYERS
 
 
 def write_layers(held_out: Sequence[pd.DataFrame], folder: Path) -> None:
     """Writes the held-out predictions of the layers, of one run or of several folds, whole or not at all."""
     if held_out:
-        draft = folder / f".{FILE_NAME}.partial"
-        pd.concat(held_out, ignore_index=True).to_parquet(draft, index=False)
-        draft.replace(folder / FILE_NAME)
+        with draft_of(folder / LAYERS) as draft:
+            pd.concat(held_out, ignore_index=True).to_parquet(draft, index=False)
 
 
 def pooled_layers(folders: Sequence[Path]) -> list[pd.DataFrame]:
     """The tables of several runs; folds under another seed that chose from the same are taken once."""
-    tables = [pd.read_parquet(folder / FILE_NAME) for folder in folders if (folder / FILE_NAME).is_file()]
+    tables = [pd.read_parquet(folder / LAYERS) for folder in folders if (folder / LAYERS).is_file()]
     first: dict[int, pd.DataFrame] = {}
     for table in tables:
         first.setdefault(int(table["fold"].iloc[0]), table)

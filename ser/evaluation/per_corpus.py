@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from ser.evaluation import sections
-from ser.evaluation.predictions import dimensions_of
+from ser.predictions import dimensions_of
 
 SCORES = ("uar", "accuracy", "macro_f1", "ccc")
 

@@ -4,7 +4,6 @@ Every figure is taken from `results.json` and written by `ser.evaluation.format`
 """
 
 import base64
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -15,11 +14,13 @@ from markupsafe import Markup
 
 from ser.evaluation import format as words
 from ser.evaluation import tables, theme
+from ser.evaluation.audit_words import audit_sentences
 from ser.evaluation.calibration_words import sentence_on_scores, sentence_on_threshold
 from ser.evaluation.diagnosis import diagnose
 from ser.evaluation.figures import Plot, Run, read_run, robustness_rows, run_plots, score_scale
+from ser.files import write_text
+from ser.run_folder import REPORT
 
-FILE_NAME = "report.html"
 MAX_CLIPS = 20
 # 40 s of 16 kHz PCM_16; base64 adds a third.
 MAX_CLIP_BYTES = 1_300_000
@@ -65,13 +66,8 @@ def write_report(run_dir: Path, audio: Callable[[str], bytes] | None = None) -> 
     """
     run_dir = Path(run_dir)
     page = render_report(read_run(run_dir), audio)
-    path = run_dir / FILE_NAME
-    unfinished = run_dir / f".{FILE_NAME}.{os.getpid()}"
-    try:
-        unfinished.write_text(page, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    path = run_dir / REPORT
+    write_text(page, path)
     return path
 
 
@@ -107,12 +103,12 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
         "robustness": robustness_rows(results),
         "runs": tables.runs(results),
         "split": tables.split(results),
-        "audit": tables.findings(results.get("audit", {})),
+        "audit": audit_sentences(results.get("audit", {})),
     }
     contents = _contents(results, plots, sections)
     return (
         _environment()
-        .get_template(FILE_NAME)
+        .get_template("report.html")
         .render(
             results=results,
             part=words.part_of(results),

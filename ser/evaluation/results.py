@@ -1,10 +1,6 @@
 """`results.json`: every figure of a run, computed once from its predictions; pages and commands read only this."""
 
-import json
-import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +11,11 @@ from ser.evaluation import sections, subgroups
 from ser.evaluation.calibration_sections import calibration_section
 from ser.evaluation.format import WHICH_TO_PRINT
 from ser.evaluation.per_corpus import corpora_section
-from ser.evaluation.predictions import check_columns, check_once_per_seed, dimensions_of
+from ser.evaluation.scored import check_once_per_seed
+from ser.files import json_types
+from ser.predictions import check_columns, dimensions_of
+from ser.run_folder import FORMAT
 
-FORMAT = 1
 HEADLINES = ("uar", "accuracy", "macro_f1", "ccc")
 
 
@@ -58,44 +56,7 @@ def build_results(predictions: pd.DataFrame, labels: list[str], context: Mapping
     if "folds" in results:
         results["which_to_print"] = WHICH_TO_PRINT
     results["protocol"] = {**_folds_and_seeds(predictions), **context.get("protocol", {})}
-    return plain({name: section for name, section in results.items() if section is not None and section != {}})
-
-
-def write_json_atomic(content: Any, path: str | Path) -> None:
-    """Write JSON so that a reader finds the old file or the new one, and a run that is killed leaves nothing between.
-
-    Args:
-        content: Dicts, lists, numbers, texts and `None`; see `plain`.
-        path: Where to; its folder is there.
-
-    Raises:
-        TypeError: Content of another kind.
-    """
-    path = Path(path)
-    text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # mkstemp gives 0600, under which a web server or a colleague could not read the file.
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def plain(content: Any) -> Any:
-    """The same content in the types of JSON: numpy's become Python's, paths text, and what is not finite `None`."""
-    if isinstance(content, Mapping):
-        return {str(key): plain(value) for key, value in content.items()}
-    if isinstance(content, list | tuple | set | frozenset):
-        return [plain(value) for value in content]
-    if isinstance(content, np.ndarray | np.generic):
-        return plain(content.tolist())
-    if isinstance(content, float) and not np.isfinite(content):
-        return None
-    return str(content) if isinstance(content, Path) else content
+    return json_types({name: section for name, section in results.items() if section is not None and section != {}})
 
 
 def _classification_sections(parts: Mapping[str, pd.DataFrame], labels: list[str], context: Mapping[str, Any]) -> dict:

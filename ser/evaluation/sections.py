@@ -7,7 +7,7 @@ import pandas as pd
 
 from ser.evaluation import intervals, least_errors, metrics, subgroups
 from ser.evaluation.calibration_sections import UNIT
-from ser.evaluation.predictions import cluster_codes, scored, truth_and_probabilities
+from ser.evaluation.scored import cluster_codes, scored, truth_and_probabilities
 
 
 def classification_scores(rows: pd.DataFrame, labels: list[str]) -> dict:

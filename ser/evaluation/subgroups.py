@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ser.evaluation import calibration, intervals, metrics
-from ser.evaluation.predictions import Scored, scored
+from ser.evaluation.scored import Scored, scored
 
 FEW_CLIPS = 10
 NUM_WORST_SPEAKERS = 5

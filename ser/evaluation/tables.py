@@ -115,25 +115,6 @@ def split(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in found.items() if value not in (None, "")]
 
 
-def findings(audit: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the audit found, as sentences with their kind: "leak", "clean", "warning" or "open"."""
-    if not audit:
-        return []
-    found = [("leak", sentence) for sentence in audit.get("leaks", [])]
-    shared, checked = audit.get("shared_speakers") or {}, audit.get("checked") or {}
-    if shared and not any(pair.get("shared") for pair in shared.values()):
-        found.append(("clean", "No speaker is in two parts."))
-    for key, name in (
-        ("identical_audio", "identical recordings"),
-        ("near_identical_audio", "near-identical recordings"),
-    ):
-        if not checked.get(key):
-            found.append(("open", f"Nobody looked for {name}."))
-        elif not audit.get(key):
-            found.append(("clean", f"There are no {name} in two parts."))
-    return found + [("warning", sentence) for sentence in audit.get("warnings", [])]
-
-
 def seconds(results: Mapping[str, Any]) -> dict[str, str]:
     seconds = results.get("seconds", {})
     return {f"time to {part}": words.format_seconds(value) for part, value in seconds.items() if value is not None}

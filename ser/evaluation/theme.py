@@ -2,7 +2,6 @@
 
 import functools
 import io
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,8 @@ from xml.etree import ElementTree
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+
+from ser.files import draft_of
 
 # Blue and vermilion stay apart for every common kind of colour blindness, and in grey (Okabe and Ito, 2008).
 INK, MUTED, RULE = "#1b1f24", "#5b6571", "#d8dce1"
@@ -103,10 +104,8 @@ def short(text: str, limit: int = 12) -> str:
 
 def write_png(figure: Figure, path: Path) -> Path:
     """Writes the figure on white, 1,000 pixels wide; a half-written file never stands under `path`."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(unfinished, format="png", dpi=200, facecolor=PAPER, metadata={"Software": None})
-    os.replace(unfinished, path)
+    with draft_of(path) as draft, matplotlib.rc_context(_STYLE):
+        figure.savefig(draft, format="png", dpi=200, facecolor=PAPER, metadata={"Software": None})
     return path
 
 

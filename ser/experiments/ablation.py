@@ -16,11 +16,11 @@ from typing import Any
 from ser.data.data_arguments import DataArguments, closest
 from ser.evaluation.compare import compare, leak_gap
 from ser.evaluation.format import format_difference, format_interval, format_number, format_p
-from ser.evaluation.predictions import read_predictions
-from ser.evaluation.results import write_json_atomic
+from ser.files import read_json, write_json, write_text
+from ser.predictions import read_predictions
+from ser.run_folder import SPLIT, claim_run_folder, fold_folders, is_finished, read_results
 from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments, parse_arguments
 from ser.training.choice import chosen_by_dev, dev_scores, holm
-from ser.training.runs import claim_folder, is_finished, write_text
 
 # Runs whose test clips, folds or seeds differ cannot be paired; these flags stand before `--over` instead.
 _NOT_TO_VARY = {"output_dir", "seed", "seeds", "overwrite", "do_train", "do_eval", "do_predict", "debug_errors"}
@@ -79,8 +79,8 @@ def ablate(argv: Sequence[str], over: Sequence[str], run: Run) -> dict[str, Any]
     arms = [make_arm(argv, folder, own) for own in flags]
     make_runs(arms, base, folder, run)
     content = {"over": dict(values), **compared(arms)}
-    write_json_atomic(content, folder / "ablation.json")
-    write_text(folder / "ablation.csv", _csv(content["settings"]))
+    write_json(content, folder / "ablation.json")
+    write_text(_csv(content["settings"]), folder / "ablation.csv")
     return content
 
 
@@ -138,7 +138,7 @@ def leak(argv: Sequence[str], run: Run, check: Run | None = None) -> dict[str, A
         **{arm.name: {**_scores(arm, None), "clips": _fold_sizes(arm.folder)} for arm in arms},
         "gap": {"uar": gap["difference"], "interval": gap["interval"], "p": gap["p_value"]},
     }
-    write_json_atomic(content, folder / "leak.json")
+    write_json(content, folder / "leak.json")
     return content
 
 
@@ -189,7 +189,7 @@ def make_runs(arms: Sequence[Arm], base: Parsed, folder: Path, run: Run) -> None
     Raises:
         ValueError: `folder` holds runs of another configuration; none was made.
     """
-    claim_folder(folder, merged_arguments(*base), base[2].overwrite)
+    claim_run_folder(folder, merged_arguments(*base), base[2].overwrite)
     for number, arm in enumerate(arms, start=1):
         print(f"{number} of {len(arms)}: {arm.name}", flush=True)
         if is_finished(arm.folder):
@@ -251,7 +251,7 @@ def _scores(arm: Arm, change: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _results(arm: Arm) -> dict[str, Any]:
-    results = json.loads((arm.folder / "results.json").read_text(encoding="utf-8"))
+    results = read_results(arm.folder)
     if "test" not in results:
         raise ValueError(f"{arm.folder}: the test set was not scored; leave --do_predict true.")
     return results
@@ -259,7 +259,7 @@ def _results(arm: Arm) -> dict[str, Any]:
 
 def _fold_sizes(folder: Path) -> list[dict[str, int]]:
     """Clips in train, dev and test of each fold of a run."""
-    splits = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("seed-*/fold-*/splits.json"))]
+    splits = [read_json(fold / SPLIT) for fold in fold_folders(folder, SPLIT)]
     return [{part: len(split[part]) for part in ("train", "dev", "test")} for split in splits]
 
 

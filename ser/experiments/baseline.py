@@ -6,7 +6,6 @@ temperature fitted on dev, stands for probabilities: Platt's scaling would split
 and is noisy on so few.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,22 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from ser.data.audio import corpus_facts
-from ser.data.audit import audit, what_is_wrong
 from ser.data.data_arguments import DataArguments
 from ser.data.splits import Split, check_split, make_split, num_folds_of, save_split
 from ser.evaluation.calibration import fit_temperature
 from ser.evaluation.compare import compare
 from ser.evaluation.format import baselines_of, format_interval, protocol_words
 from ser.evaluation.metrics import confusion_matrix, uar
-from ser.evaluation.predictions import read_predictions
-from ser.evaluation.results import build_results, write_json_atomic
+from ser.evaluation.results import build_results
 from ser.experiments.functionals import check_features, corpus_functionals
+from ser.predictions import prediction_table, read_predictions, write_predictions
+from ser.run_folder import SPLIT, add_to_results, claim_run_folder, fold_folder, read_results, write_results
 from ser.training.arguments import merged_arguments
 from ser.training.pooled_runs import pooled_context, pooled_predictions
-from ser.training.predictions import prediction_table, write_predictions
-from ser.training.provenance import corpus_section, protocol_section, versions
-from ser.training.runs import claim_folder
+from ser.training.provenance import run_context
 
 NAMES = {"plain": "SVM on acoustic functionals", "egemaps": "SVM on eGeMAPS"}
 # Kernel and C that dev chooses from; the first of equals, the most regularised one, wins.
@@ -119,17 +115,17 @@ def run_folds(baseline: Baseline, splits: Sequence[Split], folder: Path, overwri
         ValueError: `folder` holds something else.
     """
     dataset, seed = baseline.dataset, baseline.seed
-    claim_folder(folder, baseline.config(), overwrite)
+    claim_run_folder(folder, baseline.config(), overwrite)
     if baseline.data.fold != "all":
         return run_fold(baseline, splits[0], folder)
-    folders = [folder / f"seed-{seed}" / f"fold-{split.fold}" for split in splits]
+    folders = [fold_folder(folder, seed, split.fold) for split in splits]
     for split, own in zip(splits, folders, strict=True):
         own.mkdir(parents=True, exist_ok=True)
         run_fold(baseline, split, own)
-    table = write_predictions(pooled_predictions(folders), folder / "predictions.parquet")
+    table = write_predictions(pooled_predictions(folders), folder)
     context = pooled_context(folders, baseline.config(), dataset)
     results = build_results(table, dataset.features["emotion"].names, context)
-    write_json_atomic(results, folder / "results.json")
+    write_results(results, folder)
     return results
 
 
@@ -168,8 +164,8 @@ def checked_split(data: DataArguments, dataset: Any, fold: int) -> Split:
 
 def run_fold(baseline: Baseline, split: Split, folder: Path) -> dict[str, Any]:
     """Trains and scores one fold and writes its folder; `results.json` comes last."""
-    data, dataset, started, fold = baseline.data, baseline.dataset, time.monotonic(), split.fold
-    labels, rows = dataset.features["emotion"].names, rows_of(split, dataset["id"])
+    dataset, started, fold = baseline.dataset, time.monotonic(), split.fold
+    labels, rows = dataset.features["emotion"].names, part_rows(split, dataset["id"])
     truth = {part: np.asarray(dataset.select(own)["emotion"]) for part, own in rows.items()}
     values = {part: baseline.values[own] for part, own in rows.items()}
     decisions, chosen = baseline.fit(values, truth, dataset.select(rows["train"]))
@@ -179,28 +175,19 @@ def run_fold(baseline: Baseline, split: Split, folder: Path) -> dict[str, Any]:
         run = {"split": part, "seed": baseline.seed, "fold": fold}
         clips = dataset.select(rows[part])
         tables.append(prediction_table(clips, decisions[part] / temperature, truth[part], labels, **run))
-    save_split(split, folder / "splits.json", dataset)
-    num_folds = num_folds_of(data.protocol, dataset, data.num_folds)
-    table = write_predictions(tables, folder / "predictions.parquet")
-    context = {
-        "protocol": protocol_section(split, num_folds, [baseline.seed], [fold])
-        | {"what_is_wrong": what_is_wrong(split, dataset)},
-        "corpus": corpus_section(dataset, labels),
-        "label_source": corpus_facts(dataset).get("label_source"),
-        "model": baseline.model,
-        **chosen,
-        "audit": audit(split, dataset),
-        "calibration": {"temperature": temperature, "reading": "balanced"},
-        "seconds": {"train": time.monotonic() - started},
-        "versions": versions(),
-        "config": baseline.config() | {"fold": str(fold)},
-    }
+    save_split(split, folder / SPLIT, dataset)
+    table = write_predictions(tables, folder)
+    calibration = {"temperature": temperature, "reading": "balanced"}
+    outcome = {"calibration": calibration, "seconds": {"train": time.monotonic() - started}}
+    config = baseline.config() | {"fold": str(fold)}
+    num_folds = num_folds_of(baseline.data.protocol, dataset, baseline.data.num_folds)
+    context = run_context(split, dataset, num_folds, config, {"model": baseline.model, **chosen}, outcome)
     results = build_results(table, labels, context)
-    write_json_atomic(results, folder / "results.json")
+    write_results(results, folder)
     return results
 
 
-def rows_of(split: Split, ids: list[str]) -> dict[str, list[int]]:
+def part_rows(split: Split, ids: list[str]) -> dict[str, list[int]]:
     """Rows of the corpus in each part of a split."""
     place = {clip: row for row, clip in enumerate(ids)}
     return {part: [place[clip] for clip in own] for part, own in split.parts.items()}
@@ -264,9 +251,7 @@ def attach_baseline(run_dir: Path, baseline_dir: Path) -> dict[str, Any]:
         "interval": baseline["test"]["intervals"]["uar"],
         "difference": {"uar": found["difference"], "interval": found["interval"], "p": found["p_value"]},
     }
-    results["baseline"] = {**baselines_of(results), kind: own}
-    write_json_atomic(results, run_dir / "results.json")
-    return results
+    return add_to_results(run_dir, baseline={**baselines_of(results), kind: own})
 
 
 def baseline_words(results: dict[str, Any]) -> str:
@@ -274,15 +259,3 @@ def baseline_words(results: dict[str, Any]) -> str:
     test, name = results["test"], results["model"]["backbone"]
     scores = (f"{key} {format_interval(test[key], test['intervals'][key])}" for key in ("uar", "accuracy", "macro_f1"))
     return f"{name}, {protocol_words(results['protocol'])}, {test['n']} test clips: {'  '.join(scores)}"
-
-
-def read_results(run_dir: Path) -> dict[str, Any]:
-    """The content of a finished run's `results.json`.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
-    path = run_dir / "results.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file; the run is not finished.")
-    return json.loads(path.read_text(encoding="utf-8"))

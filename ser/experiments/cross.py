@@ -18,12 +18,12 @@ from ser.data.splits import check_split, make_split, num_folds_of
 from ser.evaluation.format import MISSING, format_interval
 from ser.evaluation.heat_map import heat_map
 from ser.evaluation.per_corpus import corpus_scores
-from ser.evaluation.predictions import labels_of, read_predictions
-from ser.evaluation.results import write_json_atomic
 from ser.evaluation.theme import write_png
 from ser.experiments.ablation import Arm, Run, make_arm, make_runs
+from ser.files import write_json, write_text
+from ser.predictions import labels_of, read_predictions
+from ser.run_folder import read_results
 from ser.training.arguments import parse_arguments
-from ser.training.runs import write_text
 
 ACROSS, WITHIN = "train_on_one_corpus", "speaker_kfold"
 _SCORES = ("uar", "accuracy", "macro_f1")
@@ -84,8 +84,8 @@ def cross(argv: Sequence[str], run: Run, load: Callable[[DataArguments], Any]) -
         "leaks": {row.train: found for row in possible if row.train not in row.tests and (found := _leaks(row.arm))},
         "cells": [cell for row in plan for cell in cells_of(row)],
     }
-    write_json_atomic(content, folder / "cross.json")
-    write_text(folder / "cross.csv", _csv(content["cells"]))
+    write_json(content, folder / "cross.json")
+    write_text(_csv(content["cells"]), folder / "cross.csv")
     write_png(cross_figure(content), folder / "cross.png")
     return content
 
@@ -182,8 +182,7 @@ def _label_map(data: DataArguments, classes: set[str]) -> dict[str, str]:
 
 
 def _leaks(arm: Arm) -> list[str]:
-    results = json.loads((arm.folder / "results.json").read_text(encoding="utf-8"))
-    return results.get("audit", {}).get("leaks", [])
+    return read_results(arm.folder).get("audit", {}).get("leaks", [])
 
 
 def _by_pair(content: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:

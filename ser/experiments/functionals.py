@@ -10,7 +10,6 @@ import functools
 import hashlib
 import importlib.metadata
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ser.data.audio import SAMPLING_RATE_HZ, decode_wav, undecoded
+from ser.files import draft_of
 
 HOP = SAMPLING_RATE_HZ // 100
 _WINDOW = 512
@@ -195,10 +195,8 @@ def _write(path: Path, values: np.ndarray) -> None:
     """Writes the cache whole or not at all."""
     buffer = io.BytesIO()
     np.savez(buffer, values=values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(buffer.getvalue())
-    draft.replace(path)
+    with draft_of(path) as draft:
+        draft.write_bytes(buffer.getvalue())
 
 
 def _statistics(contour: np.ndarray) -> list[float]:

@@ -5,7 +5,6 @@ the batches that the run itself was scored in. A drop is the UAR of the clips as
 condition; its interval comes from the same draws of speakers for both.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,11 +21,12 @@ from ser.evaluation.compare import compare
 from ser.evaluation.format import format_difference, format_interval
 from ser.evaluation.intervals import score_intervals
 from ser.evaluation.metrics import uar
-from ser.evaluation.predictions import labels_of, read_predictions, scored
-from ser.evaluation.results import write_json_atomic
+from ser.evaluation.scored import scored
 from ser.experiments.corruptions import CONDITIONS, Condition, Corruptor, achieved_kbit_per_second, mean_spectrum
+from ser.files import draft_of
+from ser.predictions import labels_of, read_predictions
+from ser.run_folder import ROBUSTNESS, add_to_results, read_results, tested_models
 
-FILE_NAME = "robustness.parquet"
 CLEAN = "clean"
 # The noise and the bit rates are measured on so many clips at most, evenly spaced over the corpus.
 _SPECTRUM_CLIPS, _RATE_CLIPS = 500, 50
@@ -56,7 +56,7 @@ def robustness(
         ValueError: The run is a regression or holds no model, or the corpus is not the one that it was tested on.
         FileNotFoundError: The run is not finished.
     """
-    folders, results = model_folders(run_dir), read_results(run_dir)
+    folders, results = tested_models(run_dir), classification_results(run_dir)
     clips = undecoded(dataset)
     corruptor = Corruptor(mean_spectrum(_waves(clips, _SPECTRUM_CLIPS)))
     batch_size = int(results.get("config", {}).get("per_device_eval_batch_size", 8))
@@ -74,10 +74,9 @@ def robustness(
     whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     rates = {c.name: achieved_kbit_per_second(_waves(clips, _RATE_CLIPS), c) for c in conditions}
     section = robustness_section(whole, conditions, rates)
-    pd.concat(whole.values(), ignore_index=True).to_parquet(draft := run_dir / f".{FILE_NAME}.partial", index=False)
-    draft.replace(run_dir / FILE_NAME)
-    # Read again: another command may have added its section in the hours since.
-    write_json_atomic({**read_results(run_dir), "robustness": section}, run_dir / "results.json")
+    with draft_of(run_dir / ROBUSTNESS) as draft:
+        pd.concat(whole.values(), ignore_index=True).to_parquet(draft, index=False)
+    add_to_results(run_dir, robustness=section)  # reads them again: another command may have added its section since
     return section
 
 
@@ -140,32 +139,14 @@ class Scorer:
                 yield waves
 
 
-def model_folders(run_dir: Path) -> list[Path]:
-    """The folders that hold a tested model: those of a run's folds and seeds, or its own.
-
-    A model of all clips beside its folds was tested on nothing.
-
-    Raises:
-        ValueError: There is none.
-    """
-    folders = sorted(path.parent for path in run_dir.glob("seed-*/fold-*/config.json"))
-    folders = folders or ([run_dir] if (run_dir / "config.json").is_file() else [])
-    if not folders:
-        raise ValueError(f"{run_dir}: holds no model, nor do seed-*/fold-* in it; give the folder of a finished run.")
-    return folders
-
-
-def read_results(run_dir: Path) -> dict[str, Any]:
+def classification_results(run_dir: Path) -> dict[str, Any]:
     """The content of `results.json` of a classification.
 
     Raises:
         FileNotFoundError: There is none.
         ValueError: The run is a regression, which has no UAR to lose.
     """
-    path = run_dir / "results.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file; the run is not finished.")
-    results = json.loads(path.read_text(encoding="utf-8"))
+    results = read_results(run_dir)
     if results["task"] != "classification":
         raise ValueError(f"{run_dir}: is a {results['task']}; robustness is measured in UAR, of classes.")
     return results

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ser.run_folder import RESULTS, pooled_models, read_results
+
 
 def load_pipeline(name_or_path: str, model_class: type, pipeline_class: type, device: Any = None, **hub: Any) -> Any:
     """Loads a model of this project, or a stock classifier of speech, into this project's pipeline.
@@ -131,16 +133,21 @@ def read_config(name_or_path: str, **hub: Any) -> dict[str, Any]:
     return config
 
 
-def pooled_models(folder: Path) -> str | None:
-    """What to say of a folder that pools several runs and holds no model of its own; None for another folder."""
-    parts = sorted(path.parent.relative_to(folder).as_posix() for path in folder.glob("seed-*/fold-*/config.json"))
-    if not parts or (folder / "config.json").is_file():
-        return None
-    others = f" to {parts[-1]}" if len(parts) > 1 else ""
-    return (
-        f"{folder} pools {len(parts)} runs, each with a model of its own ({parts[0]}{others}). Give one of them, such "
-        f"as {folder / parts[0]}, or make one model of all clips: the command that made the run, with --final_fit true."
-    )
+def results_of_model(name_or_path: str) -> dict[str, Any]:
+    """`results.json` beside a model, in its folder or repository; empty where it has none.
+
+    Raises:
+        ValueError: It is not the results of a run.
+    """
+    path = Path(name_or_path) / RESULTS
+    if not Path(name_or_path).is_dir():
+        from huggingface_hub import hf_hub_download
+
+        try:
+            path = Path(hf_hub_download(name_or_path, RESULTS))
+        except OSError:
+            return {}
+    return read_results(path) if path.is_file() else {}
 
 
 def _download_config(name: str, hub: dict[str, Any]) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 
 from ser.data.audio import decode_wav
 from ser.evaluation.metrics import score
-from ser.evaluation.predictions import read_own_predictions, truth_and_probabilities
+from ser.evaluation.scored import truth_and_probabilities
 from ser.inference.onnx_model import OnnxClassifier
+from ser.predictions import read_own_predictions
 
 # An int8 export may lose this many points of UAR.
 MAX_POINTS_LOST = 1.0

@@ -15,9 +15,10 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ser.data.data_arguments import DataArguments, read_data_arguments
-from ser.evaluation.predictions import read_predictions
 from ser.inference.onnx_model import METADATA_KEY, OnnxClassifier
 from ser.inference.recordings import check_output
+from ser.predictions import read_predictions
+from ser.run_folder import CONFIG
 
 TOLERANCE = 1e-5
 # ONNX files are in Protobuf, and Protobuf has no larger messages.
@@ -46,7 +47,7 @@ def check_flags(format: str, checked_run: str | None, flags: Sequence[str]) -> D
             raise ValueError(f"{' '.join(flags)}: unknown flags; only --check takes flags of the data.")
         return None
     read_predictions(checked_run)
-    return read_data_arguments([f"{checked_run}/run_config.yaml", *flags])[0]
+    return read_data_arguments([str(Path(checked_run) / CONFIG), *flags])[0]
 
 
 def destination(run: str, output: Path | None, int8: bool, overwrite: bool = False) -> Path:

@@ -3,12 +3,11 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from ser.files import draft_of
 from ser.inference.recordings import printable
 from ser.inference.subtitles import rttm, srt
 
@@ -17,14 +16,14 @@ FORMATS = ("table", "json", "jsonl", "csv", "parquet", "srt", "rttm")
 TIMELINE_FORMATS = ("srt", "rttm")
 
 
-def columns_of(labels: list[str], timeline: bool, regression: bool) -> list[str]:
+def answer_columns(labels: list[str], timeline: bool, regression: bool) -> list[str]:
     """Names of the columns of CSV and Parquet, those of `predictions.parquet` where they are the same thing."""
     values = [f"{'pred' if regression else 'p'}_{label}" for label in labels]
     chosen = [] if regression else ["label", "score"]
     return ["file", *(["start", "end"] if timeline else []), *chosen, *values]
 
 
-def rows_of(answer: dict[str, Any], columns: list[str]) -> Iterator[dict[str, Any]]:
+def answer_rows(answer: dict[str, Any], columns: list[str]) -> Iterator[dict[str, Any]]:
     """One row for a recording, or one for each segment of its timeline; None where there is nothing to say."""
     for part in answer.get("segments", [answer]):
         scores = part["scores"]
@@ -48,7 +47,7 @@ def table_lines(answers: Iterable[dict[str, Any]], columns: list[str]) -> Iterat
     widths["label"] = max(map(len, [*labels, "silence"]))
     yield _table_line(heads, widths)
     for answer in answers:
-        for row in rows_of(answer, columns):
+        for row in answer_rows(answer, columns):
             yield _table_line({name: _cell(name, row[name]) for name in shown}, widths)
 
 
@@ -89,7 +88,7 @@ def csv_lines(answers: Iterable[dict[str, Any]], columns: list[str]) -> Iterator
     for answer in answers:
         buffer.seek(0)
         buffer.truncate()
-        writer.writerows(rows_of(answer, columns))
+        writer.writerows(answer_rows(answer, columns))
         yield buffer.getvalue()
 
 
@@ -116,7 +115,7 @@ def arrow_table(answers: Iterable[dict[str, Any]], columns: list[str], with_erro
         if "error" in answer:
             rows.append({"file": stored(answer["file"]), "error": answer["error"]})
         else:
-            rows.extend(rows_of(answer, columns))
+            rows.extend(answer_rows(answer, columns))
     return pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -128,7 +127,7 @@ def write_parquet(answers: Iterable[dict[str, Any]], columns: list[str], path: P
         pq.write_table(arrow_table(answers, columns), draft)
 
 
-def write_text(pieces: Iterable[str], path: Path) -> None:
+def write_pieces_to(pieces: Iterable[str], path: Path) -> None:
     """Writes pieces of text as one UTF-8 file."""
     with draft_of(path) as draft, open(draft, "w", encoding="utf-8", newline="") as file:
         write_pieces(pieces, file)
@@ -139,15 +138,3 @@ def write_pieces(pieces: Iterable[str], file: TextIO) -> None:
     for piece in pieces:
         file.write(piece)
         file.flush()
-
-
-@contextmanager
-def draft_of(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its name when all went well, and is removed when not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -11,15 +11,23 @@ from typing import Any
 from ser.inference.output_formats import (
     FORMATS,
     TIMELINE_FORMATS,
-    columns_of,
+    answer_columns,
     stored,
     text_of,
     write_parquet,
     write_pieces,
-    write_text,
+    write_pieces_to,
 )
 from ser.inference.recordings import check_output, find_recordings, printable
-from ser.inference.shards import claim_folder, fingerprint, finished, processes, share_of, total_of_all, write_shards
+from ser.inference.shards import (
+    claim_shard_folder,
+    files_in_shards,
+    processes,
+    share_of,
+    total_of_all,
+    weights_hash,
+    write_shards,
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,7 @@ def run(request: Request, load: Callable[[], Any]) -> int:
         raise ValueError(f"--format srt: holds one recording, {len(files)} were given; rttm and csv hold many.")
     pipe = load()
     labels = [pipe.model.config.id2label[index] for index in range(pipe.model.config.num_labels)]
-    columns = columns_of(labels, request.is_timeline, pipe.model.config.problem_type == "regression")
+    columns = answer_columns(labels, request.is_timeline, pipe.model.config.problem_type == "regression")
     if request.resume:
         return _run_resumed(request, files, pipe, columns)
     bad: dict[str, str] = {}
@@ -130,7 +138,7 @@ def _write(request: Request, answers: Iterator[dict[str, Any]], columns: list[st
     if request.format == "parquet":
         write_parquet(answers, columns, request.output)
     elif request.output is not None:
-        write_text(text_of(answers, request.format, columns), request.output)
+        write_pieces_to(text_of(answers, request.format, columns), request.output)
     else:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without the letters of a name
@@ -143,10 +151,10 @@ def _write(request: Request, answers: Iterator[dict[str, Any]], columns: list[st
 def _run_resumed(request: Request, files: list[str], pipe: Any, columns: list[str]) -> int:
     rank, world_size = processes()
     lengths = {"window_seconds": request.window_seconds, "hop_seconds": request.hop_seconds}
-    settings = {"model": fingerprint(pipe.model), "columns": columns, **lengths}
-    claim_folder(request.output, settings)
+    settings = {"model": weights_hash(pipe.model), "columns": columns, **lengths}
+    claim_shard_folder(request.output, settings)
     files = share_of(files, rank, world_size)
-    done = finished(request.output)
+    done = files_in_shards(request.output)
     bad = {file: done[stored(file)] for file in files if done.get(stored(file)) is not None}
     left = [file for file in files if stored(file) not in done]
     answers = _progress(_answers(request, left, pipe), len(left), request)

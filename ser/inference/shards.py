@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ser.inference.output_formats import arrow_table, draft_of, stored
+from ser.files import draft_of, read_json, write_json
+from ser.inference.output_formats import arrow_table, stored
 
 # Files in a shard: some hundred seconds of work, which is what a stop can cost.
 FILES_IN_SHARD = 1000
@@ -34,7 +35,7 @@ def _hash(file: str) -> int:
     return int.from_bytes(hashlib.sha256(os.fsencode(file)).digest()[:8], "little")
 
 
-def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
+def claim_shard_folder(folder: Path, settings: dict[str, Any]) -> None:
     """Makes the folder, or checks that what is in it was made by the same model with the same options.
 
     Raises:
@@ -45,10 +46,9 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     if not path.exists():
         if any(not name.name.startswith((".", "_")) for name in folder.iterdir()):
             raise ValueError(f"--output: {folder} holds other files; give an empty or new folder.")
-        with draft_of(path) as draft:
-            draft.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(settings, path)
         return
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path)
     for name in settings:
         if found.get(name) != settings[name]:
             raise ValueError(
@@ -57,7 +57,7 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
             )
 
 
-def finished(folder: Path) -> dict[str, str | None]:
+def files_in_shards(folder: Path) -> dict[str, str | None]:
     """The files that the shards of a folder hold, and what was wrong with each, None where nothing was."""
     import pyarrow.parquet as pq
 
@@ -87,7 +87,7 @@ def write_shards(
         yield from shard
 
 
-def fingerprint(model: Any) -> str:
+def weights_hash(model: Any) -> str:
     """A hash of a model's weights and classes."""
     import torch
 

@@ -73,7 +73,7 @@ def _write_sound(blocks: Iterable[np.ndarray], path: Path, rate_hz: int) -> np.n
     """Writes blocks as FLAC and returns the largest absolute sample of every 10 ms."""
     import soundfile
 
-    from ser.inference.output_formats import draft_of
+    from ser.files import draft_of
 
     frame, peaks, rest = rate_hz // 100, [], np.zeros(0, np.float32)
     with draft_of(path) as draft, soundfile.SoundFile(draft, "w", rate_hz, 1, "PCM_16", format="FLAC") as file:

@@ -2,14 +2,15 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ser.inference.loading import results_of_model
 from ser.page.answer import ReadBlocks, classify
 from ser.page.html import answer_html, error_html, header_html, limits_html, text_html, threshold_of
+from ser.run_folder import EXAMPLES
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # Fonts of the reader's machine: none is fetched.
@@ -44,7 +45,7 @@ def make_page(pipe: Any, read_blocks: ReadBlocks, model: str) -> Any:
     check_gradio()
     import gradio
 
-    results = read_results(model)
+    results = results_of_model(model)
     html = partial(gradio.HTML, apply_default_css=False)
     regression = pipe.model.config.problem_type == "regression"
 
@@ -102,38 +103,11 @@ def check_gradio() -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 
-def read_results(model: str) -> Mapping[str, Any]:
-    """`results.json` of a folder or repository; empty where it has none.
-
-    Raises:
-        ValueError: It is not a JSON object.
-    """
-    import json
-
-    path = Path(model) / "results.json"
-    if not Path(model).is_dir():
-        from huggingface_hub import hf_hub_download
-
-        try:
-            path = Path(hf_hub_download(model, "results.json"))
-        except OSError:
-            return {}
-    if not path.is_file():
-        return {}
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        results = None
-    if not isinstance(results, dict):
-        raise ValueError(f"{path}: is not a JSON object; write it again with run_ser.py.")
-    return results
-
-
 def _add_examples(html: Any, audio: Any, model: str) -> None:
     """A button for each clip that the run brings along."""
     import gradio
 
-    clips = sorted((Path(model) / "examples").glob("*.wav"))
+    clips = sorted((Path(model) / EXAMPLES).glob("*.wav"))
     if clips:
         with gradio.Column(elem_id="ser-examples"):
             html(text_html("examples"))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ser.evaluation import format as words
 from ser.evaluation.calibration_words import what_scores_are
-from ser.inference.output_formats import columns_of, text_of
+from ser.inference.output_formats import answer_columns, text_of
 from ser.page import translations
 from ser.page.answer import Answer
 
@@ -112,7 +112,7 @@ def _downloads(answer: Answer, labels: list[str], regression: bool) -> list[dict
     timeline = bool(answer.segments)
     record = {"file": answer.name, **({"segments": answer.segments} if timeline else {"scores": answer.scores})}
     kinds = {"csv": "table", "srt": "subtitles"} if timeline else {"csv": "table"}
-    columns = columns_of(labels, timeline, regression)
+    columns = answer_columns(labels, timeline, regression)
     files = []
     for kind, title in kinds.items():
         data = b64encode("".join(text_of([record], kind, columns)).encode()).decode()

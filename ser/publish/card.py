@@ -1,7 +1,6 @@
 """The model card: `README.md` of a run, made from its `results.json` with huggingface_hub's own tools."""
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Any
 
 from ser.evaluation import format as words
 from ser.evaluation.diagnosis import diagnose
+from ser.files import draft_of, read_json
 from ser.publish import card_sections as sections
 from ser.publish import card_tables
 from ser.publish.licences import HUB_LICENCES, model_licence
 from ser.publish.markdown import safe
+from ser.run_folder import CARD, MODEL_CONFIG, RESULTS, has_model, read_log, read_results
 
-FILE_NAME = "README.md"
 TASK = "audio-classification"
 _TEMPLATE = Path(__file__).parent / "templates" / "card.md"
 _LANGUAGES = {"fa": "Persian", "de": "German", "en": "English", "fr": "French", "it": "Italian", "ur": "Urdu"}
@@ -37,20 +37,14 @@ def write_card(run_dir: Path, repo_id: str | None = None) -> Path:
     Raises:
         FileNotFoundError, ValueError: There are no results.
     """
-    from ser.evaluation.figures import read_run
-
     run_dir = Path(run_dir)
-    run = read_run(run_dir)
-    results = run.results
-    config = run_dir / "config.json"
-    is_ours = not config.is_file() or json.loads(config.read_text(encoding="utf-8")).get("model_type") == "ser"
-    digest = hashlib.sha256((run_dir / "results.json").read_bytes()).hexdigest()
-    card = make_card(results, repo_id, digest, [path.name for path in run_dir.glob("*.png")], is_ours, run.log)
-    path = run_dir / FILE_NAME
-    draft = path.with_name(f".{FILE_NAME}.partial")
-    card.save(draft)
-    draft.replace(path)
-    return path
+    results, log = read_results(run_dir), read_log(run_dir)
+    is_ours = not has_model(run_dir) or read_json(run_dir / MODEL_CONFIG).get("model_type") == "ser"
+    digest = hashlib.sha256((run_dir / RESULTS).read_bytes()).hexdigest()
+    card = make_card(results, repo_id, digest, [path.name for path in run_dir.glob("*.png")], is_ours, log)
+    with draft_of(run_dir / CARD) as draft:
+        card.save(draft)
+    return run_dir / CARD
 
 
 def make_card(
@@ -173,24 +167,24 @@ def check_card(text: str, results: Mapping[str, Any]) -> None:
     try:
         data = ModelCard(text).data
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{FILE_NAME}: its metadata cannot be read ({' '.join(str(error).split())}).") from None
+        raise ValueError(f"{CARD}: its metadata cannot be read ({' '.join(str(error).split())}).") from None
     for key, expected in (("pipeline_tag", (TASK,)), ("license", HUB_LICENCES)):
         if data.get(key) not in expected:
-            raise ValueError(f"{FILE_NAME}: {key} is {data.get(key)!r}, expected {_listed(expected)}.")
+            raise ValueError(f"{CARD}: {key} is {data.get(key)!r}, expected {_listed(expected)}.")
     language = data.get("language")
     codes = language if isinstance(language, list) else [language]
     if language is not None and not all(re.fullmatch(r"[a-z]{2,3}", str(code)) for code in codes):
-        raise ValueError(f"{FILE_NAME}: language is {language!r}, expected an ISO 639 code such as fa.")
+        raise ValueError(f"{CARD}: language is {language!r}, expected an ISO 639 code such as fa.")
     if not sections.is_independent(results) and (
         sections.SPEAKER_DEPENDENT not in text or sections.SPEAKER_DEPENDENT not in (data.get("tags") or [])
     ):
-        raise ValueError(f"{FILE_NAME}: does not say {sections.SPEAKER_DEPENDENT}, which these results are.")
+        raise ValueError(f"{CARD}: does not say {sections.SPEAKER_DEPENDENT}, which these results are.")
     if safe(words.headline(results)) not in text:
-        raise ValueError(f"{FILE_NAME}: does not hold the headline of results.json, {words.headline(results)!r}.")
+        raise ValueError(f"{CARD}: does not hold the headline of results.json, {words.headline(results)!r}.")
     given = {metric.metric_name: metric.metric_value for metric in data.get("eval_results") or []}
     wanted = {metric.metric_name: metric.metric_value for metric in _eval_results(results)}
     if given != wanted:
-        raise ValueError(f"{FILE_NAME}: model-index says {given}, results.json {wanted}.")
+        raise ValueError(f"{CARD}: model-index says {given}, results.json {wanted}.")
 
 
 def _eval_results(results: Mapping[str, Any]) -> list[Any]:

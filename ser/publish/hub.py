@@ -9,11 +9,12 @@ from typing import Any
 
 from ser.publish import pre_push_checks
 from ser.publish.staging import check_run, stage, staged_files
+from ser.run_folder import RESULTS
 
 # What stays on the Hub although this project did not write it.
 _KEPT = re.compile(r"\.git[a-z]+|(LICEN[CS]E|NOTICE|CITATION)([.-].*)?", re.IGNORECASE)
 # What every repository of this project holds, by its type.
-_OURS = {"model": "results.json", "dataset": "data/", "space": "app.py"}
+_OURS = {"model": RESULTS, "dataset": "data/", "space": "app.py"}
 
 
 def push_run(

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ser.publish.privacy import private_paths, what_is_private
 from ser.publish.staging import staged_files, strangers
+from ser.run_folder import CARD, PREDICTIONS, SPLIT, fold_folders, read_results
 
 NUM_CLIPS = 8
 TOLERANCE = 1e-5
@@ -41,10 +42,10 @@ def check(folder: Path, run_dir: Path, clip_audio: ClipAudio, token: str | None 
     Raises:
         ValueError: A condition does not hold. The message says which, and what to do.
     """
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    check_privacy(folder, private_paths(run_dir, results_of(run_dir).get("config", {})), token)
+    results = read_results(folder)
+    check_privacy(folder, private_paths(run_dir, read_results(run_dir).get("config", {})), token)
     check_metadata(folder, results)
-    check_split(run_dir, results, test_predictions(run_dir))
+    check_tested_split(run_dir, results, test_predictions(run_dir))
     check_scores(folder, own_predictions(run_dir), clip_audio)
 
 
@@ -66,10 +67,10 @@ def check_metadata(folder: Path, results: Mapping[str, Any]) -> None:
     """The card's metadata are what the Hub takes, and its figures those of the results."""
     from ser.publish.card import check_card
 
-    check_card((folder / "README.md").read_text(encoding="utf-8"), results)
+    check_card((folder / CARD).read_text(encoding="utf-8"), results)
 
 
-def check_split(run_dir: Path, results: Mapping[str, Any], predictions: pd.DataFrame) -> None:
+def check_tested_split(run_dir: Path, results: Mapping[str, Any], predictions: pd.DataFrame) -> None:
     """The split is the one that the results name, and without leak unless results and card say speaker-dependent.
 
     Of a model of all clips it is that of each fold whose test clips the scores pool.
@@ -77,8 +78,8 @@ def check_split(run_dir: Path, results: Mapping[str, Any], predictions: pd.DataF
     from ser.data.folds import hash_of_folds
     from ser.data.splits import load_split
 
-    own = run_dir / "splits.json"
-    paths = [own] if own.is_file() else sorted(run_dir.glob("seed-*/fold-*/splits.json"))
+    own = run_dir / SPLIT
+    paths = [own] if own.is_file() else [fold / SPLIT for fold in fold_folders(run_dir, SPLIT)]
     if not paths:
         raise ValueError(f"{own} is missing: nobody could tell what the model was tested on. Make the run again.")
     splits = {(split := load_split(path)).fold: (path, split) for path in paths}
@@ -167,20 +168,21 @@ def test_predictions(run_dir: Path) -> pd.DataFrame:
     Raises:
         ValueError: It has none, so that nothing shows what the model should answer.
     """
-    from ser.evaluation.predictions import read_predictions
+    from ser.predictions import read_predictions
 
     predictions = read_predictions(run_dir)
     rows = predictions[predictions["split"] == "test"]
     if rows.empty:
-        raise ValueError(f"{run_dir / 'predictions.parquet'} holds no test clip; run again with --do_predict true.")
+        raise ValueError(f"{run_dir / PREDICTIONS} holds no test clip; run again with --do_predict true.")
     return rows
 
 
 def own_predictions(run_dir: Path) -> pd.DataFrame:
     """What the model that lies in the folder said itself: of test, or, a model of all clips, of a few that it knows."""
-    from ser.evaluation.predictions import FINAL_NAME, read_own_predictions
+    from ser.predictions import read_own_predictions
+    from ser.run_folder import FINAL_PREDICTIONS
 
-    return read_own_predictions(run_dir) if (run_dir / FINAL_NAME).is_file() else test_predictions(run_dir)
+    return read_own_predictions(run_dir) if (run_dir / FINAL_PREDICTIONS).is_file() else test_predictions(run_dir)
 
 
 def chosen_clips(predictions: pd.DataFrame) -> list[str]:
@@ -188,11 +190,6 @@ def chosen_clips(predictions: pd.DataFrame) -> list[str]:
     clips = predictions.sort_values(["duration", "id"])["id"].tolist()
     places = np.linspace(0, len(clips) - 1, min(NUM_CLIPS, len(clips))).round().astype(int)
     return [clips[place] for place in places]
-
-
-def results_of(run_dir: Path) -> dict[str, Any]:
-    """The run's `results.json` as it lies on this machine."""
-    return json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
 
 
 def _audio(clip: str, clip_audio: ClipAudio) -> bytes:

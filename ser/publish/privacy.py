@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ser.run_folder import read_run_config
 
 # Flags whose values name files and folders, whatever these look like.
 _PATH_FLAGS = frozenset(
@@ -30,8 +30,7 @@ def private_paths(run_dir: Path, config: Mapping[str, Any]) -> list[str]:
 
 def _model_of(run_dir: Path) -> str | None:
     """What the run's arguments call its backbone; results name it without the path to it."""
-    path = run_dir / "run_config.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")).get("model_name_or_path") if path.is_file() else None
+    return read_run_config(run_dir).get("model_name_or_path")
 
 
 def without_paths(content: Any, paths: Sequence[str], key: str = "") -> Any:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from ser.page.app import read_results
 from ser.publish.hub import check_repo_id, commit_folder
 from ser.publish.staging import check_run, staged_files
+from ser.run_folder import read_results
 
 _PACKAGE = Path(__file__).parents[1]
 # What the copied modules import; whatever Gradio's own Spaces bring is left to them.
@@ -145,6 +145,6 @@ def _readme(run_dir: Path, model: str) -> str:
         models=[model],
         short_description="Speech emotion recognition, with its limits",
     )
-    figures = headline(dict(read_results(str(run_dir))))
+    figures = headline(dict(read_results(run_dir)))
     link = f"[{model}](https://huggingface.co/{model})"
     return str(SpaceCard(f"---\n{data.to_yaml()}\n---\n\nThe page of {link}: {figures}. Read its limits there.\n"))

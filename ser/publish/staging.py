@@ -1,7 +1,6 @@
 """The folder that is pushed: of a run's files those that others need, with nothing of this machine in them."""
 
 import hashlib
-import json
 import re
 import shutil
 import tempfile
@@ -9,10 +8,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ser.evaluation.predictions import FINAL_NAME
-from ser.inference.loading import pooled_models
+from ser.files import read_json, write_json
 from ser.publish.card import make_card
 from ser.publish.privacy import private_paths, without_paths
+from ser.run_folder import (
+    CARD,
+    FINAL_PREDICTIONS,
+    LOG,
+    MODEL_CONFIG,
+    PREDICTIONS,
+    REPORT,
+    RESULTS,
+    SPLIT,
+    pooled_models,
+    read_log,
+    read_results,
+)
 
 CODE = "ser_model.py"
 # All that may go up. Everything else in a run's folder stays: checkpoints, optimizer, logs, predictions.parquet (which
@@ -40,29 +51,28 @@ def stage(run_dir: Path, folder: Path, repo_id: str) -> list[str]:
     Raises:
         ValueError: A file of the run is not JSON.
     """
-    results = _json(run_dir / "results.json")
+    results = read_results(run_dir)
     paths = private_paths(run_dir, results.get("config", {}))
     for name in _as_they_are(run_dir):
         shutil.copyfile(run_dir / name, folder / name)
-    config = _json(run_dir / "config.json")
+    config = read_json(run_dir / MODEL_CONFIG)
     is_ours = "auto_map" in config
     if is_ours:
         shutil.copyfile(run_dir / CODE, folder / CODE)
     contents = {
-        "config.json": config,
-        "preprocessor_config.json": _json(run_dir / "preprocessor_config.json"),
-        "results.json": results,
+        MODEL_CONFIG: config,
+        "preprocessor_config.json": read_json(run_dir / "preprocessor_config.json"),
+        RESULTS: results,
     }
-    if (run_dir / "splits.json").is_file():
-        contents["splits.json"] = {k: v for k, v in _json(run_dir / "splits.json").items() if k != "clips"}
+    if (run_dir / SPLIT).is_file():
+        contents[SPLIT] = {k: v for k, v in read_json(run_dir / SPLIT).items() if k != "clips"}
     contents = without_paths(contents, paths)
     for name, content in contents.items():
-        _write_json(content, folder / name)
+        write_json(content, folder / name)
     _write_report(run_dir, folder, contents)
-    digest = hashlib.sha256((folder / "results.json").read_bytes()).hexdigest()
+    digest = hashlib.sha256((folder / RESULTS).read_bytes()).hexdigest()
     plots = sorted(path.name for path in folder.glob("*.png"))
-    log = _json(run_dir / "training_log.json", list) if (run_dir / "training_log.json").is_file() else []
-    make_card(contents["results.json"], repo_id, digest, plots, is_ours, log).save(folder / "README.md")
+    make_card(contents[RESULTS], repo_id, digest, plots, is_ours, read_log(run_dir)).save(folder / CARD)
     return staged_files(folder)
 
 
@@ -78,11 +88,11 @@ def check_run(run_dir: Path) -> None:
     if pooled := pooled_models(run_dir):
         raise ValueError(pooled)
     weights = [name for name in ("model.safetensors", "model.safetensors.index.json") if (run_dir / name).is_file()]
-    needed = ["config.json", "preprocessor_config.json", "results.json", "predictions.parquet"]
-    if (run_dir / "config.json").is_file() and "auto_map" in _json(run_dir / "config.json"):
+    needed = [MODEL_CONFIG, "preprocessor_config.json", RESULTS, PREDICTIONS]
+    if (run_dir / MODEL_CONFIG).is_file() and "auto_map" in read_json(run_dir / MODEL_CONFIG):
         needed.append(CODE)
-    if (run_dir / "results.json").is_file() and "final_fit" in _json(run_dir / "results.json"):
-        needed.append(FINAL_NAME)
+    if (run_dir / RESULTS).is_file() and "final_fit" in read_results(run_dir):
+        needed.append(FINAL_PREDICTIONS)
     missing = [name for name in needed if not (run_dir / name).is_file()] + ["model.safetensors"] * (not weights)
     if missing:
         raise FileNotFoundError(f"{run_dir} lacks {', '.join(missing)}; expected the folder of a finished run.")
@@ -113,24 +123,10 @@ def _write_report(run_dir: Path, folder: Path, contents: Mapping[str, Any]) -> N
     from ser.evaluation.report import write_report
 
     with tempfile.TemporaryDirectory() as scratch:
-        for name in ("predictions.parquet", "training_log.json"):
+        for name in (PREDICTIONS, LOG):
             if (run_dir / name).is_file():
                 shutil.copyfile(run_dir / name, Path(scratch) / name)
-        for name in ("results.json", "splits.json"):
+        for name in (RESULTS, SPLIT):
             if name in contents:
                 shutil.copyfile(folder / name, Path(scratch) / name)
-        shutil.copyfile(write_report(Path(scratch)), folder / "report.html")
-
-
-def _json(path: Path, kind: type = dict) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); make the run again.") from None
-    if not isinstance(content, kind):
-        raise ValueError(f"{path} holds {type(content).__name__}, expected {kind.__name__}; make the run again.")
-    return content
-
-
-def _write_json(content: Mapping[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        shutil.copyfile(write_report(Path(scratch)), folder / REPORT)

@@ -16,13 +16,6 @@ from ser_model import HEADS, POOLINGS
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 # What a regression has no use for.
 FOR_CLASSES = ("loss", "focal_gamma", "logit_adjustment_tau", "mixup_alpha", "balance", "balanced_sampler")
-# What may differ between a run and its continuation.
-NOT_PART_OF_A_RUN = (
-    *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors"),
-    *("push_to_hub", "hub_model_id", "hub_private_repo"),
-    "final_fit",  # it may be asked for once the folds are finished
-)
-
 # What TrainingArguments finds out by itself, and what nobody should write down.
 DERIVED = ("accelerator_config", "dataloader_pin_memory", "hub_token")
 NOTHING = (None, False, "", "none", "no")

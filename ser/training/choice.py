@@ -9,7 +9,8 @@ import pandas as pd
 
 from ser.evaluation.intervals import score_intervals
 from ser.evaluation.metrics import confusion_matrix, uar
-from ser.evaluation.predictions import labels_of, scored, truth_and_probabilities
+from ser.evaluation.scored import scored, truth_and_probabilities
+from ser.predictions import labels_of
 
 RUN = ["seed", "fold"]
 

@@ -1,17 +1,17 @@
 """From a split to a trained model: on the whole backbone or on its statistics alone, for a fold or for all clips."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from ser.data.batching import Clips, Collator
 from ser.data.splits import Split, split_hash
-from ser.evaluation.results import write_json_atomic
+from ser.files import write_json
+from ser.predictions import read_predictions, test_rows
+from ser.run_folder import last_checkpoint, read_log, read_results
 from ser.training.arguments import ModelArguments
 from ser.training.finetune import finetune
 from ser.training.freezing import freeze
@@ -19,11 +19,9 @@ from ser.training.frozen_head import FrozenHeads, starts_from_probe
 from ser.training.jobs import Job
 from ser.training.lora import merge_lora
 from ser.training.models import new_model, trained_model
-from ser.training.runs import last_checkpoint
 from ser.training.temperature import calibrate, uncalibrated
 from ser.training.trainer import SERTrainer
 
-FINAL_FIT = "final_fit.json"
 # So many clips show what the model of all clips says: enough to tell whether an upload or an export says the same.
 FINAL_CLIPS = 200
 # Outputs of a model for clips, logits `[N, C]` or values `[N, D]`, and their targets.
@@ -61,7 +59,7 @@ def make_model(
         if job.model.lora_rank:
             merge_lora(model)
         if args.should_save:
-            write_json_atomic(trainer.state.log_history, job.folder / "training_log.json")
+            write_json(trainer.state.log_history, job.folder / "training_log.json")
         outputs_of = _outputs_by(trainer)
     return model, feature_extractor, outputs_of, {"trainable": trainable, "head": head, "start": start}
 
@@ -122,9 +120,8 @@ def calibrate_out_of_fold(
     """
     logits, truth = [], []
     for folder in folders:
-        table = pd.read_parquet(folder / "predictions.parquet")
-        table = table[table["split"] == "test"]
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        table = test_rows(read_predictions(folder))
+        results = read_results(folder)
         probabilities = table[[f"p_{name}" for name in labels]].to_numpy()
         logits.append(uncalibrated(probabilities, results.get("calibration", {}), labels))
         truth.append(np.array([labels.index(name) for name in table["truth"]]))
@@ -133,12 +130,12 @@ def calibrate_out_of_fold(
 
 def read_start(folder: Path) -> dict[str, Any]:
     """The section `start` of a run's results; empty where there was no choice."""
-    return json.loads((folder / "results.json").read_text(encoding="utf-8")).get("start") or {}
+    return read_results(folder).get("start") or {}
 
 
 def _best_epoch(folder: Path) -> float:
     """The epoch that a run took its weights from; the last, where dev was not scored."""
-    log = json.loads((folder / "training_log.json").read_text(encoding="utf-8"))
+    log = read_log(folder)
     metric = f"eval_{read_start(folder).get('metric', 'uar')}"
     scored = [entry for entry in log if metric in entry]
     return float(max(scored, key=lambda entry: entry[metric])["epoch"] if scored else log[-1]["epoch"])

@@ -1,7 +1,6 @@
 """Statistics of a frozen backbone: run once over a corpus, kept, and shared by every fold and seed."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ser.data.batching import Clips, fill_by_duration
+from ser.files import draft_of
 
 # Part of the cache's key: raise it when the same model and clips would give other statistics.
 VERSION = 1
@@ -97,10 +97,8 @@ def _compute(clips: Clips, model: Any, collator: Any, copy: int) -> np.ndarray:
 
 def _write(path: Path, table: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as file:
+    with draft_of(path) as draft, draft.open("wb") as file:
         np.save(file, table)
-    os.replace(partial, path)
 
 
 def _key(clips: Clips, weights: str, collator: Any, copy: int) -> str:

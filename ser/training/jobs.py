@@ -12,8 +12,8 @@ from ser.data.augment import build_augmentation, hash_of
 from ser.data.batching import Clips
 from ser.data.data_arguments import DataArguments
 from ser.data.splits import Split, check_split, make_split, num_folds_of
+from ser.run_folder import CHECKPOINTS, fold_folder
 from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments
-from ser.training.runs import CHECKPOINTS
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def jobs_of(whole: Job, dataset: Any) -> list[Job]:
     folds = range(num_folds_of(whole.data.protocol, dataset, whole.data.num_folds)) if fold == "all" else [int(fold)]
     if fold != "all" and len(seeds) == 1:
         return [whole.at(whole.folder, seeds[0], int(fold))]
-    return [whole.at(whole.folder / f"seed-{seed}" / f"fold-{k}", seed, k) for seed in seeds for k in folds]
+    return [whole.at(fold_folder(whole.folder, seed, k), seed, k) for seed in seeds for k in folds]
 
 
 def split_of(job: Job, dataset: Any) -> Split:
@@ -104,7 +104,7 @@ def check_splits(jobs: Sequence[Job], dataset: Any) -> None:
         split_of(job, dataset)
 
 
-def clips_of(job: Job, dataset: Any, split: Split, part: str) -> Clips:
+def part_clips(job: Job, dataset: Any, split: Split, part: str) -> Clips:
     """The clips of one part of the split; those of dev and test with the longest first, which pads least."""
     place = {clip: row for row, clip in enumerate(dataset["id"][:])}
     rows, durations = [place[clip] for clip in getattr(split, part)], dataset["duration"][:]

@@ -1,6 +1,5 @@
 """The model of a run: new on a backbone, taken over from an earlier run, or trained already."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClas
 
 from ser.data.clips import listed
 from ser.data.splits import Split, load_split
-from ser.evaluation.predictions import read_predictions
+from ser.predictions import read_predictions
+from ser.run_folder import SPLIT, is_finished, read_results
 from ser.training.arguments import ModelArguments
 from ser.training.jobs import Job
 from ser_model import WAVE_BACKBONES, SERConfig, SERForAudioClassification, new_feature_extractor
@@ -97,12 +97,12 @@ def check_not_heard(job: Job, split: Split, corpus: str) -> None:
     """
     name = job.model.model_name_or_path
     folder = Path(name) if name else None
-    if folder is None or not (folder / "results.json").is_file() or not is_ours(name):
+    if folder is None or not is_finished(folder) or not is_ours(name):
         return
-    if json.loads((folder / "results.json").read_text(encoding="utf-8")).get("corpus", {}).get("name") != corpus:
+    if read_results(folder).get("corpus", {}).get("name") != corpus:
         return
-    if (folder / "splits.json").is_file():
-        learned = set(load_split(folder / "splits.json").train)
+    if (folder / SPLIT).is_file():
+        learned = set(load_split(folder / SPLIT).train)
     else:  # a model of all clips, each of which its folds tested
         learned = set(read_predictions(folder)["id"])
     if (both := sorted(learned & set(split.test))) and not job.data.accept_speaker_leakage:
@@ -135,7 +135,7 @@ def trained_model(job: Job, split: Split) -> tuple[Any, Any]:
     name = job.model.model_name_or_path
     if name is None:
         raise ValueError("--model_name_or_path: with --do_train false, it names the trained model to score.")
-    own_split = Path(name) / "splits.json"
+    own_split = Path(name) / SPLIT
     if own_split.is_file() and load_split(own_split).sha256 != split.sha256:
         raise ValueError(
             f"{own_split}: {name} was trained on another split (protocol {load_split(own_split).protocol}, fold "

@@ -1,6 +1,5 @@
 """Several runs as one result: every fold's test clips together, each once per seed."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +8,13 @@ import pandas as pd
 from ser.data.audit import audit_of_folds
 from ser.data.folds import hash_of_folds
 from ser.data.splits import load_split
+from ser.run_folder import PREDICTIONS, SPLIT, read_results
 from ser.training.provenance import control_words, protocol_section, shown_config
 
 
 def pooled_predictions(folders: list[Path]) -> list[pd.DataFrame]:
     """The predictions of finished runs."""
-    return [pd.read_parquet(folder / "predictions.parquet") for folder in folders]
-
-
-def attached_sections(folder: Path) -> dict[str, Any]:
-    """What other commands put into the results of a folder whose runs are finished, and are now pooled again."""
-    path = folder / "results.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {key: before[key] for key in ("baseline", "robustness") if key in before}
+    return [pd.read_parquet(folder / PREDICTIONS) for folder in folders]
 
 
 def pooled_context(folders: list[Path], arguments: dict[str, Any], dataset: Any) -> dict[str, Any]:
@@ -32,8 +25,8 @@ def pooled_context(folders: list[Path], arguments: dict[str, Any], dataset: Any)
         arguments: Of the whole.
         dataset: The corpus.
     """
-    runs = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in folders]
-    splits = {load_split(folder / "splits.json").fold: load_split(folder / "splits.json") for folder in folders}
+    runs = [read_results(folder) for folder in folders]
+    splits = {load_split(folder / SPLIT).fold: load_split(folder / SPLIT) for folder in folders}
     first, *_ = splits.values()
     seeds = sorted({seed for run in runs for seed in run["protocol"]["seeds"]})
     protocol = protocol_section(first, runs[0]["protocol"]["num_folds"], seeds, sorted(splits))

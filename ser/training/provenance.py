@@ -7,14 +7,42 @@ from pathlib import Path
 from typing import Any
 
 from ser.data.audio import corpus_facts
+from ser.data.audit import audit, what_is_wrong
 from ser.data.splits import Split
+from ser.run_folder import SPLIT
 
 TERMS = ("name", "licence", "language", "citation", "homepage")
 FACTS = (*TERMS, "differences", "notes", "skipped")
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "audiomentations", "soundfile", "soxr", "scikit-learn")
 
 
-def corpus_section(dataset: Any, labels: list[str]) -> dict[str, Any]:
+def run_context(
+    split: Split, dataset: Any, num_folds: int, config: dict[str, Any], model: dict[str, Any], outcome: dict[str, Any]
+) -> dict[str, Any]:
+    """What `results.json` of one run says beside the scores.
+
+    Args:
+        split: The clips that it learned from and was tested on.
+        dataset: The corpus.
+        num_folds: Folds of the protocol.
+        config: The arguments of the run, its seed among them.
+        model: The section `model`, and what was chosen on the way (`head`, `start`, `layers`, `svm`, ...).
+        outcome: The sections `calibration` and `seconds`.
+    """
+    wrong = [*what_is_wrong(split, dataset), *control_words(config)]
+    return {
+        "protocol": protocol_section(split, num_folds, [config["seed"]], [split.fold]) | {"what_is_wrong": wrong},
+        "corpus": corpus_section(dataset),
+        "label_source": corpus_facts(dataset).get("label_source"),
+        **model,
+        "audit": audit(split, dataset),
+        **outcome,
+        "versions": versions(),
+        "config": shown_config(config),
+    }
+
+
+def corpus_section(dataset: Any) -> dict[str, Any]:
     """Facts about the corpus, and what is in it."""
     facts = corpus_facts(dataset)
     speakers = {speaker for speaker in dataset["speaker"][:] if speaker is not None}
@@ -31,8 +59,8 @@ def corpus_section(dataset: Any, labels: list[str]) -> dict[str, Any]:
             for name, own in facts["corpora"].items()
         }
     if "emotion" in dataset.features and not facts.get("target_columns"):
-        counts = Counter(dataset["emotion"][:])
-        section["clips_per_class"] = {name: counts[index] for index, name in enumerate(labels)}
+        counts, names = Counter(dataset["emotion"][:]), dataset.features["emotion"].names
+        section["clips_per_class"] = {name: counts[index] for index, name in enumerate(names)}
     return section
 
 
@@ -55,9 +83,9 @@ def control_words(arguments: dict[str, Any]) -> list[str]:
     shuffled = "The labels of train were shuffled: this run is a control, whose scores are chance or a leak."
     words = [shuffled] if arguments.get("shuffle_train_labels") else []
     name = arguments.get("model_name_or_path")
-    if name and not arguments.get("do_train", True) and not (Path(name) / "splits.json").is_file():
+    if name and not arguments.get("do_train", True) and not (Path(name) / SPLIT).is_file():
         words.append(
-            f"{shown_name(name)} was not trained here and brings no splits.json: it may have been trained on clips, or "
+            f"{shown_name(name)} was not trained here and brings no {SPLIT}: it may have been trained on clips, or "
             "on voices, of this test set."
         )
     return words

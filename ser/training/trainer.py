@@ -189,10 +189,3 @@ def backbone_depth(model: Any) -> int:
 def count_classes(targets: Any, num_classes: int) -> np.ndarray:
     """Clips of each class, `[C]`."""
     return np.bincount(np.asarray(targets, dtype=np.int64), minlength=num_classes)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities `[B, C]` in float64 from logits `[B, C]`."""
-    logits = np.asarray(logits, dtype=np.float64)
-    exponential = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponential / exponential.sum(axis=-1, keepdims=True)

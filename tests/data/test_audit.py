@@ -19,7 +19,7 @@ from ser.data.audit import audit, audit_files, audit_of_folds, audit_parts, what
 from ser.data.clips import Clip
 from ser.data.copies import Copies, copies_in
 from ser.data.splits import check_split, make_split, save_split
-from ser.evaluation.tables import findings
+from ser.evaluation.audit_words import audit_sentences
 from ser_model import read_wave
 
 RATE_HZ = 16_000
@@ -80,9 +80,9 @@ def test_a_clean_split_is_called_clean(folder):
     result = run(folder / "split.csv", "--audio", folder)
     assert result.exit_code == 0
     assert "No leak was found." in result.output
-    assert "no speaker is in two parts (train 2, dev 1, test 1)" in result.output
-    assert "no identical audio" in result.output
-    assert "no near-identical audio" in result.output
+    assert "No speaker is in two parts (train 2, dev 1, test 1)" in result.output
+    assert "There are no identical recordings" in result.output
+    assert "There are no near-identical recordings" in result.output
 
 
 def test_a_renamed_clip_is_caught(folder):
@@ -264,7 +264,7 @@ def test_folds_that_are_pooled_say_what_was_looked_for_in_each_of_them():
     for pooled in (audit_of_folds(folds, columns), audit_of_folds(folds[:1], columns)):
         assert pooled["checked"] == audit(folds[0], columns)["checked"]
         assert pooled["shared_speakers"]["train/test"]["shared"] == 0
-        told = [sentence for _, sentence in findings(pooled)]
+        told = [sentence for _, sentence in audit_sentences(pooled)]
         assert "No speaker is in two parts." in told
         assert "There are no identical recordings in two parts." in told
         assert "Nobody looked for identical recordings." not in told
@@ -319,7 +319,7 @@ def test_the_frozen_folds_share_no_speaker():
     frozen = Path(__file__).parents[2] / "configs" / "splits" / "shemo_speaker_5fold.json"
     result = run(frozen)
     assert result.exit_code == 0
-    assert "no speaker is in two parts (fold 0 16," in result.output
+    assert "No speaker is in two parts (fold 0 16," in result.output
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from scipy.special import expit
 from ser.evaluation import intervals, metrics
 from ser.evaluation.calibration import wilson_interval
 from ser.evaluation.least_errors import mean_error
-from ser.evaluation.predictions import scored
+from ser.evaluation.scored import scored
 from ser.evaluation.sections import classification_intervals, regression_intervals
 
 

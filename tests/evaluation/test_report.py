@@ -265,10 +265,12 @@ def test_a_folder_that_is_no_run_is_named(run, name):
         write_report(run)
 
 
-@pytest.mark.parametrize(("text", "reason"), [("{", "is not JSON"), ("[1]", "holds no `task`")])
+@pytest.mark.parametrize(
+    ("text", "reason"), [("{", ": is not JSON"), ("[1]", ": holds a list, expected a dict"), ("{}", " holds no `task`")]
+)
 def test_results_that_are_none_are_named(run, text, reason):
     (run / "results.json").write_text(text)
-    with pytest.raises(ValueError, match=rf"results\.json {reason}"):
+    with pytest.raises(ValueError, match=rf"results\.json{reason}"):
         write_report(run)
 
 

@@ -9,8 +9,10 @@ from fakes.fake_predictions import LABELS, fake_predictions, fake_regression
 
 from ser.evaluation import metrics
 from ser.evaluation.calibration import rescale, shift
-from ser.evaluation.predictions import read_predictions, truth_and_probabilities
-from ser.evaluation.results import build_results, plain, write_json_atomic
+from ser.evaluation.results import build_results
+from ser.evaluation.scored import truth_and_probabilities
+from ser.files import json_types, write_json
+from ser.predictions import read_predictions
 
 
 def both_splits(**kwargs):
@@ -32,7 +34,7 @@ def test_results_hold_the_scores_of_the_predictions():
 
 def test_results_are_json_and_come_back_the_same(tmp_path):
     results = build_results(both_splits(), LABELS, {"label_source": "filename"})
-    write_json_atomic(results, tmp_path / "results.json")
+    write_json(results, tmp_path / "results.json")
     assert json.loads((tmp_path / "results.json").read_text()) == results
 
 
@@ -189,17 +191,17 @@ def test_predictions_are_read_from_a_folder_or_a_file(tmp_path):
 
 def test_numpy_paths_and_infinities_become_plain_json(tmp_path):
     content = {1: np.float32(0.5), "a": np.arange(2), "b": (np.nan, float("inf"), np.bool_(True)), "c": tmp_path}
-    assert plain(content) == {"1": 0.5, "a": [0, 1], "b": [None, None, True], "c": str(tmp_path)}
+    assert json_types(content) == {"1": 0.5, "a": [0, 1], "b": [None, None, True], "c": str(tmp_path)}
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "results.json"
-    write_json_atomic({"uar": 0.5}, path)
+    write_json({"uar": 0.5}, path)
     with pytest.raises(TypeError):
-        write_json_atomic({"uar": object()}, path)
+        write_json({"uar": object()}, path)
     path.with_name("folder.json").mkdir()
     with pytest.raises(OSError, match=r"folder\.json"):
-        write_json_atomic({"uar": 0.6}, path.with_name("folder.json"))
+        write_json({"uar": 0.6}, path.with_name("folder.json"))
     assert json.loads(path.read_text()) == {"uar": 0.5}
     assert sorted(file.name for file in tmp_path.iterdir()) == ["folder.json", "results.json"]
 

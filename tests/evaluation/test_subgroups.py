@@ -6,7 +6,7 @@ import pytest
 from fakes.fake_predictions import LABELS, fake_predictions
 
 from ser.evaluation import metrics, subgroups
-from ser.evaluation.predictions import scored
+from ser.evaluation.scored import scored
 
 
 def flipped(table, rows, confidence=0.97):

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from ser.cli import app
 from ser.data.splits import Split, save_split, split_hash
 from ser.evaluation.compare import compare, leak_gap
-from ser.evaluation.predictions import read_predictions
-from ser.evaluation.results import build_results, write_json_atomic
+from ser.evaluation.results import build_results
 from ser.experiments.ablation import ablate, ablation_table, leak, leak_words, parse_setting
+from ser.files import write_json
+from ser.predictions import read_predictions
 from ser.training.choice import chosen_by_dev, holm
 
 SKILL = {"mean": 1.0, "mean_std": 2.5, "attentive_stats": 1.1}
@@ -44,7 +45,7 @@ class FakeRuns:
             own = folder / "seed-1" / f"fold-{fold}"
             save_split(Split(**{**vars(split), "sha256": split_hash(split)}), own / "splits.json")
         table.to_parquet(folder / "predictions.parquet", index=False)
-        write_json_atomic(build_results(table, LABELS, {"protocol": {"name": data.protocol}}), folder / "results.json")
+        write_json(build_results(table, LABELS, {"protocol": {"name": data.protocol}}), folder / "results.json")
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from ser.cli import app
 from ser.evaluation.compare import compare
 from ser.evaluation.format import verdict_of
-from ser.evaluation.predictions import read_predictions
 from ser.experiments.baseline import attach_baseline, fit_machine, run_baseline
+from ser.predictions import read_predictions
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_a_baseline_on_other_clips_is_refused_and_the_results_stay(corpus, tmp_p
     with pytest.raises(ValueError, match="the runs test other clips"):
         attach_baseline(tmp_path / "0", tmp_path / "1")
     assert (tmp_path / "0" / "results.json").read_bytes() == before
-    with pytest.raises(FileNotFoundError, match="not finished"):
+    with pytest.raises(FileNotFoundError, match="expected the folder of a finished run"):
         attach_baseline(tmp_path / "0", tmp_path / "nowhere")
 
 

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from ser.cli import app
 from ser.data.splits import make_split
 from ser.evaluation.per_corpus import corpus_scores
-from ser.evaluation.results import build_results, write_json_atomic
+from ser.evaluation.results import build_results
 from ser.experiments.cross import cross, cross_figure, cross_table
+from ser.files import write_json
 
 EMODB = {"anger": "W", "boredom": "L", "sadness": "T"}
 RAVDESS = {"anger": "05", "calm": "02", "sadness": "04"}
@@ -75,7 +76,7 @@ class FakeRuns:
             "protocol": {"name": data.protocol},
             "audit": {"leaks": ["a leak."] if "across" in folder.name else []},
         }
-        write_json_atomic(build_results(table, labels, context), folder / "results.json")
+        write_json(build_results(table, labels, context), folder / "results.json")
 
     def table(self, dataset, split, labels, fold):
         rows = dataset.select([place for place, clip in enumerate(dataset["id"]) if clip in set(split.test)])

@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 from ser.cli import app
 from ser.evaluation.compare import compare
 from ser.evaluation.figures import read_run, robustness_rows, run_plots
-from ser.evaluation.predictions import read_predictions
-from ser.evaluation.results import build_results, write_json_atomic
+from ser.evaluation.results import build_results
 from ser.experiments.corruptions import CONDITIONS, Condition
 from ser.experiments.robustness import Scorer, robustness, rows_of_test
+from ser.files import write_json
+from ser.predictions import read_predictions
 from ser_model import SERForAudioClassification
 
 FEW = [condition for condition in CONDITIONS if condition.name in ("noise, SNR 0 dB", "speed 1.1", "Opus, 6 kbit/s")]
@@ -57,7 +58,7 @@ def rightly_scored(made, folder):
     is_test, predicted = table["split"] == "test", table[[f"p_{label}" for label in LABELS]].idxmax(axis=1).str[2:]
     table["truth"] = table["truth"].where(~is_test, predicted)
     table.to_parquet(folder / "predictions.parquet", index=False)
-    write_json_atomic(build_results(table, list(LABELS), {}), folder / "results.json")
+    write_json(build_results(table, list(LABELS), {}), folder / "results.json")
     return folder
 
 
@@ -116,7 +117,7 @@ def pooled(made, corpus, folder):
         tables.append(table)
     table = pd.concat(tables, ignore_index=True)
     table.to_parquet(folder / "predictions.parquet", index=False)
-    write_json_atomic(build_results(table, list(LABELS), {}), folder / "results.json")
+    write_json(build_results(table, list(LABELS), {}), folder / "results.json")
     return folder
 
 
@@ -172,7 +173,7 @@ def test_what_is_no_finished_run_of_classes_is_refused(made, corpus, tmp_path):
     with pytest.raises(ValueError, match="is a regression"):
         robustness(folder, corpus, load)
     (folder / "results.json").unlink()
-    with pytest.raises(FileNotFoundError, match="not finished"):
+    with pytest.raises(FileNotFoundError, match="expected the folder of a finished run"):
         robustness(folder, corpus, load)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ser.evaluation.results import build_results, write_json_atomic
+from ser.evaluation.results import build_results
+from ser.files import write_json
 
 LABELS = ["anger", "neutral", "sadness", "surprise", "happiness", "fear"]
 SHARES = [0.33, 0.33, 0.14, 0.08, 0.08, 0.04]
@@ -115,7 +116,7 @@ def write_run(folder: Path, table: pd.DataFrame, labels: list[str], sections: di
     """Writes what the report reads, as a run does."""
     folder.mkdir(parents=True, exist_ok=True)
     table.to_parquet(folder / "predictions.parquet", index=False)
-    write_json_atomic(build_results(table, labels, sections), folder / "results.json")
+    write_json(build_results(table, labels, sections), folder / "results.json")
     if log is not None:
-        write_json_atomic(log, folder / "training_log.json")
+        write_json(log, folder / "training_log.json")
     return folder

@@ -12,7 +12,8 @@ import yaml
 
 from ser.data.audio import encode_wav
 from ser.data.splits import Split, save_split, split_hash
-from ser.evaluation.results import build_results, write_json_atomic
+from ser.evaluation.results import build_results
+from ser.files import write_json
 
 LABELS = ("anger", "fear", "happiness", "neutral", "sadness")
 SPEAKERS = {"train": ("F01", "M01"), "dev": ("F02",), "test": ("F03", "M03")}
@@ -58,7 +59,7 @@ def make_run(root: Path, stock: bool = False, **results: Any) -> MadeRun:
     log = [{"epoch": epoch, "loss": 2 / epoch, "eval_loss": 1.5, "eval_uar": 0.2} for epoch in (1, 2)]
     (folder / "training_log.json").write_text(json.dumps(log))
     context = {**_context(split, clips), "config": config, **results}
-    write_json_atomic(build_results(table, list(LABELS), context), folder / "results.json")
+    write_json(build_results(table, list(LABELS), context), folder / "results.json")
     return MadeRun(folder, corpus, {clip["id"]: encode_wav(clip["wave"]) for clip in clips})
 
 

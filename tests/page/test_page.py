@@ -11,11 +11,10 @@ import soundfile
 from fakes.tiny import noise, tiny_model
 
 from ser.evaluation import format as words
-from ser.inference.loading import load_pipeline
-from ser.inference.output_formats import columns_of, text_of
+from ser.inference.loading import load_pipeline, results_of_model
+from ser.inference.output_formats import answer_columns, text_of
 from ser.page import app, translations
 from ser.page.answer import Answer, classify, outline
-from ser.page.app import read_results
 from ser.page.html import answer_html, clock, error_html, header_html, limits_html, text_html, threshold_of
 from ser_model import SERForAudioClassification, SERPipeline, read_blocks
 
@@ -153,7 +152,7 @@ def test_a_name_or_label_that_tries_to_be_markup_stays_text():
 def test_downloads_are_what_ser_predict_writes():
     given = answer(segments=[segment(0, 12.0)])
     files = re.findall(r'download="clip\.(\w+)" href="data:[^,]*,([^"]*)"', answer_html(given, None, False))
-    columns = columns_of(["anger", "fear"], True, False)
+    columns = answer_columns(["anger", "fear"], True, False)
     for kind, content in files:
         expected = "".join(text_of([{"file": "clip.wav", "segments": given.segments}], kind, columns))
         assert base64.b64decode(content).decode() == expected
@@ -206,10 +205,10 @@ def test_the_threshold_is_the_runs_own_or_none():
 
 
 def test_results_are_read_from_the_runs_folder_where_it_has_them(tmp_path):
-    assert read_results(str(tmp_path)) == {}
+    assert results_of_model(str(tmp_path)) == {}
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(ValueError, match=r"results\.json: is not a JSON object"):
-        read_results(str(tmp_path))
+        results_of_model(str(tmp_path))
 
 
 def test_every_text_is_there_in_both_languages_with_the_same_values_in_it():

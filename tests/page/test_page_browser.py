@@ -16,8 +16,8 @@ import soundfile
 from fakes.made_run import make_run
 from fakes.tiny import noise
 
-from ser.evaluation.results import write_json_atomic
-from ser.page.app import read_results
+from ser.files import write_json
+from ser.run_folder import read_results
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
@@ -71,10 +71,10 @@ def files(tmp_path_factory):
 def address(browser, files, tmp_path_factory):
     """Where `ser serve` serves a run of random weights, with a threshold and an example."""
     run = make_run(tmp_path_factory.mktemp("made")).folder
-    results = dict(read_results(str(run)))
+    results = dict(read_results(run))
     results["calibration"] |= {"precision_90": {"threshold": 0.45, "test": {"precision": 0.9, "coverage": 0.5, "n": 9}}}
     results["corpus"] |= {"name": TEMPLATE}
-    write_json_atomic(results, run / "results.json")
+    write_json(results, run / "results.json")
     (run / "examples").mkdir()
     shutil.copyfile(files / "clip.wav", run / "examples" / "a clip.wav")
     with socket.socket() as free:

@@ -15,6 +15,7 @@ from fakes.made_run import make_run
 from ser.publish import fresh_process, pre_push_checks
 from ser.publish.hub import check_repo_id, commit_folder, push_run
 from ser.publish.staging import check_run, stage, strangers
+from ser.run_folder import read_results
 
 ROOT = Path(__file__).parents[2]
 
@@ -221,7 +222,7 @@ def spoil_split(run, **changes):
 
 
 def check_split(run):
-    pre_push_checks.check_split(run, pre_push_checks.results_of(run), pre_push_checks.test_predictions(run))
+    pre_push_checks.check_tested_split(run, read_results(run), pre_push_checks.test_predictions(run))
 
 
 def test_a_speaker_in_train_and_test_stops_the_push_unless_the_results_say_so(made, tmp_path):

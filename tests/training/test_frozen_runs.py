@@ -14,11 +14,11 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor, pi
 
 import run_ser
 from ser.data.audio import decode_wav, encode_wav
-from ser.evaluation.predictions import read_own_predictions
-from ser.experiments.robustness import model_folders
 from ser.inference.loading import read_config
+from ser.predictions import read_own_predictions
 from ser.publish import pre_push_checks
 from ser.publish.staging import check_run, stage
+from ser.run_folder import read_results, tested_models
 
 FROZEN = str(ROOT / "configs" / "splits" / "shemo_speaker_5fold.json")
 PROBE = ("--train_mode", "probe", "--pooling", "mean_std", "--layer_mix", "best")
@@ -48,16 +48,12 @@ def probe(tmp_path_factory, manifest, encoder):
     return train(tmp_path_factory.mktemp("runs") / "probe", manifest, *flags_of(encoder, *PROBE))
 
 
-def results_of(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
 def weights_of(folder):
     return load_file(folder / "model.safetensors")
 
 
 def test_a_probe_says_which_layer_it_chose_and_from_what(probe):
-    results = results_of(probe)
+    results = read_results(probe)
     assert {layer["layer"] for layer in results["layers"]} == {"0", "1", "2", "all"}
     assert sum(layer["chosen"] for layer in results["layers"]) == 1
     chosen = next(layer["layer"] for layer in results["layers"] if layer["chosen"])
@@ -79,13 +75,13 @@ def test_labels_of_dev_and_test_dealt_out_anew_change_no_choice_and_no_weight(pr
     rows.to_csv(tmp_path / "clips.csv", index=False)
     flags = flags_of(encoder, *PROBE, "--protocol", "given", "--calibrate", "false")
     dealt = train(tmp_path / "dealt", tmp_path / "clips.csv", *flags)
-    assert results_of(dealt)["head"] == results_of(probe)["head"]
-    temperature = results_of(probe)["calibration"]["temperature"]
+    assert read_results(dealt)["head"] == read_results(probe)["head"]
+    temperature = read_results(probe)["calibration"]["temperature"]
     before, after = weights_of(probe), weights_of(dealt)
     for name, weight in after.items():
         scale = temperature if name.startswith("classifier") else 1.0
         torch.testing.assert_close(before[name] * scale, weight, rtol=1e-5, atol=1e-6)
-    assert results_of(dealt)["test"]["uar"] != results_of(probe)["test"]["uar"]
+    assert read_results(dealt)["test"]["uar"] != read_results(probe)["test"]["uar"]
 
 
 @pytest.mark.parametrize("flags", [("--head", "linear"), ("--layer_mix", "all"), ("--layer_mix", "1")])
@@ -100,7 +96,7 @@ def test_the_model_that_is_saved_gives_the_scores_that_the_statistics_gave(flags
 
 def test_dimensions_are_learned_from_statistics_too(manifest, encoder, tmp_path):
     flags = flags_of(encoder, *PROBE, "--target_columns", "valence,arousal")
-    results = results_of(train(tmp_path / "run", manifest, *flags))
+    results = read_results(train(tmp_path / "run", manifest, *flags))
     assert results["test"]["ccc"] > 0.5
     assert results["head"]["cross_validated_ccc"] > 0.5
 
@@ -116,8 +112,8 @@ def test_augmented_copies_are_learned_from(manifest, encoder, tmp_path):
 def test_fine_tuning_starts_from_the_probe_and_says_what_dev_thought(probe, manifest, encoder, tmp_path):
     flags = flags_of(encoder, "--pooling", "mean_std", "--layer_mix", "best", "--learning_rate", "1e-9")
     folder = train(tmp_path / "run", manifest, *flags)
-    start = results_of(folder)["start"]
-    assert start["start"] == pytest.approx(results_of(probe)["dev"]["uar"])
+    start = read_results(folder)["start"]
+    assert start["start"] == pytest.approx(read_results(probe)["dev"]["uar"])
     before, after = weights_of(probe), weights_of(folder)
     for name in ("projector.weight", "standardize.mean"):
         torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-5)
@@ -127,7 +123,7 @@ def test_fine_tuning_that_breaks_the_model_ends_as_the_probe(probe, manifest, en
     flags = flags_of(encoder, "--pooling", "mean_std", "--layer_mix", "best", "--learning_rate", "30")
     folder = train(tmp_path / "run", manifest, *flags)
     assert "kept 0% of the way" in capsys.readouterr().out
-    start = results_of(folder)["start"]
+    start = read_results(folder)["start"]
     assert start["share"] == 0
     assert start["kept"] == start["start"] > start["training"]
     before, after = weights_of(probe), weights_of(folder)
@@ -138,7 +134,7 @@ def test_fine_tuning_that_breaks_the_model_ends_as_the_probe(probe, manifest, en
 def test_attention_starts_as_the_plain_mean_and_deviation(probe, manifest, encoder, tmp_path):
     # A linear head has one best fit, wherever it starts.
     flags = ("--pooling", "attentive_stats", "--learning_rate", "1e-9", "--calibrate", "false", "--head", "linear")
-    layer = str(results_of(probe)["head"]["layer_mix"])
+    layer = str(read_results(probe)["head"]["layer_mix"])
     flags = flags_of(encoder, *flags, "--layer_mix", layer if layer != "all" else "1")
     folder = train(tmp_path / "attentive", manifest, *flags)
     plain = train(tmp_path / "plain", manifest, *(f if f != "attentive_stats" else "mean_std" for f in flags))
@@ -147,10 +143,10 @@ def test_attention_starts_as_the_plain_mean_and_deviation(probe, manifest, encod
 
 
 def test_a_run_goes_on_from_another_with_its_head_where_the_classes_are_the_same(probe, manifest, tmp_path):
-    flags = ("--pooling", "mean_std", "--layer_mix", str(results_of(probe)["head"]["layer_mix"]))
+    flags = ("--pooling", "mean_std", "--layer_mix", str(read_results(probe)["head"]["layer_mix"]))
     same = train(tmp_path / "same", manifest, *flags_of(probe, *flags, "--learning_rate", "1e-9", "--seed", "7"))
     torch.testing.assert_close(weights_of(same)["projector.weight"], weights_of(probe)["projector.weight"])
-    assert results_of(same).get("head") is None
+    assert read_results(same).get("head") is None
     renamed = pd.read_csv(manifest).replace({"label": {"anger": "hot anger"}})
     renamed["path"] = [str(manifest.parent / path) for path in renamed["path"]]
     renamed.to_csv(tmp_path / "renamed.csv", index=False)
@@ -177,7 +173,7 @@ def final(tmp_path_factory, manifest, encoder):
 
 
 def test_a_final_fit_leaves_a_model_of_all_clips_with_the_score_of_the_folds(final, manifest):
-    results, tested = results_of(final), predictions_of(final)
+    results, tested = read_results(final), predictions_of(final)
     assert results["test"]["n"] == len(tested) == 54
     assert results["final_fit"]["clips"] == 54
     assert sum(layer["chosen"] for layer in results["layers"]) == 3
@@ -191,7 +187,7 @@ def test_a_final_fit_leaves_a_model_of_all_clips_with_the_score_of_the_folds(fin
 
 def test_a_final_fit_is_calibrated_on_clips_that_were_held_out(final):
     temperature = json.loads((final / "config.json").read_text())["calibration_temperature"]
-    assert temperature == pytest.approx(results_of(final)["final_fit"]["temperature"])
+    assert temperature == pytest.approx(read_results(final)["final_fit"]["temperature"])
     assert temperature != 1.0
 
 
@@ -200,7 +196,7 @@ def test_report_and_card_say_whose_scores_they_show(final):
     for name in ("report.html", "README.md"):
         assert words in " ".join((final / name).read_text().split()), name
     model = json.loads((final / "config.json").read_text())
-    results = results_of(final)
+    results = read_results(final)
     assert results["model"]["layer_mix"] == model["layer_mix"] == results["final_fit"]["head"]["layer_mix"]
 
 
@@ -232,13 +228,13 @@ def test_the_gate_lets_a_final_model_pass_that_answers_as_it_did(final, manifest
 
 def test_the_gate_looks_at_the_split_of_every_fold(final, tmp_path):
     copy = shutil.copytree(final, tmp_path / "copy")
-    pre_push_checks.check_split(copy, results_of(copy), pre_push_checks.test_predictions(copy))
+    pre_push_checks.check_tested_split(copy, read_results(copy), pre_push_checks.test_predictions(copy))
     lacking = pre_push_checks.test_predictions(copy).iloc[1:]
     with pytest.raises(ValueError, match=r"fold-0/splits.json names 18"):
-        pre_push_checks.check_split(copy, results_of(copy), lacking)
+        pre_push_checks.check_tested_split(copy, read_results(copy), lacking)
     shutil.copy(copy / "seed-42/fold-0/splits.json", copy / "seed-42/fold-1/splits.json")
     with pytest.raises(ValueError, match="the splits of its folds together has the hash"):
-        pre_push_checks.check_split(copy, results_of(copy), pre_push_checks.test_predictions(copy))
+        pre_push_checks.check_tested_split(copy, read_results(copy), pre_push_checks.test_predictions(copy))
 
 
 def test_folds_without_a_final_fit_promise_no_model_and_get_one_later(final, manifest, encoder, tmp_path, capsys):
@@ -261,7 +257,7 @@ def test_folds_without_a_final_fit_promise_no_model_and_get_one_later(final, man
 
 
 def test_robustness_takes_the_tested_models_of_the_folds(final):
-    assert model_folders(final) == [final / "seed-42" / f"fold-{fold}" for fold in range(3)]
+    assert tested_models(final) == [final / "seed-42" / f"fold-{fold}" for fold in range(3)]
 
 
 def test_a_final_fit_that_was_killed_is_made_again_and_no_fold_is(final, manifest, encoder, tmp_path, capsys):
@@ -271,7 +267,7 @@ def test_a_final_fit_that_was_killed_is_made_again_and_no_fold_is(final, manifes
     capsys.readouterr()
     assert launch(copy, manifest, *flags_of(encoder, *PROBE, "--fold", "all", "--final_fit", "true")) == 0
     assert capsys.readouterr().out.count("is not trained again") == 3
-    assert results_of(copy)["test"] == results_of(final)["test"]
+    assert read_results(copy)["test"] == read_results(final)["test"]
     for name, weight in weights_of(final).items():
         assert torch.equal(weights_of(copy)[name], weight), name
 
@@ -288,7 +284,7 @@ def test_own_clips_need_one_command(manifest, encoder, tmp_path, capsys):
     assert run_ser.main([*command, "--accept_speaker_leakage", "true", "--splits_file", FROZEN]) == 0
     out = capsys.readouterr().out
     assert out.count("shemo_speaker_5fold.json is of another corpus and is not applied") == 1
-    results = results_of(tmp_path / "run")
+    results = read_results(tmp_path / "run")
     assert results["protocol"]["speaker_independent"] is False
     assert any("is not applied" in sentence for sentence in results["protocol"]["what_is_wrong"])
     assert "is not applied" in json.loads((tmp_path / "run/seed-42/fold-0/splits.json").read_text())["notes"][0]

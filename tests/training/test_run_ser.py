@@ -21,7 +21,7 @@ from data_prep import load_corpus
 from ser.data.audio import decode_wav
 from ser.publish.staging import stage
 from ser.training.arguments import parse_arguments
-from ser.training.jobs import Job, clips_of, split_of
+from ser.training.jobs import Job, part_clips, split_of
 from ser_model import SERForAudioClassification
 
 
@@ -185,7 +185,7 @@ def test_a_control_learns_from_shuffled_labels_is_scored_by_true_ones_and_says_s
     dataset = load_corpus(data)
     split = split_of(plain, dataset)
     shuffled = dataclasses.replace(plain, model=dataclasses.replace(model, shuffle_train_labels=True))
-    true, dealt = (list(clips_of(job, dataset, split, "train").targets) for job in (plain, shuffled))
+    true, dealt = (list(part_clips(job, dataset, split, "train").targets) for job in (plain, shuffled))
     assert true != dealt
     assert sorted(true) == sorted(dealt)
 

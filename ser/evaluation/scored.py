@@ -1,74 +1,13 @@
-"""The table of predictions: one row a clip, seed and fold, from which every figure of a run is computed."""
+"""The rows of a table of predictions as arrays, and what may be drawn again as one: a speaker or a clip."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ser.evaluation.least_errors import class_moments
 from ser.evaluation.metrics import check_probabilities, label_positions
-from ser.names import speaker_cell, tidy
-
-COLUMNS = ("id", "split", "seed", "fold", "speaker", "gender")
-FILE_NAME = "predictions.parquet"
-# What the model of all clips says of a few of them, beside the pooled folds' predictions, which are not its own.
-FINAL_NAME = "final_predictions.parquet"
-
-
-def read_predictions(run: str | Path) -> pd.DataFrame:
-    """The predictions of a run, from its folder or from the file itself.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: A column that every run writes is missing.
-    """
-    path = Path(run)
-    path = path / FILE_NAME if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is not there; expected the folder of a finished run, which run_ser.py with --do_predict writes"
-        )
-    predictions = pd.read_parquet(path)
-    check_columns(predictions, path)
-    # Whoever wrote the table: "unknown" is no speaker, and a blank behind a name makes no other one.
-    named = predictions["speaker"].map(speaker_cell, na_action="ignore").astype(object)
-    return predictions.assign(id=predictions["id"].map(tidy), speaker=named.where(named.notna(), None))
-
-
-def read_own_predictions(run: str | Path) -> pd.DataFrame:
-    """What the model in a run's folder said itself.
-
-    Beside pooled folds lies a model of all clips, whose own predictions are of a few clips that it learned from.
-
-    Raises:
-        FileNotFoundError, ValueError: As of [`read_predictions`].
-    """
-    final = Path(run) / FINAL_NAME
-    return read_predictions(final if final.is_file() else run)
-
-
-def check_columns(predictions: pd.DataFrame, source: str | Path = "the predictions") -> None:
-    """An error naming the columns that are missing.
-
-    Raises:
-        ValueError: One of `COLUMNS`, of the truth, or of the scores is missing.
-    """
-    missing = [column for column in COLUMNS if column not in predictions]
-    if not missing and not labels_of(predictions) and not dimensions_of(predictions):
-        missing = ["p_<label> and truth, or pred_<dimension> and truth_<dimension>"]
-    if missing:
-        raise ValueError(f"{source} lacks {missing}; it has {list(predictions.columns)}: predict again with run_ser.py")
-
-
-def labels_of(predictions: pd.DataFrame) -> list[str]:
-    """Class names in the model's order, out of the columns `p_<label>`; empty for a regression."""
-    return [column[2:] for column in predictions if column.startswith("p_")] if "truth" in predictions else []
-
-
-def dimensions_of(predictions: pd.DataFrame) -> list[str]:
-    """Names of the regressed dimensions, out of the columns `pred_<dimension>`; empty for a classification."""
-    return [column[5:] for column in predictions if column.startswith("pred_") and f"truth_{column[5:]}" in predictions]
+from ser.predictions import labels_of
 
 
 def truth_and_probabilities(predictions: pd.DataFrame, labels: list[str]) -> tuple[np.ndarray, np.ndarray]:

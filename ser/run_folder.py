@@ -1,0 +1,204 @@
+"""The folder of a run: what its files are called, who may write there, and how results are read.
+
+The folder is the contract between training, evaluation, publishing and the page. This module alone knows its names.
+
+    run_config.yaml      the arguments, written before anything is computed
+    checkpoints/         of a run that is under way
+    config.json, model.safetensors, preprocessor_config.json, ser_model.py    the model
+    splits.json          the clips of train, dev and test
+    predictions.parquet  what the model says of each clip of dev and test; its columns: `ser.predictions`
+    layers.parquet       what each layer of a frozen backbone says of held-out clips of train
+    training_log.json    loss and dev scores by step
+    results.json         every figure, computed from the predictions; written last
+    report.html, README.md, *.png    made from the results
+    seed-*/fold-*/       one such folder for each seed and fold, where the run has several
+    final_fit.json, final_predictions.parquet    of the model of all clips, beside pooled folds
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ser.files import read_json, write_json, write_text
+
+CONFIG = "run_config.yaml"
+CHECKPOINTS = "checkpoints"
+MODEL_CONFIG = "config.json"
+SPLIT = "splits.json"
+PREDICTIONS = "predictions.parquet"
+LAYERS = "layers.parquet"
+ROBUSTNESS = "robustness.parquet"
+LOG = "training_log.json"
+RESULTS = "results.json"
+REPORT = "report.html"
+CARD = "README.md"
+FINAL_FIT = "final_fit.json"
+FINAL_PREDICTIONS = "final_predictions.parquet"
+EXAMPLES = "examples"
+# Version of the shape of `results.json`.
+FORMAT = 1
+# Sections that other commands add to the results of a finished run.
+ATTACHED = ("baseline", "robustness")
+# What data_prep.py may have put into the folder before the run.
+PLOTS_OF_PREPARATION = ("class_distribution.png", "duration_histogram.png")
+# Arguments that may differ between a run and its continuation.
+NOT_PART_OF_A_RUN = (
+    *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors"),
+    *("push_to_hub", "hub_model_id", "hub_private_repo"),
+    "final_fit",  # it may be asked for once the folds are finished
+)
+
+
+def fold_folder(folder: Path, seed: int, fold: int) -> Path:
+    """Where one of several runs lies, below the folder of the whole."""
+    return folder / f"seed-{seed}" / f"fold-{fold}"
+
+
+def fold_folders(folder: Path, having: str) -> list[Path]:
+    """The folders of a run's seeds and folds that hold a file of the name `having`, sorted."""
+    return sorted(path.parent for path in Path(folder).glob(f"seed-*/fold-*/{having}"))
+
+
+def has_model(folder: Path) -> bool:
+    """Whether a trained model lies in the folder itself."""
+    return (folder / MODEL_CONFIG).is_file()
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run of this project was begun in `folder`."""
+    return (folder / CONFIG).is_file()
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in `folder` came to its end: `results.json` is the last file written."""
+    return (folder / RESULTS).is_file()
+
+
+def claim_run_folder(folder: Path, arguments: dict[str, Any], overwrite: bool) -> bool:
+    """Makes `folder` the home of the run that `arguments` describe, before anything is computed.
+
+    Returns:
+        True when the folder holds the same run already, which goes on where it was.
+
+    Raises:
+        ValueError: The folder holds something else.
+    """
+    if overwrite and is_run(folder):
+        shutil.rmtree(folder)
+    config = folder / CONFIG
+    if not folder.exists() or all(path.name in PLOTS_OF_PREPARATION for path in folder.iterdir()):
+        write_text(yaml.safe_dump(arguments, sort_keys=True, allow_unicode=True), config)
+        return False
+    if not is_run(folder):
+        raise ValueError(f"--output_dir: {folder} holds files that are no run of this project. Choose another folder.")
+    before = read_run_config(folder)
+    changed = sorted(
+        key for key in {*before, *arguments} - {*NOT_PART_OF_A_RUN} if before.get(key) != arguments.get(key)
+    )
+    if changed:
+        raise ValueError(
+            f"--output_dir: {folder} holds another run, which differs in {', '.join(changed)}. "
+            "Choose another folder, or replace it with --overwrite true."
+        )
+    return True
+
+
+def read_run_config(folder: Path) -> dict[str, Any]:
+    """The arguments of a run; empty where none are written down."""
+    path = folder / CONFIG
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint in `folder`; `trainer_state.json` is the last file of each."""
+    found = [path.parent for path in (folder / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")]
+    return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None
+
+
+def read_results(folder: str | Path) -> dict[str, Any]:
+    """The content of a run's `results.json`.
+
+    Args:
+        folder: The folder of a run, or the file itself.
+
+    Raises:
+        FileNotFoundError: There is none: the run is not finished.
+        ValueError: It is not an object of JSON, or not the results of a run.
+    """
+    path = Path(folder)
+    path = path if path.is_file() else path / RESULTS
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there; expected the folder of a finished run, as run_ser.py writes it")
+    results = read_json(path)
+    if "task" not in results and "format" not in results:
+        raise ValueError(f"{path} holds no `task`; expected the results of a run: make them again")
+    return results
+
+
+def write_results(results: Mapping[str, Any], folder: Path) -> None:
+    """Writes `results.json`, whole or not at all."""
+    write_json(results, folder / RESULTS)
+
+
+def add_to_results(folder: Path, **sections: Any) -> dict[str, Any]:
+    """Puts sections into the results of a finished run, in the place of those of the same name, and returns the whole.
+
+    Raises:
+        FileNotFoundError, ValueError: As `read_results`.
+    """
+    results = {**read_results(folder), **sections}
+    write_results(results, folder)
+    return results
+
+
+def attached_sections(folder: Path) -> dict[str, Any]:
+    """What other commands added to the results of a folder whose runs are finished, and are now pooled again."""
+    before = read_results(folder) if is_finished(folder) else {}
+    return {key: before[key] for key in ATTACHED if key in before}
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The content of `training_log.json`; empty where the run did not train step by step."""
+    return read_json(folder / LOG, list) if (folder / LOG).is_file() else []
+
+
+def pooled_models(folder: Path) -> str | None:
+    """What to say of a folder that pools several runs and holds no model of its own; None for another folder."""
+    parts = [path.relative_to(folder).as_posix() for path in fold_folders(folder, MODEL_CONFIG)]
+    if not parts or has_model(folder):
+        return None
+    others = f" to {parts[-1]}" if len(parts) > 1 else ""
+    return (
+        f"{folder} pools {len(parts)} runs, each with a model of its own ({parts[0]}{others}). Give one of them, such "
+        f"as {folder / parts[0]}, or make one model of all clips: the command that made the run, with --final_fit true."
+    )
+
+
+def tested_models(folder: Path) -> list[Path]:
+    """The folders that hold a tested model: those of a run's folds and seeds, or its own.
+
+    A model of all clips beside its folds was tested on nothing.
+
+    Raises:
+        ValueError: There is none.
+    """
+    folders = fold_folders(folder, MODEL_CONFIG) or ([folder] if has_model(folder) else [])
+    if not folders:
+        raise ValueError(f"{folder}: holds no model, nor do seed-*/fold-* in it; give the folder of a finished run.")
+    return folders
+
+
+def what_lies_in(folder: Path) -> str:
+    """What a finished run left, in words: whose model it is, or that pooled runs have none in common."""
+    models, files = fold_folders(folder, MODEL_CONFIG), f"{RESULTS}, {REPORT}"
+    if not models:
+        return f"model, {files}" if has_model(folder) else files
+    if has_model(folder):
+        return f"model of all clips (the scores are those of its {len(models)} folds), {files}"
+    return (
+        f"{files}; the models are those of the folds, such as {models[0]} (one of all clips: the same command with "
+        "--final_fit true)"
+    )
