@@ -7,6 +7,7 @@ process of its own, so that rows share neither memory nor the state of a library
 import argparse
 import json
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -55,7 +56,8 @@ def run(script: str, args: argparse.Namespace, rows: dict[str, Callable[[float],
         seconds: To measure each row in each round.
 
     Returns:
-        By row, the median of each figure and `peak_gb`, the memory of its process. Empty in a process for one row.
+        By row, the median of each figure and `peak_gb`, the memory of its process. Empty in a process for one row; a row
+        that never fits into this machine's memory is left out.
     """
     if args.row:
         peak = 1024 if sys.platform != "darwin" else 1  # the unit of ru_maxrss
@@ -69,10 +71,17 @@ def run(script: str, args: argparse.Namespace, rows: dict[str, Callable[[float],
         for row in chosen:
             print(f"round {number + 1} of {ROUNDS}: {row}", file=sys.stderr, flush=True)
             command = [sys.executable, script, "--row", row, "--seconds", str(seconds)]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            found[row].append(json.loads(output.splitlines()[-1]))
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            if done.returncode == -signal.SIGKILL:
+                print(f"{row}: killed, this machine has too little memory for it", file=sys.stderr, flush=True)
+            elif done.returncode:
+                raise subprocess.CalledProcessError(done.returncode, command)
+            else:
+                found[row].append(json.loads(done.stdout.splitlines()[-1]))
     return {
-        row: {key: statistics.median(one[key] for one in rounds) for key in rounds[0]} for row, rounds in found.items()
+        row: {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+        for row, rounds in found.items()
+        if rounds
     }
 
 
