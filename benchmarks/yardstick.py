@@ -56,8 +56,8 @@ def run(script: str, args: argparse.Namespace, rows: dict[str, Callable[[float],
         seconds: To measure each row in each round.
 
     Returns:
-        By row, the median of each figure and `peak_gb`, the memory of its process. Empty in a process for one row; a row
-        that never fits into this machine's memory is left out.
+        By row, the median of each figure and `peak_gb`, the memory of its process. Empty in a process for one row. A
+        row that never fits into this machine's memory is left out.
     """
     if args.row:
         peak = 1024 if sys.platform != "darwin" else 1  # the unit of ru_maxrss
