@@ -15,13 +15,18 @@ SAMPLING_RATE_HZ = 16_000
 MIN_SAMPLES = 400
 
 
+def pcm_16(wave: np.ndarray) -> np.ndarray:
+    """Rounds a wave `(T,)` in [-1, 1] to 16-bit samples, int16; values outside that range are clipped."""
+    return np.clip(np.rint(np.asarray(wave, np.float64) * 32768), -32768, 32767).astype("<i2")
+
+
 def encode_wav(wave: np.ndarray) -> bytes:
     """Writes a wave as a WAV file of 16 kHz mono PCM_16.
 
     Args:
         wave: Shape `(T,)`, float32 in [-1, 1]; values that 16 bits can hold come back bit for bit.
     """
-    samples = np.clip(np.rint(np.asarray(wave, np.float64) * 32768), -32768, 32767).astype("<i2")
+    samples = pcm_16(wave)
     buffer = io.BytesIO()
     with wave_format.open(buffer, "wb") as file:
         file.setparams((1, 2, SAMPLING_RATE_HZ, len(samples), "NONE", ""))

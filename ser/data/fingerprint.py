@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-SAMPLING_RATE_HZ = 16_000
+from ser.data.audio import SAMPLING_RATE_HZ, pcm_16
+
 MAX_BIT_ERROR = 0.25
 _MAX_BIT_ERROR_SHORT = 0.125
 _WINDOW, _HOP, _LAG = 2048, 128, 8
@@ -61,8 +62,7 @@ def recording_hash(wave: np.ndarray) -> str:
     Args:
         wave: `(T,)`, float32 in [-1, 1], 16 kHz.
     """
-    samples = np.clip(np.rint(np.asarray(wave, np.float64) * 32768), -32768, 32767).astype("<i2")
-    return hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest()
+    return hashlib.blake2b(pcm_16(wave).tobytes(), digest_size=16).hexdigest()
 
 
 def waves_of(dataset: Any) -> Iterable[tuple[str, np.ndarray]]:

@@ -11,6 +11,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ser.data.data_arguments import DataArguments, closest, read_yaml
 from ser.training.balance import BALANCES, balancing
+from ser_model import HEADS, POOLINGS
 
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 # What a regression has no use for.
@@ -40,9 +41,9 @@ class ModelArguments:
         None, "JSON object: the configuration of a backbone made from scratch, or what differs in a pretrained one's."
     )
     head: str = _argument(
-        "tanh", "tanh: two linear layers; linear: one; stock: transformers' own.", choices=("tanh", "linear", "stock")
+        "tanh", "tanh: two linear layers; linear: one; stock: transformers' own.", choices=(*HEADS, "stock")
     )
-    pooling: str = _argument("mean", "How frames become one vector.", choices=("mean", "mean_std", "attentive_stats"))
+    pooling: str = _argument("mean", "How frames become one vector.", choices=POOLINGS)
     layer_mix: str = _argument(
         "last", "Hidden states that are pooled: last, weighted, all, a layer's number, or best: chosen inside train."
     )

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 import soundfile
 
-from ser.data.audio import checked_wave, clip_wave, corpus_facts, decode_wav, encode_wav, undecoded
+from ser.data.audio import checked_wave, clip_wave, corpus_facts, decode_wav, encode_wav, pcm_16, undecoded
+from ser_model import to_16_bit
 
 
 def wav_bytes(wave, rate_hz):
@@ -28,6 +29,13 @@ def test_the_stored_bytes_are_a_16_khz_mono_pcm_wav_that_others_read():
 
 def test_what_is_louder_than_full_scale_is_clipped_and_does_not_wrap():
     np.testing.assert_array_equal(decode_wav(encode_wav(np.float32([1.5, -1.5]))), np.float32([32767 / 32768, -1]))
+
+
+def test_corpus_and_prediction_round_to_the_same_16_bits():
+    wave = np.random.default_rng(0).uniform(-1.1, 1.1, 200_000).astype(np.float32)
+    halves = (np.arange(-40_000, 40_000, dtype=np.float32) + 0.5) / 32768
+    for values in (wave, halves):
+        np.testing.assert_array_equal(pcm_16(values) / np.float32(32768), to_16_bit(values))
 
 
 @pytest.mark.parametrize(
