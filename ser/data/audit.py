@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ser.clip_names import matched, one_name_each
-from ser.data.clips import ALL_CLIPS, DEV, TEST, TRAIN, Clip, classes_of, read_clips, counted, listed
+from ser.data.clips import ALL_CLIPS, DEV, TEST, TRAIN, Clip, classes_of, counted, listed, read_clips
 from ser.data.copies import Copies, copies_in, copies_of
 from ser.data.leaks import (
     Pair,

@@ -94,7 +94,7 @@ class Collator:
 
 
 class EpochBatches(Sampler[list[Draw]]):
-    """The batches of each epoch, for one process: the same for the same seed and epoch, also after training was resumed.
+    """The batches of each epoch, for one process: the same for the same seed and epoch, also after a resume.
 
     Every process gets as many batches as every other, and the same number in every epoch. No batch exceeds
     `batch_seconds`, except one that holds a single clip. Without `weights`, each clip comes exactly once.

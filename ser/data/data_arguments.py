@@ -110,16 +110,18 @@ class DataArguments:
         self.entries()
 
     def entries(self) -> dict[str, "DataArguments"]:
-        """The corpora of `--corpora` by name, each with arguments of its own; empty where there is no such list.
+        """The corpora of `--corpora` by name, each with its own arguments; empty without `--corpora`.
 
-        A corpus is named by its `name`, or else as `--corpus` names it, a manifest by its file and a folder by itself;
-        the second of one name gets a 2 behind it.
+        The name of an entry is its `name`, else that of its manifest or folder, else that of `--corpus`. A second entry
+        with one name gets `-2` at its end.
         """
         if not self.corpora:
             return {}
         for flag in ("data_dir", "manifest"):
             if getattr(self, flag):
-                raise ValueError(f"--{flag}: {getattr(self, flag)!r}, but --corpora is given; put it into its entries.")
+                raise ValueError(
+                    f"--{flag}: {getattr(self, flag)!r}, but --corpora is given; move it into an entry of that list."
+                )
         try:
             listed = json.loads(self.corpora)
         except json.JSONDecodeError as error:
@@ -131,7 +133,7 @@ class DataArguments:
             try:
                 name, own = self._entry(entry)
                 if name in found and entry.get("name"):
-                    raise ValueError(f"name: {name!r} is that of another entry; give each its own.")
+                    raise ValueError(f"name: {name!r} is the name of another entry too; give each entry its own name.")
             except ValueError as error:
                 raise ValueError(f"--corpora, entry {number}: {error}") from None
             free = (f"{name}-{copy}" for copy in itertools.count(2) if f"{name}-{copy}" not in found)

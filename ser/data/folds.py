@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ser.data.clips import DEV, TEST, TRAIN, Clip, read_clips, listed
+from ser.data.clips import DEV, TEST, TRAIN, Clip, listed, read_clips
 from ser.files import write_json_rows
 
 # How many random changes are tried to balance the folds; the search stops early after `_PATIENCE` failures in a row for

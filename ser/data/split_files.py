@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.clip_names import matched, plain_name, stem
-from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, read_clips, listed, split_word
+from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, listed, read_clips, split_word
 from ser.data.corpora.shemo import LETTERS
 from ser.data.folds import fold_hash
 from ser.names import cell, speaker_cell
@@ -95,8 +95,8 @@ def unused_splits_file(columns: Any, protocol: str, path: str | None) -> str | N
     if matched(fold_of, [clip.id for clip in clips], "--splits_file"):
         return None
     return (
-        f"--splits_file: {Path(path).name} is of another corpus and is not applied: it names {next(iter(fold_of))}, and "
-        f"none of the clips here, such as {clips[0].id}."
+        f"--splits_file: {Path(path).name} is of another corpus and is not applied: it names {next(iter(fold_of))} "
+        f"and none of the clips here, such as {clips[0].id}."
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, read_clips, counted, listed
+from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, counted, listed, read_clips
 from ser.data.copies import Copies, copies_of
 from ser.data.folds import corpora_of, fewer_folds, groups_of, random_folds, speaker_folds, with_dev
 from ser.data.leaks import clips_in_two_parts, near_recordings, shared_recordings, shared_speakers, speaker_leaks
@@ -278,9 +278,9 @@ def _refuse_leakage(split: Split, clips: Sequence[Clip]) -> None:
     unknown = f"{nameless} of {len(used)} clips name no speaker, so one speaker may be in train and in test."
     remedy = "Split by speakers (--protocol speaker_kfold)" if shared else _NAME_SPEAKERS
     raise ValueError(
-        f"Protocol {split.protocol}: {shared[0] if shared else unknown} A model recognises a voice it was trained on, so "
-        f"its score says little about new speakers. {remedy}, or accept it with {ACCEPT}; the results and the card then say "
-        "speaker-dependent."
+        f"Protocol {split.protocol}: {shared[0] if shared else unknown} A model recognises a voice it was trained on, "
+        f"so its score says little about new speakers. {remedy}, or accept it with {ACCEPT}; the results and the card "
+        "then say speaker-dependent."
     )
 
 
@@ -290,7 +290,11 @@ def _refuse_copies(split: Split, copies: Copies, accept_near_copies: bool) -> No
     if not identical and not near:
         return
     named = (f"{pair.first} in {pair.first_part} = {pair.second} in {pair.second_part}" for pair in identical or near)
-    alike = "" if identical else f" They sound the same to a fingerprint; if they are different recordings, give {ACCEPT_NEAR}."
+    alike = (
+        ""
+        if identical
+        else f" They sound the same to a fingerprint; if they are different recordings, give {ACCEPT_NEAR}."
+    )
     raise ValueError(
         f"Protocol {split.protocol}: {len(identical or near)} recordings are in two parts under two names "
         f"({listed(named, 5)}). Leave one of each pair out of the corpus.{alike}"

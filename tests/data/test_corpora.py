@@ -53,7 +53,7 @@ def test_equal_files_of_one_name_are_taken_once_and_different_ones_are_a_problem
     corpus = listed("ravdess", tmp_path)
     assert [r.path for r in corpus.recordings if not r.problem] == [f"a/{name}"]
     assert list(problems(corpus)) == [f"c/{name}"]
-    assert corpus.facts["notes"] == ["1 files lie there twice and are taken once."]
+    assert corpus.facts["notes"] == ["1 files are there twice and are taken once."]
 
 
 def test_in_a_folder_of_folders_the_first_folder_is_the_label(tmp_path):

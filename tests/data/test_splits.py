@@ -163,7 +163,7 @@ def test_a_class_without_a_clip_in_train_is_an_error_that_names_it():
     [
         ({"protocol": "kfold"}, "--protocol kfold"),
         ({"fold": 5}, "--fold 5.*0 to 4"),
-        ({"num_folds": 2}, "--num_folds 2.*3 are the least"),
+        ({"num_folds": 2}, "--num_folds 2.*needs 3 or more"),
         ({"protocol": "emobox_fold_1"}, "needs --splits_file"),
         ({"protocol": "given"}, "no clip is in train and none in test"),
         ({"protocol": "random_kfold", "splits_file": "x.json"}, "reads no file"),
@@ -512,4 +512,4 @@ def test_fewer_speakers_than_folds_give_a_fold_a_speaker_and_say_so():
     splits = [make_split(columns, "speaker_kfold", fold, 10) for fold in range(4)]
     assert sorted(clip for split in splits for clip in split.test) == sorted(columns["id"])
     assert all(split.speaker_independent for split in splits)
-    assert "The corpus has 4 speakers, so that there are 4 folds and not 10." in splits[0].notes
+    assert "The corpus has 4 speakers, so there are 4 folds, not 10." in splits[0].notes

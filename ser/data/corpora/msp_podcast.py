@@ -26,7 +26,7 @@ _LETTERS = {
     "U": "surprise",
 }
 _NO_AGREEMENT = "X"
-# Test2 and Test3 share speakers with Test1 and were selected in another way: one score over all three would mean nothing.
+# Test2 and Test3 share speakers with Test1 and were selected otherwise: one score over all three would mean nothing.
 _SPLITS = {"Train": "train", "Development": "dev", "Validation": "dev", "Test1": "test", "Test2": None, "Test3": None}
 
 

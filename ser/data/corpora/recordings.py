@@ -99,7 +99,7 @@ class Corpus:
         return root and root / path
 
     def all_facts(self, skipped: list[dict[str, str]]) -> dict[str, Any]:
-        """The facts kept with a prepared corpus: the same keys for every corpus, None or empty for what is not known."""
+        """The facts kept with a prepared corpus: the same keys for every corpus, None or empty where unknown."""
         unknown = dict.fromkeys(("name", "label_source", "licence", "language", "citation", "homepage"))
         listed = {"target_columns": list(self.target_columns), "differences": [], "notes": []}
         return {**unknown, **listed, **self.facts, "skipped": skipped}
