@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import tempfile
+import typing
 import zipfile
 import zlib
 from collections import Counter, defaultdict
@@ -97,15 +98,15 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
         )
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
-        # A run that was killed leaves its files here; without this they would become part of the cache.
-        for path in Path(self._output_dir).iterdir():
-            path.unlink()
         return [datasets.SplitGenerator(name=datasets.Split.TRAIN, gen_kwargs={})]
 
     def _prepare_split(self, split_generator: datasets.SplitGenerator, **kwargs) -> None:
         # Imported before the workers are forked, so that not every worker needs some seconds for it.
         import ser_model  # noqa: F401
 
+        # A run that was killed leaves its files here; without this they would become part of the cache.
+        for path in Path(self._output_dir).iterdir():
+            path.unlink()
         with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as failures:
             corpus = self.corpus.fetch(Path(scratch)) if self.corpus.fetch else self.corpus
             total = len(corpus.recordings)
@@ -125,6 +126,17 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
         if len(skipped) == total:
             raise ValueError(f"No clip is left. {unusable(skipped, total)}")
         self.info.description = json.dumps(corpus.all_facts(skipped), ensure_ascii=False)
+
+    def as_streaming_dataset(self, *args, **kwargs) -> typing.NoReturn:
+        """Refuses: clips are checked and decoded once, before any of them is used.
+
+        Raises:
+            NotImplementedError: Always; the message says what to do.
+        """
+        raise NotImplementedError(
+            "This corpus must be prepared before it is read. Call download_and_prepare(), then "
+            "as_dataset(split='train').to_iterable_dataset()."
+        )
 
     def _generate_tables(
         self, recordings: list[Recording], corpus: Corpus, failures: str

@@ -4,9 +4,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from ser.audio_files import AUDIO_SUFFIXES
 from ser.names import tidy
 
-_SUFFIX = re.compile(r"\.(wav|flac|ogg|oga|opus|mp3|aiff?|au|m4a|mp4|aac|webm|mkv|mov|wma|amr)$", flags=re.IGNORECASE)
+_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, AUDIO_SUFFIXES))})$", flags=re.IGNORECASE)
 
 
 def plain_name(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ser.audio_files import AUDIO_SUFFIXES, files_below
 from ser.clip_names import matched, one_name_each
 from ser.data.clips import ALL_CLIPS, DEV, TEST, TRAIN, Clip, classes_of, counted, listed, read_clips
 from ser.data.copies import Copies, copies_in, copies_of
@@ -30,7 +31,6 @@ from ser.names import alike, check_speakers
 MIN_CLIPS, MIN_SPEAKERS = 20, 5
 # Share of the clips below which a gender is called rare in a part.
 MIN_GENDER_SHARE = 0.2
-_AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 
 
 def audit(split: Split, columns: Mapping[str, list] | Any) -> dict[str, Any]:
@@ -275,8 +275,7 @@ def _recordings_in(folder: str, ids: set[str]) -> tuple[dict[str, str], list[str
     """Path of each clip's recording, and the clips that have none."""
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"--audio: {folder} is not a folder.")
-    paths = (path for path in Path(folder).rglob("*") if path.suffix.lower() in _AUDIO_SUFFIXES)
-    names = sorted(path.relative_to(folder).as_posix() for path in paths)
+    names = sorted(path.as_posix() for path in files_below(Path(folder)) if path.suffix.lower() in AUDIO_SUFFIXES)
     found = {i: str(Path(folder) / name) for i, name in matched(sorted(ids), names, "--audio").items()}
     if not found:
         raise ValueError(f"--audio: {folder} holds {len(names)} recordings, none of the {len(ids)} of the split.")

@@ -13,6 +13,7 @@ from typing import Any
 from ser.data.clips import closest
 from ser.data.corpora import CORPORA as LISTINGS
 from ser.names import tidy
+from ser.yaml_files import read_yaml
 
 CORPORA = tuple(LISTINGS)
 LABEL_SOURCES = ("filename", "modified")
@@ -50,6 +51,9 @@ class DataArguments:
     )
     manifest: str | None = _argument(
         None, "CSV or JSONL with the columns path and label and, if known, id, speaker, gender, split, transcript."
+    )
+    folder_levels: str | None = _argument(
+        None, "What the levels of folders in --corpus folder mean: label, speaker, split, or - (split,label,speaker)."
     )
     corpora: str | None = _argument(
         None,
@@ -232,31 +236,6 @@ def read_data_arguments(argv: Sequence[str]) -> tuple[DataArguments, str | None]
     except ValueError as error:
         named = next((key for key in values if f"--{key}:" in str(error) and key not in flags), None)
         raise ValueError(f"{config}: {named}: {error}" if named else str(error)) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a flat YAML file.
-
-    Raises:
-        ValueError: It is not YAML, or not one mapping of keys to values, or names a key twice.
-        FileNotFoundError: There is no such file.
-    """
-    import yaml
-
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such configuration file.")
-    text = path.read_text(encoding="utf-8")
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: is not YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected lines of the form `key: value`, found {type(values).__name__}.")
-    keys = [str(node[0].value) for node in yaml.compose(text).value]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise ValueError(f"{path}: key {twice[0]!r} is given twice.")
-    return {str(key): value for key, value in values.items()}
 
 
 class _Parser(argparse.ArgumentParser):

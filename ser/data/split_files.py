@@ -10,17 +10,18 @@ from typing import Any
 
 from ser.clip_names import matched, plain_name, stem
 from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, listed, read_clips, split_word
+from ser.data.columns import COLUMN_NAMES
 from ser.data.corpora.shemo import LETTERS
 from ser.data.folds import fold_hash
 from ser.names import cell, speaker_cell
 
 # The names that tables use for a column; the first one found is taken.
 _COLUMNS = {
-    "id": ("id", "wav", "path", "file", "filename", "file_name", "audio", "key"),
-    "speaker": ("speaker", "spk", "speaker_id", "actor"),
-    "gender": ("gender", "sex"),
-    "emotion": ("emotion", "emo", "label", "category"),
-    "split": ("split", "subset", "partition", "set"),
+    "id": ("id", *COLUMN_NAMES["path"], "key"),
+    "speaker": COLUMN_NAMES["speaker"],
+    "gender": COLUMN_NAMES["gender"],
+    "emotion": COLUMN_NAMES["label"],
+    "split": COLUMN_NAMES["split"],
     "recording": ("recording",),
 }
 # File names that tell the speaker (and, in ShEMO, gender and label): F03S02, EMO-DB's 03a01Fa, RAVDESS's

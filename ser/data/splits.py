@@ -79,8 +79,8 @@ def make_split(
     - "given": the corpus's own column `split`, or `splits_file`.
     - "emobox_fold_1", "nkululeko": as published, from `splits_file`.
 
-    Where a protocol names no dev, a tenth of train becomes dev, and `notes` says so: whole speakers, if train names two
-    or more and the protocol is not random; else clips at random.
+    Where a protocol names no dev, a tenth of train becomes dev, and `notes` says so: whole speakers where two or more
+    are known and the protocol is not random.
 
     Args:
         columns: A `datasets.Dataset` or a dict of lists: `id`, `speaker`, `gender`, `emotion` (see `read_clips`).
@@ -278,9 +278,8 @@ def _refuse_leakage(split: Split, clips: Sequence[Clip]) -> None:
     unknown = f"{nameless} of {len(used)} clips name no speaker, so one speaker may be in train and in test."
     remedy = "Split by speakers (--protocol speaker_kfold)" if shared else _NAME_SPEAKERS
     raise ValueError(
-        f"Protocol {split.protocol}: {shared[0] if shared else unknown} A model recognises a voice it was trained on, "
-        f"so its score says little about new speakers. {remedy}, or accept it with {ACCEPT}; the results and the card "
-        "then say speaker-dependent."
+        f"Protocol {split.protocol}: {shared[0] if shared else unknown} A model recognises voices of train, so its "
+        f"score says little about new ones. {remedy}, or accept it with {ACCEPT}; results then say speaker-dependent."
     )
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from transformers import HfArgumentParser, TrainingArguments
 
-from ser.data.data_arguments import DataArguments, closest, read_yaml
+from ser.data.data_arguments import DataArguments, closest
 from ser.training.balance import BALANCES, balancing
+from ser.yaml_files import read_yaml
 from ser_model import HEADS, POOLINGS
 
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")

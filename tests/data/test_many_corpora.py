@@ -104,7 +104,7 @@ def test_a_single_corpus_says_its_name_in_the_column_corpus(folders, tmp_path):
         ('[{"corpus": "emodb", "name": "a/b"}]', "entry 1: name: 'a/b' has a slash"),
         (
             '[{"corpus": "emodb", "name": "a"}, {"corpus": "tess", "name": "a"}]',
-            "entry 2: name: 'a' is that of an",
+            "entry 2: name: 'a' is the name of another",
         ),
     ],
 )

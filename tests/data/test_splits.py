@@ -372,7 +372,7 @@ def test_frozen_folds_refuse_a_corpus_they_half_know_another_number_and_a_change
     columns = shemo_columns(shemo_meta_dir)
     assert unused_splits_file(columns, "speaker_kfold", str(FROZEN)) is None
     columns["id"] = [f"other-{i}" if row % 2 else i for row, i in enumerate(columns["id"])]
-    with pytest.raises(ValueError, match=r"lacks 1500 of 3000 clips .* and knows the others"):
+    with pytest.raises(ValueError, match=r"lacks 1500 of 3000 clips .* and has the others"):
         make_split(columns, splits_file=str(FROZEN))
     with pytest.raises(ValueError, match=r"--num_folds 4: .* holds 5 folds"):
         make_split(columns, num_folds=4, splits_file=str(FROZEN))

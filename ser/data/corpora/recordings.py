@@ -10,15 +10,13 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ser.audio_files import SOUND_SUFFIXES, files_below
 from ser.data.clips import closest
 from ser.data.spelling import check_spelling
 
 if TYPE_CHECKING:
     from ser.data.data_arguments import DataArguments
 
-SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
-# These need the ffmpeg program.
-MEDIA_SUFFIXES = (".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".amr")
 # Any other word counts as not known.
 GENDERS = {"f": "female", "female": "female", "woman": "female", "m": "male", "male": "male", "man": "male"}
 
@@ -126,7 +124,7 @@ def find_audio(root: Path, suffixes: tuple[str, ...] = SOUND_SUFFIXES) -> list[s
     Raises:
         FileNotFoundError: There is none.
     """
-    inside = (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in suffixes)
+    inside = (path for path in files_below(root) if path.suffix.lower() in suffixes)
     found = [path.as_posix() for path in inside if not is_hidden(path)]
     if not found:
         raise FileNotFoundError(
