@@ -558,6 +558,7 @@ class SERConfig(PreTrainedConfig):
     """
 
     model_type = "ser"
+    keys_to_ignore_at_inference = ("hidden_states",)  # `Trainer` would collect them beside the logits
     sub_configs_defaults = {"backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="hubert")}  # noqa: RUF012
 
     backbone_config: dict | PreTrainedConfig | None = None
@@ -604,6 +605,11 @@ class SERConfig(PreTrainedConfig):
             raise ValueError(
                 "layer_mix: all does not work with pooling: attentive_stats, which pools one sequence of frames; "
                 "use layer_mix: weighted, or pooling: mean_std."
+            )
+        if self.problem_type == "multi_label_classification":
+            raise ValueError(
+                "problem_type: multi_label_classification is not supported: a clip has one class. Leave it out, or use "
+                "regression for one value per label."
             )
         if self.head not in HEADS:
             raise ValueError(f"head: {self.head!r} is not one of {', '.join(HEADS)}.")
@@ -652,19 +658,20 @@ def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
-def masked_group_norm(hidden: torch.Tensor, frames: torch.Tensor, norm: nn.GroupNorm) -> torch.Tensor:
+def masked_group_norm(norm: nn.GroupNorm, hidden: torch.Tensor, frames: torch.Tensor | None = None) -> torch.Tensor:
     """GroupNorm with one channel per group; the statistics of a clip come from its valid frames only.
 
     HuBERT-base and similar models normalise their first convolution over time, padding included, so the features of a
-    clip depend on its batch. Here they do not. Without padding the result equals that of `norm`.
+    clip depend on its batch. Here they do not. Without padding the result equals that of the stock norm. The model puts
+    this function in place of the norm's `forward`, so that calling the norm still loads weights that are offloaded.
 
     Args:
-        hidden: `[B, D, F]`.
-        frames: `[B]`, number of valid frames.
         norm: The layer of the backbone; its weights are used.
+        hidden: `[B, D, F]`.
+        frames: `[B]`, number of valid frames; all are valid by default, as when the backbone is called directly.
     """
-    if not torch.compiler.is_compiling() and bool((frames == hidden.shape[-1]).all()):
-        return norm(hidden)
+    if frames is None or (not torch.compiler.is_compiling() and bool((frames == hidden.shape[-1]).all())):
+        return type(norm).forward(norm, hidden)
     # Always in float32, also under autocast: a sum over thousands of frames overflows float16, and bfloat16 keeps only
     # 8 bits of it.
     values = hidden.float()
@@ -690,13 +697,37 @@ def wave_features(encoder: nn.Module, waves: torch.Tensor, samples: torch.Tensor
     """Runs the backbone's convolutions over waves `[B, T]` with `samples` `[B]` valid samples: features `[B, F, D]`."""
     hidden = waves[:, None]
     for index, layer in enumerate(encoder.conv_layers):
-        if isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
-            kernel, stride = config.conv_kernel[index], config.conv_stride[index]
-            frames = (samples - kernel) // stride + 1  # the group norm is on the first convolution only
-            hidden = layer.activation(masked_group_norm(layer.conv(hidden), frames, layer.layer_norm))
-        else:
+        hidden = with_gradient(layer, hidden)
+        if not isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
             hidden = layer(hidden)
+            continue
+        kernel, stride = config.conv_kernel[index], config.conv_stride[index]
+        frames = (samples - kernel) // stride + 1  # the group norm is on the first convolution only
+        if is_checkpointed(layer):  # the layer checkpoints its own forward, which does not take `frames`
+            hidden = layer._gradient_checkpointing_func(partial(_group_norm_layer, layer), hidden, frames)
+        else:
+            hidden = _group_norm_layer(layer, hidden, frames)
     return hidden.transpose(1, 2)
+
+
+def _group_norm_layer(layer: nn.Module, hidden: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+    return layer.activation(layer.layer_norm(layer.conv(hidden), frames))
+
+
+def is_checkpointed(layer: nn.Module) -> bool:
+    """Whether gradient checkpointing runs `layer` again in the backward pass."""
+    return layer.training and getattr(layer, "gradient_checkpointing", False)
+
+
+def with_gradient(layer: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """Lets the input of a checkpointed layer require a gradient.
+
+    Without it, reentrant checkpointing computes no gradient for the weights of the layer: that concerns the first layer
+    of the model and every layer behind frozen ones.
+    """
+    if hidden.requires_grad or not is_checkpointed(layer) or not torch.is_grad_enabled():
+        return hidden
+    return hidden.detach().requires_grad_() if any(p.requires_grad for p in layer.parameters()) else hidden
 
 
 def position_features(embedding: nn.Module, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -783,6 +814,16 @@ def projected_attention(
     return attention.out_proj(hidden.transpose(1, 2).flatten(2)), None
 
 
+def relative_position_bias(attention: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """WavLM's relative position bias, which all layers share: `[B * heads, F, F]` for `hidden` `[B, F, D]`.
+
+    The stock function takes the device from the weight of the embedding; an offloaded weight is on no device.
+    """
+    position = torch.arange(hidden.shape[1], device=hidden.device)
+    buckets = attention._relative_positions_bucket(position[None, :] - position[:, None])
+    return attention.rel_attn_embed(buckets).permute(2, 0, 1).repeat(len(hidden), 1, 1)
+
+
 def wave_states(
     backbone: nn.Module, waves: torch.Tensor, samples: torch.Tensor
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -808,12 +849,15 @@ def wave_states(
     hidden = hidden + position_features(encoder.pos_conv_embed, hidden, mask)
     hidden = encoder.dropout(hidden if stable else encoder.layer_norm(hidden))
     yield hidden, mask
-    is_wavlm, bias = config.model_type == "wavlm", None
-    if not is_wavlm:
+    is_wavlm = config.model_type == "wavlm"
+    if is_wavlm:
+        bias = relative_position_bias(encoder.layers[0].attention, hidden)
+    else:
         bias = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=mask)
     for index, layer in enumerate(encoder.layers, start=1):
-        if is_wavlm:
-            hidden, bias = layer(hidden, attention_mask=mask, position_bias=bias)
+        hidden = with_gradient(layer, hidden)
+        if is_wavlm:  # positional arguments: reentrant checkpointing computes no gradient for others
+            hidden, bias = layer(hidden, mask, bias)
         else:
             hidden = layer(hidden, attention_mask=bias)
         is_last = index == len(encoder.layers)
@@ -839,11 +883,11 @@ def whisper_states(
     Raises:
         ValueError: `T` is not the length of the full window, or exceeds the encoder's positions.
     """
-    config, positions = encoder.config, encoder.embed_positions.weight
-    columns = features.shape[-1]
-    if columns > 2 * len(positions) or (full_window and columns < 2 * len(positions)):
+    config, columns = encoder.config, features.shape[-1]
+    limit = 2 * config.max_source_positions
+    if columns > limit or (full_window and columns < limit):
         expected = "exactly" if full_window else "at most"
-        raise ValueError(f"input_features: {columns} mel frames; this encoder takes {expected} {2 * len(positions)}.")
+        raise ValueError(f"input_features: {columns} mel frames; this encoder takes {expected} {limit}.")
     if encoder.training:
         features = spec_augment(features.transpose(1, 2), lengths, encoder).transpose(1, 2)
     frames = (lengths + 1) // 2
@@ -852,14 +896,14 @@ def whisper_states(
         size = int(frames.max())
         features = features[..., : 2 * size + 1]  # the convolutions see one mel frame behind the last frame
     hidden = nn.functional.gelu(encoder.conv2(nn.functional.gelu(encoder.conv1(features))))
-    hidden = hidden.transpose(1, 2)[:, :size] + positions[:size]
+    hidden = hidden.transpose(1, 2)[:, :size] + encoder.embed_positions(torch.arange(size, device=hidden.device))
     hidden = nn.functional.dropout(hidden, encoder.dropout, encoder.training)
     mask, bias = length_mask(frames, size), None
     yield hidden, mask
     if not full_window:
         bias = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=mask)
     for index, layer in enumerate(encoder.layers, start=1):
-        hidden = layer(hidden, bias)
+        hidden = layer(with_gradient(layer, hidden), bias)
         yield (encoder.layer_norm(hidden) if index == len(encoder.layers) else hidden), mask
 
 
@@ -884,6 +928,7 @@ def conformer_states(
     bias = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=mask)
     positions = None if encoder.embed_positions is None else encoder.embed_positions(hidden)
     for layer in encoder.layers:
+        hidden = with_gradient(layer, hidden)
         hidden = layer(hidden, attention_mask=bias, relative_position_embeddings=positions, conv_attention_mask=mask)
         yield hidden, mask
 
@@ -926,6 +971,12 @@ def new_feature_extractor(config: PreTrainedConfig) -> Any:
     return Wav2Vec2FeatureExtractor(do_normalize=True, **kwargs)
 
 
+def call_in_its_dtype(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
+    """Calls a linear layer with `values` in the dtype of its weight; a quantised layer takes float32."""
+    dtype = getattr(layer.weight, "dtype", None)  # torch's quantised layers have a method of this name
+    return layer(values.to(dtype) if dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16) else values)
+
+
 def masked_mean_std(hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of `hidden` `[B, F, D]` over the frames in `mask` `[B, F]`, each `[B, D]`, float32.
 
@@ -955,7 +1006,9 @@ class AttentiveStatistics(nn.Module):
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = hidden.float()
         context = torch.cat(masked_mean_std(hidden, mask), dim=-1)[:, None].expand(-1, hidden.shape[1], -1)
-        scores = self.score(torch.cat([hidden, context], dim=-1).to(self.score[0].weight.dtype)).float()
+        first, tanh, last = self.score
+        scores = tanh(call_in_its_dtype(first, torch.cat([hidden, context], dim=-1)))
+        scores = call_in_its_dtype(last, scores).float()
         weights = scores.masked_fill(~mask[..., None], float("-inf")).softmax(dim=1)[..., None]  # [B, F, heads, 1]
         channels = hidden.unflatten(-1, (self.heads, -1))  # [B, F, heads, D / heads]
         mean = (weights * channels).sum(1)
@@ -1021,6 +1074,10 @@ class SERForAudioClassification(PreTrainedModel):
         if config.backbone_config.model_type == "wavlm":
             for layer in self.backbone.encoder.layers:
                 layer.attention.torch_multi_head_self_attention = partial(projected_attention, layer.attention)
+        if config.backbone_config.model_type in WAVE_BACKBONES:
+            for layer in self.backbone.feature_extractor.conv_layers:
+                if isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
+                    layer.layer_norm.forward = partial(masked_group_norm, layer.layer_norm)
         self._make_head()
         self._freeze_unused()
         self.post_init()
@@ -1095,6 +1152,15 @@ class SERForAudioClassification(PreTrainedModel):
         if isdir(name_or_path):
             backbone.config.name_or_path = basename(abspath(name_or_path))  # a shared model must not name local folders
         return cls(config, backbone=backbone)
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """False also on the Hub: true keeps modules without parameters of their own from drawing missing weights.
+
+        Whisper's encoder draws its positions, for one. `_init_weights` does not need that protection, since it calls
+        `torch.nn.init`, which leaves loaded weights alone here.
+        """
+        return False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -1234,8 +1300,24 @@ class SERForAudioClassification(PreTrainedModel):
         mean, deviation = masked_mean_std(hidden, mask)
         return mean if self.config.pooling == "mean" else torch.cat([mean, deviation], dim=-1)
 
-    def _embedding(self, states: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-        """Makes the input of the head from the states of the layers.
+    def embed(
+        self,
+        input_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The pooled vector of each clip, before the head and its standardisation: `[B, D]`, float32.
+
+        It has `2 D` elements for `mean_std` and `attentive_stats`, and `(L + 1)` times as many for `layer_mix: all`.
+        With `layer_mix: weighted` it is the weighted sum of the layers.
+        """
+        vectors = self._vectors(self._states(input_values, attention_mask, input_features))
+        if self.config.layer_mix == "weighted" and vectors.shape[1] > 1:
+            return (vectors * self.layer_weights.softmax(0)[:, None]).sum(1)
+        return vectors.flatten(1)
+
+    def _vectors(self, states: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        """Pools the states of the layers: `[B, K, E]`, one vector per pooled layer.
 
         Each layer is pooled first, then the layers are mixed, so that cached statistics give the same result (the
         deviation of a sum is not the sum of deviations). Attentive pooling needs frames: there the layers are mixed
@@ -1245,19 +1327,19 @@ class SERForAudioClassification(PreTrainedModel):
         if mix not in ("weighted", "all"):
             last = self.config.backbone_config.num_hidden_layers if mix == "last" else mix
             pooled = self._pooled(*next(state for index, state in enumerate(states) if index == last))
-            return self._mixed(pooled[:, None])
+            return pooled[:, None]
         if self.config.pooling != "attentive_stats":
-            return self._mixed(torch.stack([self._pooled(hidden, mask) for hidden, mask in states], dim=1))
+            return torch.stack([self._pooled(hidden, mask) for hidden, mask in states], dim=1)
         weights, total, mask = self.layer_weights.softmax(0), 0.0, None
         for weight, (hidden, mask) in zip(weights, states, strict=True):  # noqa: B007
             total = total + weight * hidden
-        return self._mixed(self._pooled(total, mask)[:, None])
+        return self._pooled(total, mask)[:, None]
 
     def _head(self, embedding: torch.Tensor) -> torch.Tensor:
-        embedding = self.dropout(embedding.to(self.classifier.weight.dtype))
+        embedding = self.dropout(embedding)
         if self.config.head == "tanh":
-            embedding = self.dropout(torch.tanh(self.projector(embedding)))
-        return self.classifier(embedding)
+            embedding = self.dropout(torch.tanh(call_in_its_dtype(self.projector, embedding)))
+        return call_in_its_dtype(self.classifier, embedding)
 
     def forward(
         self,
@@ -1265,7 +1347,10 @@ class SERForAudioClassification(PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         input_features: torch.Tensor | None = None,
-    ) -> SequenceClassifierOutput:
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> SequenceClassifierOutput | tuple:
         """Computes the logits of a batch of clips, given as the feature extractor returns them.
 
         There is no `**kwargs`: `Trainer` would conclude that the model divides its loss by `num_items_in_batch`.
@@ -1275,17 +1360,31 @@ class SERForAudioClassification(PreTrainedModel):
             attention_mask: `[B, T]`, 1 on samples or features of the clip, 0 on the padding behind it; 1 by default.
             labels: `[B]` class indices, or `[B, C]` values if `problem_type` is `regression`.
             input_features: In place of waves, Whisper's log-mel features `[B, M, T]` or w2v-BERT's `[B, T, 2 M]`.
+            output_hidden_states: Whether to return the states of all layers; the configuration's value by default.
+            output_attentions: Not supported; must not be true.
+            return_dict: False: return a tuple; the configuration's value by default.
 
         Returns:
-            `logits` `[B, C]`; with `labels` also the mean cross-entropy or squared error. Training has its own losses.
+            `logits` `[B, C]`; with `labels` also the mean cross-entropy or squared error (training has its own losses);
+            with `output_hidden_states` also `hidden_states`, L + 1 times `[B, F, D]`.
+
+        Raises:
+            ValueError: Attentions are asked for, or the input does not fit the backbone.
         """
-        logits = self._head(self._embedding(self._states(input_values, attention_mask, input_features)))
+        if self.config.output_attentions if output_attentions is None else output_attentions:
+            raise ValueError("output_attentions: this model does not return attention weights; set it to false.")
+        states, hidden_states = self._states(input_values, attention_mask, input_features), None
+        if self.config.output_hidden_states if output_hidden_states is None else output_hidden_states:
+            all_states = list(states)
+            states, hidden_states = iter(all_states), tuple(hidden for hidden, _ in all_states)
+        logits = self._head(self._mixed(self._vectors(states)))
         loss = None
         if labels is not None and self.config.problem_type == "regression":
             loss = nn.functional.mse_loss(logits.float(), labels.float())
         elif labels is not None:
             loss = nn.functional.cross_entropy(logits.float(), labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        output = SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states)
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
 
 SILENCE = "silence"
@@ -1460,6 +1559,8 @@ class SERPipeline(ChunkPipeline):
             hop_seconds: Time between two windows, a quarter of a window by default; asks for a timeline.
             max_seconds: A longer recording is classified in windows without overlap, and the answer is the mean of
                 their scores over all sound; by default 60, or less if the feature extractor takes less.
+            return_embedding: Whether to return the pooled vector before the head in place of scores, see
+                [`SERForAudioClassification.embed`]; of a recording in windows, their mean.
             batch_size: How many recordings or windows the model processes at a time; it does not change scores.
 
         Returns:
@@ -1468,6 +1569,7 @@ class SERPipeline(ChunkPipeline):
             `scores` is a list as above, averaged over the segment. Pauses of half a second or more have the label
             `silence`, the score None and no scores. A recording of one window is one segment with the scores of the
             whole; a regression has one segment per hop, without a label.
+            With `return_embedding`, `np.ndarray` of shape `(D,)`, float32.
 
         Raises:
             FileNotFoundError, TypeError, ValueError: A recording cannot be read, is shorter than one frame, or is
@@ -1483,7 +1585,7 @@ class SERPipeline(ChunkPipeline):
         return list(answers) if isinstance(inputs, Sized) else answers
 
     def _sanitize_parameters(self, top_k=None, function_to_apply=None, calibrate_prior=None, **kwargs):
-        known = ("timeline", "window_seconds", "hop_seconds", "max_seconds")
+        known = ("timeline", "window_seconds", "hop_seconds", "max_seconds", "return_embedding")
         cutting = {name: kwargs.pop(name) for name in known if kwargs.get(name) is not None}
         kwargs = {name: value for name, value in kwargs.items() if name not in known}
         kwargs.pop("local_files_only", None)  # `pipeline()` passes it on after it has used it
@@ -1497,8 +1599,17 @@ class SERPipeline(ChunkPipeline):
             raise ValueError(f"top_k: {top_k} is below 1.")
         if calibrate_prior is not None and getattr(self.model.config, "calibration_bias", None) is None:
             raise ValueError("calibrate_prior: class biases were never fitted for this model; leave it out.")
+        if cutting.get("return_embedding") and cutting.get("timeline"):
+            raise ValueError(
+                "return_embedding: an embedding is one vector for the whole recording; leave out timeline."
+            )
+        asked = {"return_embedding": cutting.pop("return_embedding")} if "return_embedding" in cutting else {}
         ranking = {"top_k": top_k, "function_to_apply": function_to_apply, "calibrate_prior": calibrate_prior}
-        return cutting, {}, {**cutting, **{name: value for name, value in ranking.items() if value is not None}}
+        return (
+            cutting,
+            asked,
+            {**cutting, **asked, **{name: value for name, value in ranking.items() if value is not None}},
+        )
 
     def preprocess(self, inputs, timeline=False, window_seconds=None, hop_seconds=None, max_seconds=None):
         """Yields the model's inputs for a recording: one for the whole, or one per window while it is read."""
@@ -1550,25 +1661,28 @@ class SERPipeline(ChunkPipeline):
         )
         return dict(features.to(self.dtype))
 
-    def _forward(self, model_inputs):
+    def _forward(self, model_inputs, return_embedding=False):
         about, is_last = model_inputs.pop("about"), model_inputs.pop("is_last")
         # As Python numbers: a long recording would keep thousands of small tensors, and they would fragment the memory
         # of the large ones.
-        logits = self.model(**model_inputs).logits.float().tolist()
-        return {"is_last": is_last, "about": about, "logits": logits}
+        values = self.model.embed(**model_inputs) if return_embedding else self.model(**model_inputs).logits
+        return {"is_last": is_last, "about": about, "values": values.float().tolist()}
 
     def postprocess(self, outputs, top_k=None, function_to_apply=None, calibrate_prior=None, timeline=False, **cutting):
         """Ranks the scores of one recording, or makes its timeline."""
-        logits = torch.tensor([output["logits"] for output in outputs], dtype=torch.float64)
+        is_embedding = cutting.get("return_embedding", False)
+        logits = torch.tensor([output["values"] for output in outputs], dtype=torch.float64)
         if not logits.isfinite().all():
             raise ValueError(
                 f"{outputs[-1]['about']['name']}: the model's logits are not finite, so there are no scores. Load the "
                 "model with dtype float32; if that does not help, its weights are damaged: download or train it again."
             )
-        scores = self._scores(logits.reshape(len(outputs), -1) + self._bias(calibrate_prior), function_to_apply)
+        scores = logits.reshape(len(outputs), -1).numpy()
+        if not is_embedding:
+            scores = self._scores(torch.from_numpy(scores) + self._bias(calibrate_prior), function_to_apply)
         about = outputs[-1]["about"]
         if len(outputs) == 1 and not timeline:
-            return self._ranked(scores[0], top_k)
+            return scores[0].astype(np.float32) if is_embedding else self._ranked(scores[0], top_k)
         grid = self._grid(timeline, cutting.get("window_seconds"), cutting.get("hop_seconds"))
         sound = sounding(about["levels"], grid.frames_in_pause)
         if len(outputs) == 1:
@@ -1590,7 +1704,8 @@ class SERPipeline(ChunkPipeline):
             ]
         if not sound.any():
             raise ValueError(f"{about['name']}: is silent throughout; record or export it again.")
-        return self._ranked(by_hop[hop_of_frame[sound]].mean(axis=0), top_k)
+        mean = by_hop[hop_of_frame[sound]].mean(axis=0)
+        return mean.astype(np.float32) if is_embedding else self._ranked(mean, top_k)
 
     def _segment(self, start: int, end: int, scores: np.ndarray | None, top_k: int | None) -> dict[str, Any]:
         """Makes the segment from sample `start` to `end` of a timeline; `scores` `[C]` are None in silence."""
@@ -1610,7 +1725,12 @@ class SERPipeline(ChunkPipeline):
         return torch.tensor(config.calibration_bias, dtype=torch.float64) * (1 if calibrate_prior else -1)
 
     def _scores(self, logits: torch.Tensor, function_to_apply: str | None) -> np.ndarray:
-        by_type = {"regression": "none", "multi_label_classification": "sigmoid"}
+        if self.model.config.problem_type == "multi_label_classification" and function_to_apply is None:
+            raise ValueError(
+                "problem_type: multi_label_classification is not supported: scores of its classes do not sum to "
+                "1; choose function_to_apply, sigmoid for example."
+            )
+        by_type = {"regression": "none"}
         function = function_to_apply or by_type.get(self.model.config.problem_type, "softmax")
         return {"softmax": logits.softmax(-1), "sigmoid": logits.sigmoid(), "none": logits}[function].numpy()
 
