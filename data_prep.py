@@ -31,7 +31,7 @@ from ser.data.data_arguments import DataArguments, read_data_arguments
 
 logger = logging.getLogger(__name__)
 # Part of the cache's key: raise it when a change of the code gives another Dataset for the same files.
-_VERSION = datasets.Version("1.1.0")
+_VERSION = datasets.Version("1.2.0")
 # Small enough for a progress bar that moves and for a laptop's memory.
 _CLIPS_PER_TABLE = 16
 
@@ -41,7 +41,7 @@ def load_corpus(args: DataArguments) -> datasets.Dataset:
 
     Returns:
         One row for each clip, sorted by id: id, corpus, speaker, gender, emotion, transcript, ipa, duration (s),
-        source_sampling_rate (Hz), audio (16 kHz mono PCM_16 WAV); split, session and target columns where the source
+        source_sampling_rate (Hz), audio (16 kHz mono WAV); split, session and target columns where the source
         has them; no emotion where it has numbers only. `ser.data.audio.corpus_facts` reads what else is known.
 
     Raises:
