@@ -20,14 +20,15 @@ def predict(pipe: Any, files: Iterable[str], batch_seconds: float | None = None)
     Args:
         pipe: A `SERPipeline`.
         files: Paths and URLs.
-        batch_seconds: Seconds of audio in a batch, padding counted; 16 on a CPU, 256 on a GPU. A stock model, whose
-            scores depend on the batch, takes one recording at a time.
+        batch_seconds: Seconds of audio in a batch, padding counted; 256 on a GPU. A CPU is fastest with one recording
+            at a time (`benchmarks/bench_infer.py`), which is its default. A stock model, whose scores depend on the
+            batch, always takes one at a time.
 
     Yields:
         In the order of `files`: `{"file", "scores"}` with what the pipeline returns, or `{"file", "error"}`.
     """
     if batch_seconds is None:
-        batch_seconds = 16.0 if pipe.device.type == "cpu" else 256.0
+        batch_seconds = 0.0 if pipe.device.type == "cpu" else 256.0
     if not is_exact_in_batches(pipe):
         batch_seconds = 0.0
     rate_hz = pipe.feature_extractor.sampling_rate

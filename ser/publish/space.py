@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import ser_model
 from ser.publish.hub import check_repo_id, commit_folder
 from ser.publish.staging import check_run, staged_files
 from ser.run_folder import read_results
@@ -28,7 +29,6 @@ serve(load_pipeline(MODEL, SERForAudioClassification, SERPipeline), read_blocks,
 def push_space(
     run_dir: Path,
     repo_id: str,
-    model_code: Path,
     model: str | None = None,
     output: Path | None = None,
     private: bool = False,
@@ -41,7 +41,6 @@ def push_space(
     Args:
         run_dir: The folder of one finished run, for its licence and name.
         repo_id: `user/name` of the Space.
-        model_code: The file `ser_model.py`.
         model: `user/name` of the model; the same as the Space's by default, which the Hub allows.
         output: A folder to be made and filled, and nothing is pushed.
         private: Whether a new Space is private.
@@ -61,11 +60,11 @@ def push_space(
         if output.exists():
             raise FileExistsError(f"--output: {output} exists; choose a folder that is not there.")
         output.mkdir(parents=True)
-        files = write_space(run_dir, output, model, model_code)
+        files = write_space(run_dir, output, model)
         print(f"{output}: {len(files)} files of a Space: {', '.join(files)}")
         return None
     with tempfile.TemporaryDirectory() as folder:
-        files = write_space(run_dir, Path(folder), model, model_code)
+        files = write_space(run_dir, Path(folder), model)
         print(f"{len(files)} files of a Space that loads {model}: {', '.join(files)}", flush=True)
         if dry_run:
             print("dry run: nothing was pushed.")
@@ -75,13 +74,12 @@ def push_space(
     return address
 
 
-def write_space(run_dir: Path, folder: Path, model: str, model_code: Path) -> list[str]:
+def write_space(run_dir: Path, folder: Path, model: str) -> list[str]:
     """Fills an empty folder with a Space.
 
     Args:
         run_dir: The folder of the run that is the model.
         model: `user/name` of the model.
-        model_code: The file `ser_model.py`.
 
     Returns:
         Names of the files, sorted.
@@ -89,7 +87,7 @@ def write_space(run_dir: Path, folder: Path, model: str, model_code: Path) -> li
     (folder / "app.py").write_text(_APP.format(model=model), encoding="utf-8")
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in _requirements()), encoding="utf-8")
     (folder / "README.md").write_text(_readme(run_dir, model), encoding="utf-8")
-    shutil.copyfile(model_code, folder / "ser_model.py")
+    shutil.copyfile(ser_model.__file__, folder / "ser_model.py")
     for file in sorted(_modules_of(folder / "app.py")):
         _copy(file, folder)
     for file in (_PACKAGE / "page" / "templates").iterdir():

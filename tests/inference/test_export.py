@@ -127,6 +127,7 @@ def test_an_export_scores_as_its_model_at_any_length_and_batch(family, tmp_path)
     assert expected.std(axis=0).max() > 1e-3  # clips differ, so that a wrong one would be seen
 
 
+@pytest.mark.slow
 def test_what_lies_in_the_padding_does_not_matter(run):
     classify, (wave, longer) = OnnxClassifier(run / "model.onnx"), waves(0.8, 2.1)
     values, mask = np.full((2, 40_000), 3.0, np.float32), np.zeros((2, 40_000), np.int64)

@@ -275,7 +275,7 @@ def test_the_trainer_trains_them(family, tmp_path):
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses[-1] < losses[0]
-    with pytest.raises(ValueError, match="--mixup_alpha: mixes waves, and this backbone takes features"):
+    with pytest.raises(ValueError, match="--mixup_alpha: mixes waves, but this backbone takes spectral features"):
         SERTrainer(model, args, ModelArguments(mixup_alpha=0.4), ["a", "b", "c"], collator, train_dataset=rows)
 
 

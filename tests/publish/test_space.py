@@ -1,17 +1,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from fakes.loopback_hub import TOKEN, LoopbackHub
 from fakes.made_run import make_run
 
-import ser_model
 from ser.publish.space import push_space, write_space
-
-CODE = Path(ser_model.__file__)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +18,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def space(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("space")
-    write_space(run, folder, "user/model", CODE)
+    write_space(run, folder, "user/model")
     return folder
 
 
@@ -76,7 +72,7 @@ assert all(file.startswith({str(space)!r}) for file in outside), outside
 
 def test_a_space_is_pushed_in_one_commit_and_no_second_time_when_nothing_changed(run, hub):
     for _ in range(2):
-        assert "user/name" in push_space(run, "user/name", CODE, model="user/model")
+        assert "user/name" in push_space(run, "user/name", model="user/model")
         files = hub.files("user/name", "space")
         assert 'MODEL = "user/model"' in files["app.py"].decode()
         assert "ser/page/templates/page.css" in files
@@ -84,19 +80,19 @@ def test_a_space_is_pushed_in_one_commit_and_no_second_time_when_nothing_changed
 
 
 def test_nothing_leaves_on_a_dry_run(run, hub, capsys):
-    assert push_space(run, "user/name", CODE, dry_run=True) is None
+    assert push_space(run, "user/name", dry_run=True) is None
     assert "nothing was pushed" in capsys.readouterr().out
     assert not hub.requests
 
 
 def test_a_space_goes_into_a_new_folder_and_over_nothing(run, tmp_path):
-    push_space(run, "user/name", CODE, output=tmp_path / "new")
+    push_space(run, "user/name", output=tmp_path / "new")
     assert (tmp_path / "new" / "app.py").is_file()
     with pytest.raises(FileExistsError, match="choose a folder that is not there"):
-        push_space(run, "user/name", CODE, output=tmp_path / "new")
+        push_space(run, "user/name", output=tmp_path / "new")
 
 
 @pytest.mark.parametrize("name", ["name", "user/name/more", "user/na me"])
 def test_what_is_no_name_of_a_space_is_refused(run, name):
     with pytest.raises(ValueError, match="expected user/name"):
-        push_space(run, name, CODE)
+        push_space(run, name)
