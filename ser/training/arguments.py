@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from transformers import HfArgumentParser, TrainingArguments
 
-from ser.data.data_arguments import DataArguments, closest, read_config
+from ser.data.data_arguments import DataArguments, closest
 from ser.training.balance import BALANCES, balancing
+from ser.yaml_files import read_yaml
 from ser_model import HEADS, POOLINGS
 
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
@@ -248,7 +249,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[ModelArguments, DataArguments,
     origin: dict[str, str] = {}
     tokens: list[str] = []
     for path in files:
-        for key, value in read_config(path).items():
+        for key, value in read_yaml(path).items():
             if key not in known:
                 raise ValueError(f"{path}: unknown key {key!r}.{closest(key, known)}")
             origin[key] = f"{path}: {key}: "
