@@ -30,7 +30,7 @@ from ser.data.data_arguments import DataArguments, read_data_arguments
 
 logger = logging.getLogger(__name__)
 # Part of the cache's key: raise it when the same files would give another Dataset.
-_VERSION = datasets.Version("1.1.0")
+_VERSION = datasets.Version("1.2.0")
 # Few enough for a progress bar that moves and for a laptop's memory.
 _CLIPS_PER_TABLE = 16
 
@@ -40,7 +40,7 @@ def load_corpus(args: DataArguments) -> datasets.Dataset:
 
     Returns:
         One row a clip, sorted by id: id, corpus, speaker, gender, emotion, transcript, ipa, duration (s),
-        source_sampling_rate (Hz), audio (16 kHz mono PCM_16 WAV); split, session and target columns where the source
+        source_sampling_rate (Hz), audio (16 kHz mono WAV); split, session and target columns where the source
         has them; no emotion where it has numbers only. `ser.data.audio.corpus_facts` tells the rest.
 
     Raises:

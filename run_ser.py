@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args: SERTrainingArguments) -> None:
     """Prepares the corpus once and makes every run that was asked for."""
-    transformers.utils.logging.disable_progress_bar()  # a bar for each file of weights, read or written in a blink
+    transformers.utils.logging.disable_progress_bar()  # otherwise one bar for each file of weights
     dataset, whole, jobs = prepare(model_args, data_args, training_args)
     heads = FrozenHeads(dataset, Path(data_args.cache_dir or datasets.config.HF_DATASETS_CACHE))
     if training_args.push_to_hub:
@@ -117,7 +117,7 @@ def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args
 def prepare(
     model_args: ModelArguments, data_args: DataArguments, training_args: SERTrainingArguments
 ) -> tuple[Any, Job, list[Job]]:
-    """The corpus, the whole and the runs that it consists of, each on a split that was made and checked."""
+    """Returns the corpus, the whole job and its single runs; the split of every run was made and checked."""
     with training_args.main_process_first(desc="preparation of the corpus"):
         dataset = load_corpus(data_args)
         whole = Job(model_args, data_args, training_args, Path(training_args.output_dir), training_args.seed, -1)
@@ -141,7 +141,7 @@ def check_push(args: SERTrainingArguments, jobs: list[Job]) -> None:
 
 
 def push(whole: Job, dataset: Any) -> None:
-    """Puts the model that lies in the output folder on the Hub, if that was asked for."""
+    """Uploads the model of the output folder to the Hub, if the arguments ask for it."""
     args = whole.training
     if args.push_to_hub and args.should_save:
         options = {"private": bool(args.hub_private_repo), "token": args.hub_token}
@@ -183,7 +183,7 @@ def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
 
 
 def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -> None:
-    """Trains one model on all clips and puts it beside the pooled results; the folds' held-out clips calibrate it."""
+    """Trains one model on all clips and saves it beside the pooled results; the folds calibrate it."""
     if (job.folder / FINAL_FIT).is_file():
         return
     print("final fit: all clips", flush=True)
@@ -211,7 +211,7 @@ def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -
 def predict(
     job: Job, model: Any, outputs_of: Outputs, parts: dict[str, Clips], labels: list[str]
 ) -> tuple[list[pd.DataFrame], dict[str, Any]]:
-    """Scores dev, calibrates on it when the model was trained here, then scores test, once."""
+    """Scores dev, calibrates a newly trained model on it, then scores test once."""
     tables, args = [], job.training
     calibration = {"reading": reading_of(job.model)} if args.do_train else {}
     wanted = [name for name, asked in (("dev", args.do_eval), ("test", args.do_predict)) if asked]
@@ -231,9 +231,9 @@ def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
 
 
 def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any]) -> None:
-    """Computes the results from the predictions, then the plots and the page from the results.
+    """Computes the results from the predictions, then the plots and the report from the results.
 
-    One run of many gets its results and its card; `ser report` draws its page when somebody asks for it.
+    One of several runs gets results and a card only; `ser report` writes its report on demand.
     """
     results = build_results(table, job.labels(dataset), context)
     write_results(results, job.folder)
@@ -253,7 +253,7 @@ def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any])
 
 
 def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None:
-    """Puts a few test clips beside the model, to try it on; only synthetic ones: recordings are not ours to copy."""
+    """Copies a few test clips into the folder as examples; only synthetic clips, because recordings have owners."""
     if job.data.corpus != "synthetic":
         return
     folder = job.folder / EXAMPLES
@@ -264,7 +264,7 @@ def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None
 
 
 def print_scores(results: dict[str, Any], log: list[dict[str, Any]]) -> None:
-    """Prints what is wrong, one line a run, and the whole with its intervals."""
+    """Prints problems that were found, the scores of each run, and the pooled scores with their intervals."""
     if found := diagnose(results, log):
         print(found.text)
     part = "test" if "test" in results else "dev"

@@ -3,16 +3,16 @@
 The folder is the contract between training, evaluation, publishing and the page. This module alone knows its names.
 
     run_config.yaml      the arguments, written before anything is computed
-    checkpoints/         of a run that is under way
+    checkpoints/         training state; removed when the run ends
     config.json, model.safetensors, preprocessor_config.json, ser_model.py    the model
     splits.json          the clips of train, dev and test
-    predictions.parquet  what the model says of each clip of dev and test; its columns: `ser.predictions`
-    layers.parquet       what each layer of a frozen backbone says of held-out clips of train
+    predictions.parquet  scores of each clip of dev and test; its columns: `ser.predictions`
+    layers.parquet       predictions from each layer of a frozen backbone for held-out clips of train
     training_log.json    loss and dev scores by step
     results.json         every figure, computed from the predictions; written last
     report.html, README.md, *.png    made from the results
     seed-*/fold-*/       one such folder for each seed and fold, where the run has several
-    final_fit.json, final_predictions.parquet    of the model of all clips, beside pooled folds
+    final_fit.json, final_predictions.parquet    about the model of all clips, beside pooled folds
 """
 
 import shutil
@@ -53,7 +53,7 @@ NOT_PART_OF_A_RUN = (
 
 
 def fold_folder(folder: Path, seed: int, fold: int) -> Path:
-    """Where one of several runs lies, below the folder of the whole."""
+    """The folder of one of several runs, below the output folder."""
     return folder / f"seed-{seed}" / f"fold-{fold}"
 
 
@@ -63,12 +63,12 @@ def fold_folders(folder: Path, having: str) -> list[Path]:
 
 
 def has_model(folder: Path) -> bool:
-    """Whether a trained model lies in the folder itself."""
+    """Whether the folder itself holds a trained model."""
     return (folder / MODEL_CONFIG).is_file()
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run of this project was begun in `folder`."""
+    """Whether `folder` holds a run of this project, finished or not."""
     return (folder / CONFIG).is_file()
 
 
@@ -78,10 +78,10 @@ def is_finished(folder: Path) -> bool:
 
 
 def claim_run_folder(folder: Path, arguments: dict[str, Any], overwrite: bool) -> bool:
-    """Makes `folder` the home of the run that `arguments` describe, before anything is computed.
+    """Writes the arguments of a run into `folder`, before anything is computed.
 
     Returns:
-        True when the folder holds the same run already, which goes on where it was.
+        True when the folder already holds the same run, which then continues.
 
     Raises:
         ValueError: The folder holds something else.
@@ -107,7 +107,7 @@ def claim_run_folder(folder: Path, arguments: dict[str, Any], overwrite: bool) -
 
 
 def read_run_config(folder: Path) -> dict[str, Any]:
-    """The arguments of a run; empty where none are written down."""
+    """The arguments of a run; empty if the folder has none."""
     path = folder / CONFIG
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
@@ -144,7 +144,7 @@ def write_results(results: Mapping[str, Any], folder: Path) -> None:
 
 
 def add_to_results(folder: Path, **sections: Any) -> dict[str, Any]:
-    """Puts sections into the results of a finished run, in the place of those of the same name, and returns the whole.
+    """Adds sections to the results of a finished run, replaces those of the same name, and returns all results.
 
     Raises:
         FileNotFoundError, ValueError: As `read_results`.
@@ -155,18 +155,18 @@ def add_to_results(folder: Path, **sections: Any) -> dict[str, Any]:
 
 
 def attached_sections(folder: Path) -> dict[str, Any]:
-    """What other commands added to the results of a folder whose runs are finished, and are now pooled again."""
+    """Sections that other commands added to the results; pooling the runs again must keep them."""
     before = read_results(folder) if is_finished(folder) else {}
     return {key: before[key] for key in ATTACHED if key in before}
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The content of `training_log.json`; empty where the run did not train step by step."""
+    """The content of `training_log.json`; empty if the run had no training steps."""
     return read_json(folder / LOG, list) if (folder / LOG).is_file() else []
 
 
 def pooled_models(folder: Path) -> str | None:
-    """What to say of a folder that pools several runs and holds no model of its own; None for another folder."""
+    """An error text for a folder that pools several runs and has no model of its own; None for other folders."""
     parts = [path.relative_to(folder).as_posix() for path in fold_folders(folder, MODEL_CONFIG)]
     if not parts or has_model(folder):
         return None
@@ -192,7 +192,7 @@ def tested_models(folder: Path) -> list[Path]:
 
 
 def what_lies_in(folder: Path) -> str:
-    """What a finished run left, in words: whose model it is, or that pooled runs have none in common."""
+    """A sentence part that lists what a finished run left and which model it holds."""
     models, files = fold_folders(folder, MODEL_CONFIG), f"{RESULTS}, {REPORT}"
     if not models:
         return f"model, {files}" if has_model(folder) else files

@@ -95,7 +95,7 @@ def _scored(pipe: Any, buffer: list[tuple[str, Any]], batch_seconds: float) -> I
     lengths = np.array([len(wave) if isinstance(wave, np.ndarray) else -1 for _, wave in buffer]) / rate_hz
     order = np.argsort(lengths, kind="stable")
     for batch in fill_by_duration(order[lengths[order] >= 0], lengths, batch_seconds):
-        waves = [buffer[row][1] for row in batch]
+        waves = [{"array": buffer[row][1], "sampling_rate": rate_hz, "path": buffer[row][0]} for row in batch]
         for row, scores in zip(batch, pipe(waves, batch_size=len(waves)), strict=True):
             answers[row] = {"file": buffer[row][0], "scores": scores}
     for row, (file, outcome) in enumerate(buffer):

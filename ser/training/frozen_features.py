@@ -1,4 +1,4 @@
-"""Statistics of a frozen backbone: run once over a corpus, kept, and shared by every fold and seed."""
+"""Statistics of a frozen backbone: computed once for a corpus, cached, and shared by all folds and seeds."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 from ser.data.batching import Clips, fill_by_duration
 from ser.files import draft_of
 
-# Part of the cache's key: raise it when the same model and clips would give other statistics.
+# Part of the cache key: raise it when the code gives other statistics for the same model and clips.
 VERSION = 1
-# Seconds of audio in a batch, padding counted. On a CPU, what fits the caches of the cores beats what fills memory.
+# Seconds of audio in a batch, padding counted. On a CPU, small batches that fit its caches are faster.
 BATCH_SECONDS = {"cpu": 16.0, "cuda": 256.0}
 
 
@@ -23,8 +23,8 @@ class FrozenFeatures:
     """Statistics of every clip of a corpus, by id.
 
     Args:
-        ids: Of the clips.
-        tables: `[N, L + 1, 2 D]`: of the clips as they are, then of each augmented copy.
+        ids: Ids of the clips.
+        tables: Arrays `[N, L + 1, 2 D]`: first of the original clips, then of each augmented copy.
     """
 
     def __init__(self, ids: Sequence[str], tables: list[np.ndarray]):
@@ -32,12 +32,12 @@ class FrozenFeatures:
         self._row_of = {clip: row for row, clip in enumerate(ids)}
 
     def of(self, ids: Sequence[str], copy: int = 0) -> torch.Tensor:
-        """Statistics of clips `[len(ids), L + 1, 2 D]`; `copy` is 0 for the clips as they are."""
+        """Statistics of clips `[len(ids), L + 1, 2 D]`; `copy` is 0 for the original clips."""
         return torch.from_numpy(np.ascontiguousarray(self.tables[copy][[self._row_of[clip] for clip in ids]]))
 
     @torch.inference_mode()
     def logits(self, model: Any, ids: Sequence[str]) -> np.ndarray:
-        """What `model` says of clips, from their statistics: `[len(ids), C]`, float32."""
+        """Outputs of `model` for clips, from their statistics: `[len(ids), C]`, float32."""
         was_training = model.training
         model.eval()
         weight = model.classifier.weight
@@ -50,21 +50,21 @@ class FrozenFeatures:
 
 
 def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copies: int = 0) -> FrozenFeatures:
-    """Statistics of a whole corpus, from the cache, or computed and put there.
+    """Statistics of a whole corpus, read from the cache or computed and written to it.
 
     Args:
-        clips: Every clip of the corpus, whatever the split, so that all folds share one run of the backbone.
-        model: Its backbone is run in evaluation mode.
-        collator: As in training.
+        clips: All clips of the corpus, so that all folds share one pass of the backbone.
+        model: The model whose backbone is run, in evaluation mode.
+        collator: The collator of training.
         cache: Folder of the cache.
-        copies: Augmented copies of each clip, beside the clean one; what `clips.augment` makes of them.
+        copies: Number of copies of each clip that `clips.augment` makes, besides the original.
 
     Raises:
-        ValueError: Copies are asked for, and no augmentation.
+        ValueError: `copies` is above 0, but there is no augmentation.
     """
     if copies and clips.augment is None:
-        raise ValueError("--probe_augmented_copies: there is nothing to augment with; give --augmentations.")
-    # What the model does with the backbone's outputs is mixed in later, all but how much Whisper hears.
+        raise ValueError("--probe_augmented_copies: needs --augmentations; give both.")
+    # The head is no part of the key; only the window of Whisper changes the outputs of the backbone.
     weights = f"{_hash_of_weights(model.backbone)} {getattr(model.config, 'whisper_full_window', True)}"
     tables = []
     for copy in range(copies + 1):
@@ -76,7 +76,7 @@ def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copi
 
 
 def _compute(clips: Clips, model: Any, collator: Any, copy: int) -> np.ndarray:
-    """Runs the backbone over every clip, shortest first, in batches filled by duration."""
+    """Runs the backbone over all clips, the shortest first, in batches filled by duration."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, was_training = model.to(device), model.training
     lengths, table = clips.lengths_seconds(), None
@@ -102,7 +102,7 @@ def _write(path: Path, table: np.ndarray) -> None:
 
 
 def _key(clips: Clips, weights: str, collator: Any, copy: int) -> str:
-    """Everything the statistics depend on: code, backbone, preprocessing, clips and, for a copy, how it was made."""
+    """A hash of everything that the statistics depend on: code, backbone, preprocessing, clips and augmentation."""
     digest = hashlib.sha256(f"{VERSION} {weights} {collator.feature_extractor.to_json_string()}".encode())
     for row in clips.rows:
         digest.update(hashlib.sha256(row["audio"]["bytes"]).digest())

@@ -1,4 +1,4 @@
-"""The model of a run: new on a backbone, taken over from an earlier run, or trained already."""
+"""The model of a run: a new head on a backbone, a model to train further, or a trained model to score."""
 
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from ser.training.arguments import ModelArguments
 from ser.training.jobs import Job
 from ser_model import WAVE_BACKBONES, SERConfig, SERForAudioClassification, new_feature_extractor
 
-# What the head of one model must share with another's to be taken over.
+# A trained head is taken over only if these settings are equal.
 _HEAD = ("pooling", "layer_mix", "head", "classifier_proj_size", "problem_type")
 
 
 def new_model(job: Job, labels: list[str]) -> tuple[Any, Any]:
-    """A model to train and the feature extractor that goes with it.
+    """A model to train and its feature extractor.
 
     Raises:
         ValueError: No backbone is named, or it does not fit the other flags.
@@ -35,11 +35,11 @@ def new_model(job: Job, labels: list[str]) -> tuple[Any, Any]:
         extractor = new_feature_extractor(AutoConfig.for_model(**{"model_type": "hubert", **backbone}))
     else:
         extractor = AutoFeatureExtractor.from_pretrained(name)
-        extractor.return_attention_mask = True  # without a mask, padding is taken for speech
+        extractor.return_attention_mask = True  # without a mask, padding counts as speech
     if arguments.head == "stock":
         return stock_model(arguments, config), extractor
     kept = ("pooling", "head", "classifier_proj_size", "final_dropout", "whisper_full_window")
-    # The best layer is not known before the backbone has heard the clips.
+    # The best layer is chosen later, from statistics of the backbone.
     config |= {key: getattr(arguments, key) for key in kept} | {
         "layer_mix": "last" if arguments.layer_mix == "best" else arguments.layer_mix
     }
@@ -54,20 +54,20 @@ def new_model(job: Job, labels: list[str]) -> tuple[Any, Any]:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a folder or repository holds a model of this project, not a bare backbone."""
+    """Whether a folder or repository holds a model of this project, not only a backbone."""
     return PreTrainedConfig.get_config_dict(name)[0].get("model_type") == SERConfig.model_type
 
 
 def continued_model(name: str, backbone_config: dict[str, Any], config: dict[str, Any]) -> SERForAudioClassification:
-    """A new model on the backbone of a trained one: first one corpus, then another (arXiv 2402.07326).
+    """A new model on the backbone of a trained one, to learn one corpus after another (arXiv 2402.07326).
 
-    The trained head is taken over where it has the same classes and the same shape; `continues_head` of the model
-    says whether it was.
+    The trained head is taken over if it has the same classes and the same shape; the attribute `continues_head` of
+    the model tells whether it was.
 
     Args:
         name: Folder or repository of a model of this project.
-        backbone_config: What is to differ in the backbone's configuration, such as SpecAugment.
-        config: What [`SERConfig`] takes, the classes included.
+        backbone_config: Keys to change in the configuration of the backbone, such as SpecAugment.
+        config: Arguments of [`SERConfig`], the classes included.
     """
     trained = SERForAudioClassification.from_pretrained(name, dtype=torch.float32)
     for key, value in backbone_config.items():
@@ -87,13 +87,13 @@ def continued_model(name: str, backbone_config: dict[str, Any], config: dict[str
 
 
 def check_not_heard(job: Job, split: Split, corpus: str) -> None:
-    """Refuses to go on from a model of this project that was trained on clips which are test now.
+    """Refuses to train further a model of this project that was trained on clips of the test set.
 
     Args:
-        corpus: Name of the corpus; clips of another one may have the same ids.
+        corpus: Name of the corpus; clips of another corpus may have the same ids.
 
     Raises:
-        ValueError: It was, and shared speakers are not accepted.
+        ValueError: It was, and --accept_speaker_leakage is false.
     """
     name = job.model.model_name_or_path
     folder = Path(name) if name else None
@@ -103,12 +103,12 @@ def check_not_heard(job: Job, split: Split, corpus: str) -> None:
         return
     if (folder / SPLIT).is_file():
         learned = set(load_split(folder / SPLIT).train)
-    else:  # a model of all clips, each of which its folds tested
+    else:  # a model of all clips; its folds tested each of them
         learned = set(read_predictions(folder)["id"])
     if (both := sorted(learned & set(split.test))) and not job.data.accept_speaker_leakage:
         raise ValueError(
-            f"--model_name_or_path: {name} was trained on {len(both)} of the {len(split.test)} clips that are test now "
-            f"({listed(both, 3)}); scores on them say nothing about new speakers. Go on from a model of other clips or "
+            f"--model_name_or_path: {name} was trained on {len(both)} of the {len(split.test)} clips of the test set "
+            f"({listed(both, 3)}); their scores say nothing about new speakers. Start from a model of other clips or "
             "of the same fold, or accept it with --accept_speaker_leakage true."
         )
 

@@ -1,4 +1,4 @@
-"""transformers' Trainer with this project's batches, losses and learning rates."""
+"""The Trainer of transformers with the batches, losses and learning rates of this project."""
 
 import re
 from typing import Any
@@ -21,13 +21,13 @@ from ser_model import has_norm_behind_layers
 
 
 class SERTrainer(Trainer):
-    """Trains and scores a model on clips, or a probe on their statistics.
+    """Trains and scores a model on clips.
 
     Args:
         labels: Names of the classes, or of the dimensions of a regression.
         model_arguments: Loss, mixup, sampler and learning rates.
         collator: Makes batches of examples.
-        datasets: `train_dataset` and `eval_dataset`, [`Clips`] or what answers as they do.
+        datasets: `train_dataset` and `eval_dataset`, each [`Clips`].
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SERTrainer(Trainer):
         self.model_arguments, self.labels = model_arguments, labels
         self.is_regression = model.config.problem_type == "regression"
         if model_arguments.mixup_alpha > 0 and model.main_input_name != "input_values":
-            raise ValueError("--mixup_alpha: mixes waves, and this backbone takes features of them; leave it 0.")
+            raise ValueError("--mixup_alpha: mixes waves, but this backbone takes spectral features; set it to 0.")
         train = datasets.get("train_dataset")
         self.class_loss = None
         if train is not None and not self.is_regression:
@@ -51,15 +51,15 @@ class SERTrainer(Trainer):
             rows = ([row for row, *_ in batch] for batch in self._batches_of(train, args))
             served = served_counts(self.drawn_counts, train.targets, rows, model_arguments.mixup_alpha)
             self.class_loss = build_loss(model_arguments, served, args.label_smoothing_factor)
-        # Without scores of dev there is nothing to be patient about.
+        # Without dev scores, early stopping has nothing to compare.
         patience = args.early_stopping_patience if args.eval_strategy != "no" else 0
         super().__init__(
             model=model,
             args=args,
             data_collator=collator,
             compute_metrics=self.metrics_of,
-            # Its presence makes Trainer count the clips of all accumulated batches and processes; `compute_loss` below
-            # does the work.
+            # With this argument Trainer counts the clips of all accumulated batches and processes; the loss itself is
+            # computed in `compute_loss` below.
             compute_loss_func=lambda *_, **__: None,
             callbacks=[EarlyStoppingCallback(patience)] if patience else None,
             **datasets,
@@ -68,7 +68,7 @@ class SERTrainer(Trainer):
         self._last_step, self._micro_step = -1, 0
 
     def metrics_of(self, prediction: Any) -> dict[str, float]:
-        """Dev's headline metrics, for the log and for choosing the best checkpoint."""
+        """Metrics of dev, for the log and the choice of the best checkpoint."""
         if self.is_regression:
             return {"ccc": score_regression(prediction.label_ids, prediction.predictions, self.labels)["ccc"]}
         given = {"predictions": prediction.predictions.argmax(axis=-1), "references": prediction.label_ids}
@@ -76,9 +76,9 @@ class SERTrainer(Trainer):
         return {name: value for kind in kinds for name, value in kind.compute(**given).items()}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Sum of the clips' losses over the clips of the whole step, on all processes and accumulated batches.
+        """Sum of the losses of the clips, divided by the number of clips of the step on all processes and batches.
 
-        One batch of 8, two accumulated batches of 4 and two processes of 4 then have the same gradient.
+        One batch of 8, two accumulated batches of 4 and two processes of 4 then give the same gradient.
         """
         labels = inputs.pop("labels")
         targets = labels
@@ -89,14 +89,14 @@ class SERTrainer(Trainer):
         outputs = model(**inputs)
         losses = self._losses(outputs.logits, targets)
         if model.training and num_items_in_batch is not None:
-            # DDP takes the mean of the processes' gradients; the sum is wanted.
+            # DDP averages the gradients of the processes; we need their sum.
             loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
         else:
             loss = losses.mean()
         return (loss, outputs) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int | None:
-        """Clips of the whole step; Trainer counts the numbers in `labels`, of which a regression has D a clip."""
+        """Number of clips of the step; Trainer would count `labels`, of which a regression has D for each clip."""
         clips = [{"labels": batch["labels"].new_zeros(len(batch["labels"]))} for batch in batch_samples]
         return super()._get_num_items_in_batch(clips, device)
 
@@ -108,7 +108,7 @@ class SERTrainer(Trainer):
         return self.class_loss(logits, targets)
 
     def _mixup(self, inputs: dict[str, Any], targets: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor]:
-        # The batches that are accumulated for one step share its number.
+        # Accumulated batches share the number of their step.
         step = self.state.global_step
         self._micro_step = self._micro_step + 1 if step == self._last_step else 0
         self._last_step = step
@@ -116,7 +116,7 @@ class SERTrainer(Trainer):
         return mixup(inputs, targets, (self.args.seed, step, self._micro_step, self.args.process_index))
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of [`EpochBatches`], already this process's own."""
+        """Batches of [`EpochBatches`] for this process."""
         train, args = self.train_dataset, self.args
         batches = self._batches_of(train, args).on_process(args.process_index, args.world_size)
         workers = args.dataloader_num_workers
@@ -129,11 +129,11 @@ class SERTrainer(Trainer):
             persistent_workers=args.dataloader_persistent_workers and workers > 0,
             prefetch_factor=args.dataloader_prefetch_factor if workers else None,
         )
-        # One process as far as accelerate goes: it is to move tensors and mark the end, not to share batches again.
+        # accelerate must move tensors and mark the end, but not split the batches again: hence one process.
         return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
 
     def _batches_of(self, train: Any, args: SERTrainingArguments) -> EpochBatches:
-        """The batches of all processes together."""
+        """The batches of all processes."""
         classes = np.zeros(len(train), int) if self.is_regression else train.targets
         weights = draw_weights(balancing(self.model_arguments), classes, train.rows)
         return EpochBatches(
@@ -146,11 +146,11 @@ class SERTrainer(Trainer):
         )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
-        # Dev and test come sorted by length; Trainer's own grouping wants token ids to measure.
+        # Dev and test are already sorted by length; the grouping of Trainer needs token ids.
         return SequentialSampler(eval_dataset)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """As Trainer's, with the rate of every parameter group set by its layer and by `head_learning_rate`."""
+        """Makes the optimizer; layers and head get their own learning rates."""
         model = self.model if model is None else model
         arguments = self.model_arguments
         if self.optimizer is None and (arguments.layer_lr_decay < 1 or arguments.head_learning_rate is not None):
@@ -167,7 +167,7 @@ class SERTrainer(Trainer):
         return super().create_optimizer(model)
 
     def _learning_rate_of(self, name: str, model: Any) -> float:
-        """Layer `l` of `L` learns at `rate * decay^(L - l)`, what stands before the layers as layer 0 (ULMFiT, 4.2)."""
+        """Layer `l` of `L` gets `rate * decay^(L - l)`; modules before the layers count as layer 0 (ULMFiT, 4.2)."""
         rate, decay = self.args.learning_rate, self.model_arguments.layer_lr_decay
         if "backbone." not in name and not name.startswith(f"{model.base_model_prefix}."):
             return rate if self.model_arguments.head_learning_rate is None else self.model_arguments.head_learning_rate
