@@ -6,6 +6,7 @@
 Prepares the corpus of a configuration, prints what it holds, and draws its classes and lengths into `output_dir`.
 """
 
+import functools
 import io
 import json
 import logging
@@ -15,19 +16,21 @@ import tempfile
 import typing
 import zipfile
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 
 from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, corpus_facts, encode_wav
 from ser.data.corpora import list_corpus
 from ser.data.corpora.recordings import Corpus, Recording, read_problems, unusable, write_problem
 from ser.data.data_arguments import DataArguments, read_data_arguments
+from ser.data.summary import summary
 
 logger = logging.getLogger(__name__)
 # Part of the cache's key: raise it when a change of the code gives another Dataset for the same files.
@@ -208,7 +211,11 @@ def row_of(recording: Recording, corpus: Corpus) -> dict[str, Any]:
     if recording.problem:
         raise ValueError(recording.problem)
     source = _member(corpus, recording) if recording.archive else corpus.located(recording.path)
-    wave = checked_wave(read_wave(source, recording.path))
+    if recording.segment:
+        wave = recording.segment.cut(_whole_wave(source, recording.path, source.stat().st_mtime_ns))
+    else:
+        wave = read_wave(source, recording.path)
+    wave = checked_wave(wave)
     try:
         source_rate_hz = soundfile.info(io.BytesIO(source) if recording.archive else source).samplerate
     except soundfile.LibsndfileError:  # read by ffmpeg, which does not tell the rate
@@ -224,6 +231,14 @@ def row_of(recording: Recording, corpus: Corpus) -> dict[str, Any]:
     }
 
 
+@functools.lru_cache(maxsize=1)
+def _whole_wave(path: Path, name: str, modified_ns: int) -> np.ndarray:
+    """The wave of a recording with segments, kept for the next one: they follow each other, sorted by id."""
+    from ser_model import read_wave
+
+    return read_wave(path, name)
+
+
 def _member(corpus: Corpus, recording: Recording) -> bytes:
     try:
         with zipfile.ZipFile(corpus.located(recording.archive)) as archive:
@@ -233,33 +248,6 @@ def _member(corpus: Corpus, recording: Recording) -> bytes:
 
 
 # ---------------------------------------------------------------------------------------------- the command line
-def summary(dataset: datasets.Dataset) -> str:
-    """What a prepared corpus holds, as text: clips, hours, speakers, seconds per class."""
-    facts, durations, speakers = corpus_facts(dataset), dataset["duration"], dataset["speaker"]
-    genders = Counter(dict(zip(speakers, dataset["gender"], strict=True)).values())
-    known = ", ".join(f"{genders[name]} {name}" for name in ("female", "male") if genders[name])
-    lines = [
-        f"corpus    {facts['name']} (labels: {facts['label_source']})",
-        f"clips     {len(dataset)}",
-        f"hours     {sum(durations) / 3600:.2f}",
-        f"speakers  {len(set(speakers) - {None}) or 'not known'}" + (f" ({known})" if known else ""),
-    ]
-    seconds = defaultdict(list)
-    if "emotion" in dataset.features:
-        names = dataset.features["emotion"].names
-        for label, duration in zip(dataset["emotion"], durations, strict=True):
-            seconds[names[label]].append(duration)
-        lines.append(f"{'class':<14}{'clips':>7}{'seconds':>10}{'mean s':>8}")
-        for name in names:
-            count, total = len(seconds[name]), sum(seconds[name])
-            lines.append(f"{name:<14}{count:>7}{total:>10.1f}{total / max(count, 1):>8.2f}")
-    lines += [f"DIFFERS FROM WHAT IS PUBLISHED: {difference}" for difference in facts["differences"]]
-    lines += [f"note: {note}" for note in facts["notes"]]
-    if facts["skipped"]:
-        lines.append(f"LEFT OUT: {unusable(facts['skipped'], len(dataset) + len(facts['skipped']))}")
-    return "\n".join(lines)
-
-
 def draw(dataset: datasets.Dataset, output_dir: Path) -> list[Path]:
     """Writes `class_distribution.png` (where there are classes) and `duration_histogram.png`."""
     from ser.evaluation import plots, theme

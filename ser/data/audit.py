@@ -1,8 +1,9 @@
 """What is wrong with a split: speakers and recordings in two parts, classes too small to score, uneven genders."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,8 @@ def audit_files(
         parts.setdefault(clip.split, []).append(clip.id)
     copies, lacking = Copies({clip.id: clip.recording for clip in rows if clip.recording}), []
     if audio is not None:
-        found, lacking = _recordings_in(audio, {clip.id for clip in rows})
-        heard = copies_in((i, read_wave(path)) for i, path in found.items())
+        found, lacking = _recordings_in(audio, rows)
+        heard = copies_in(_waves_of(found, rows, read_wave))
         copies = Copies({**copies.hashes, **heard.hashes}, heard.near)
     result = audit_parts(parts, rows, copies)
     if lacking:
@@ -271,12 +272,31 @@ def _pair_leak(kind: str, pairs: Sequence[Pair]) -> list[str]:
     return [f"{len(pairs)} {kind} recordings are in two parts ({listed(named, 5)})."] if pairs else []
 
 
-def _recordings_in(folder: str, ids: set[str]) -> tuple[dict[str, str], list[str]]:
+def _waves_of(
+    found: Mapping[str, str], clips: Iterable[Clip], read_wave: Callable[[str], np.ndarray]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The wave of each clip that has a recording; the last recording is kept, because its segments follow each other.
+
+    Raises:
+        ValueError: A segment is not inside its recording.
+    """
+    read = lru_cache(maxsize=1)(read_wave)
+    for clip in {clip.id: clip for clip in clips if clip.id in found}.values():
+        wave = read(found[clip.id])
+        try:
+            yield clip.id, clip.segment.cut(wave) if clip.segment else wave
+        except ValueError as error:
+            raise ValueError(f"{clip.id}: {error}") from None
+
+
+def _recordings_in(folder: str, clips: Iterable[Clip]) -> tuple[dict[str, str], list[str]]:
     """Path of each clip's recording, and the clips that have none."""
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"--audio: {folder} is not a folder.")
     names = sorted(path.as_posix() for path in files_below(Path(folder)) if path.suffix.lower() in AUDIO_SUFFIXES)
-    found = {i: str(Path(folder) / name) for i, name in matched(sorted(ids), names, "--audio").items()}
+    file_of = {clip.id: clip.file or clip.id for clip in clips}
+    name_of = matched(sorted(set(file_of.values())), names, "--audio")
+    found = {i: str(Path(folder) / name_of[file]) for i, file in file_of.items() if file in name_of}
     if not found:
-        raise ValueError(f"--audio: {folder} holds {len(names)} recordings, none of the {len(ids)} of the split.")
-    return found, sorted(ids - set(found))
+        raise ValueError(f"--audio: {folder} holds {len(names)} recordings, none of the {len(file_of)} of the split.")
+    return found, sorted(set(file_of) - set(found))

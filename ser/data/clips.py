@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ser.data.segments import Segment
 from ser.names import cell, speaker_cell
 
 ALL_CLIPS = "all"
@@ -27,6 +28,8 @@ class Clip:
         session: In which session it was recorded, or None.
         corpus: The corpus it comes from, or None.
         recording: Hash of the decoded samples, or None where the audio is not at hand.
+        file: For a segment, the name of the file that holds it.
+        segment: The part of the file that is the clip; None for a whole file.
     """
 
     id: str
@@ -37,6 +40,8 @@ class Clip:
     session: str | None = None
     corpus: str | None = None
     recording: str | None = None
+    file: str | None = None
+    segment: Segment | None = None
 
 
 def read_clips(columns: Mapping[str, list] | Any) -> list[Clip]:

@@ -11,11 +11,13 @@ COLUMN_NAMES = {
     "speaker": ("speaker", "spk", "speaker_id", "actor"),
     "gender": ("gender", "sex"),
     "split": ("split", "subset", "partition", "set"),
+    "start": ("start", "start_time", "start_seconds", "begin", "onset"),
+    "end": ("end", "end_time", "end_seconds", "stop"),
 }
 
 
 def renamed_columns(names: Iterable[str], keep: Iterable[str] = ()) -> dict[str, str]:
-    """Which columns of a table mean path, label, speaker, gender or split under another name, in any case.
+    """Which columns of a table mean path, label, speaker, gender, split, start or end under another name.
 
     Args:
         names: The columns of the table.

@@ -13,6 +13,7 @@ from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, listed, re
 from ser.data.columns import COLUMN_NAMES
 from ser.data.corpora.shemo import LETTERS
 from ser.data.folds import fold_hash
+from ser.data.segments import segment_of
 from ser.names import cell, speaker_cell
 
 # The names that tables use for a column; the first one found is taken.
@@ -23,6 +24,10 @@ _COLUMNS = {
     "emotion": COLUMN_NAMES["label"],
     "split": COLUMN_NAMES["split"],
     "recording": ("recording",),
+    "file": COLUMN_NAMES["path"],
+    "start": COLUMN_NAMES["start"],
+    "end": COLUMN_NAMES["end"],
+    "duration": ("duration",),
 }
 # File names that tell the speaker (and, in ShEMO, gender and label): F03S02, EMO-DB's 03a01Fa, RAVDESS's
 # 03-01-06-01-02-01-12.
@@ -200,8 +205,12 @@ def _clip(row: Mapping[str, Any], columns: Mapping[str, str | None], part: str |
     if cells["id"] is None:
         raise ValueError(f"a row names no clip: {dict(row)}")
     cells["split"] = split_word(cells.get("split")) or part
-    clip = Clip(**{kind: value for kind, value in cells.items() if value is not None})
-    return _with_name(clip if columns["id"] == "id" else replace(clip, id=plain_name(clip.id)))
+    segment = segment_of({kind: cells.pop(kind, None) for kind in ("start", "end", "duration")})
+    file = plain_name(cells.pop("file", None) or cells["id"])
+    clip = _with_name(Clip(**{kind: value for kind, value in cells.items() if value is not None}))
+    if columns["id"] != "id":
+        clip = replace(clip, id=plain_name(clip.id) + (segment.suffix() if segment else ""))
+    return replace(clip, file=file, segment=segment) if segment else clip
 
 
 def _with_name(clip: Clip) -> Clip:

@@ -11,19 +11,22 @@ from ser.clip_names import shortest_ids
 from ser.data.clips import closest, listed, split_word
 from ser.data.columns import renamed_columns
 from ser.data.corpora.recordings import GENDERS, Corpus, Recording, folder_of, own_corpus
+from ser.data.segments import segment_of
 from ser.names import cell, speaker_cell, tidy
 
 if TYPE_CHECKING:
     from ser.data.data_arguments import DataArguments
 
-_COLUMNS = ("id", "path", "label", "speaker", "gender", "split", "session", "transcript", "ipa")
+_COLUMNS = ("id", "path", "label", "speaker", "gender", "split", "session", "transcript", "ipa", "start", "end")
 _MADE_COLUMNS = ("emotion", "duration", "source_sampling_rate", "audio")
 
 
 def manifest(args: "DataArguments") -> Corpus:
     """Clips of a CSV or JSONL file: `path`, `label`, and `id`, `speaker`, `gender`, `split`, `session`, `transcript`.
 
-    Other names for these columns, in `ser.data.columns`, are read too; a CSV may have commas, semicolons or tabs.
+    A row with `start` and `end`, or with `start` and `duration`, in seconds, is that segment of its file; an id made from
+    the path gets these times. Other names for the columns, in `ser.data.columns`, are read too; a CSV may have commas,
+    semicolons or tabs.
 
     Paths are relative to `--data_dir`, or else to the manifest. `--target_columns` adds columns of numbers; the label
     may then be absent.
@@ -53,8 +56,8 @@ def manifest(args: "DataArguments") -> Corpus:
                 f"{source}: has no column {name!r}, only {listed(sorted(columns))}; rename it." + closest(name, columns)
             )
     ids = shortest_ids(row["path"] for _, row in rows if Path(row.get("path", "")).is_absolute())
-    rows = [(where, {"id": ids.get(row.get("path")), **row}) for where, row in rows]
     recordings = [_row_recording(row, where, targets, "label" in columns) for where, row in rows]
+    recordings = [_with_id(recording, row, ids) for recording, (_, row) in zip(recordings, rows, strict=True)]
     corpus = own_corpus(args, root, recordings)
     taken_as = [f"column {name!r} is read as {meaning}" for name, meaning in renamed.items()]
     facts = corpus.facts | ({"notes": [f"{source.name}: {', '.join(taken_as)}."]} if taken_as else {})
@@ -103,18 +106,19 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
 
 def _row_recording(row: dict[str, str], where: str, targets: list[str], has_labels: bool) -> Recording:
     path = row.get("path", "")
-    values, split, problem = [], None, None
+    values, split, segment, problem = [], None, None, None
     try:
         if not path:
             raise ValueError("has no path")
         if has_labels and "label" not in row:
             raise ValueError("has no label (NaN, None, n/a and the like mean none)")
         split = split_word(row.get("split"))
+        segment = segment_of(row)
         values = [_number(row, name) for name in targets]
     except ValueError as error:
         problem = f"{where} {error}"
     return Recording(
-        id=row.get("id") or (tidy(Path(path).with_suffix("").as_posix()) if path else where),
+        id=where,
         path=path or where,
         emotion=row.get("label"),
         speaker=speaker_cell(row.get("speaker")),
@@ -124,8 +128,17 @@ def _row_recording(row: dict[str, str], where: str, targets: list[str], has_labe
         split=split,
         session=row.get("session"),
         targets=tuple(values),
+        segment=segment,
         problem=problem,
     )
+
+
+def _with_id(recording: Recording, row: dict[str, str], ids: dict[str, str]) -> Recording:
+    """The recording with the id that its row gives, else one made from its path and times."""
+    if "id" in row or "path" not in row:
+        return replace(recording, id=row.get("id", recording.id))
+    name = ids.get(row["path"]) or tidy(Path(row["path"]).with_suffix("").as_posix())
+    return replace(recording, id=name + (recording.segment.suffix() if recording.segment else ""))
 
 
 def _number(row: dict[str, str], name: str) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ser.audio_files import SOUND_SUFFIXES, files_below
 from ser.data.clips import closest
+from ser.data.segments import Segment
 from ser.data.spelling import check_spelling
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Recording:
         targets: Values of the target columns, in their order.
         corpus: Name of its corpus among those that are prepared together.
         session: The recording session: speakers of one session were recorded together.
+        segment: The part of the file that is the clip; None for the whole file.
         archive: The zip that holds the file; relative to the corpus's root.
         problem: Why it cannot be used, found before its audio is read.
     """
@@ -47,6 +49,7 @@ class Recording:
     session: str | None = None
     corpus: str | None = None
     targets: tuple[float, ...] = ()
+    segment: Segment | None = None
     archive: str | None = None
     problem: str | None = None
 
