@@ -13,8 +13,10 @@ _UNKNOWN = frozenset(("unknown", "unk", "?", "not known", "نامشخص", "نا�
 # Characters without width: joiners, direction marks, the byte order mark.
 _INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 _EDGES = re.compile(rf"^[\s{_INVISIBLE}]+|[\s{_INVISIBLE}]+$")
-# Arabic yeh, alef maksura and kaf, which keyboards and old code pages write instead of the Persian letters.
-_LETTERS = str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک"} | dict.fromkeys(_INVISIBLE))
+# Arabic yeh, alef maksura, kaf and other forms of heh, which keyboards and old code pages write instead of the Persian
+# letters; and the stroke that only makes a word longer.
+_LETTERS = {"ي": "ی", "ى": "ی", "ې": "ی", "ك": "ک", "ڪ": "ک", "ہ": "ه", "ھ": "ه", "ە": "ه", "\u0640": None}
+_TO_PERSIAN = str.maketrans(_LETTERS | dict.fromkeys(_INVISIBLE))
 
 
 def tidy(name: str) -> str:
@@ -40,13 +42,14 @@ def speaker_cell(value: Any) -> str | None:
 def folded(name: str) -> str:
     """The form of a name in which spellings that mean the same are equal.
 
-    It ignores case, Unicode's compatible forms (NFKC), Arabic letters for Persian ones, digits of other scripts,
+    It ignores case, Unicode's compatible forms (NFKD), Arabic letters for Persian ones, digits of other scripts,
     characters without width, the number of blanks, leading zeros, and the ".0" that programs add to whole numbers.
 
     >>> folded("S01") == folded("s1"), folded("03") == folded("3.0") == folded("۳")
     (True, True)
     """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).translate(_LETTERS)
+    # Decomposed before letters are exchanged, because a letter with a mark (ئ) holds one of them.
+    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold()).translate(_TO_PERSIAN)
     text = re.sub(r"\d", lambda digit: str(int(digit[0])), " ".join(text.split()))
     return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"^(\d+)\.0+$", r"\1", text))
 

@@ -1,16 +1,13 @@
 """What is wrong with a split: speakers and recordings in two parts, classes too small to score, uneven genders."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ser.audio_files import AUDIO_SUFFIXES, files_below
-from ser.clip_names import matched, one_name_each
+from ser.clip_names import one_name_each
 from ser.data.clips import ALL_CLIPS, DEV, TEST, TRAIN, Clip, classes_of, counted, listed, read_clips
 from ser.data.copies import Copies, copies_in, copies_of
 from ser.data.leaks import (
@@ -23,9 +20,11 @@ from ser.data.leaks import (
     speaker_leaks,
     speakers_by_part,
 )
+from ser.data.spelling import check_labels
+from ser.data.split_audio import recordings_in, waves_of_clips
 from ser.data.split_files import read_frozen, read_split_file, split_paths
 from ser.data.splits import Split, num_folds_of
-from ser.names import alike, check_speakers
+from ser.names import check_speakers
 
 # With fewer clips or speakers than this, the recall of a class is too uncertain to be called a score: with 20 clips, a
 # recall of 0.5 has a 95 % interval (Wilson) of 0.30 to 0.70, and clips of one speaker are not independent.
@@ -110,7 +109,7 @@ def audit_files(
 
     Raises:
         ValueError, FileNotFoundError: A file is missing or not a split, no recording of the split is in `audio`, a name
-            may mean two clips or recordings, or speakers differ in spelling alone.
+            may mean two clips or recordings, or speakers or labels differ in spelling alone.
     """
     paths = split_paths(",".join(files))
     frozen = read_frozen(paths[0]) if len(paths) == 1 else None
@@ -119,13 +118,15 @@ def audit_files(
     rows = [replace(clip, id=name_of[clip.id]) for table in tables for clip in table]
     if not speakers_differ:
         check_speakers((clip.speaker for clip in rows), "--speakers-differ")
+    labels = Counter(clip.emotion for clip in rows)
+    check_labels(labels, {label: label for label in sorted(labels)}, listed(paths))
     parts: dict[str, list[str]] = {part: [] for part in (() if frozen else (TRAIN, DEV, TEST))}
     for clip in rows:
         parts.setdefault(clip.split, []).append(clip.id)
     copies, lacking = Copies({clip.id: clip.recording for clip in rows if clip.recording}), []
     if audio is not None:
-        found, lacking = _recordings_in(audio, rows)
-        heard = copies_in(_waves_of(found, rows, read_wave))
+        found, lacking = recordings_in(audio, rows)
+        heard = copies_in(waves_of_clips(found, rows, read_wave))
         copies = Copies({**copies.hashes, **heard.hashes}, heard.near)
     result = audit_parts(parts, rows, copies)
     if lacking:
@@ -244,8 +245,6 @@ def _warnings(
     if {clip.emotion for clip in clips} == {ALL_CLIPS}:
         found.append("No labels are known: classes are not checked.")
         small = []
-    for group in alike({clip.emotion for clip in clips}):
-        found.append(f"Labels {' and '.join(map(repr, group))} differ in spelling alone and are counted apart.")
     for part in dict.fromkeys(row["part"] for row in small):
         rows = [row for row in small if row["part"] == part]
         found += [f"{part} has no clip of {row['class']}." for row in rows if not row["clips"]]
@@ -270,33 +269,3 @@ def _how_few(row: Mapping[str, Any]) -> str:
 def _pair_leak(kind: str, pairs: Sequence[Pair]) -> list[str]:
     named = (f"{pair.first} in {pair.first_part} = {pair.second} in {pair.second_part}" for pair in pairs)
     return [f"{len(pairs)} {kind} recordings are in two parts ({listed(named, 5)})."] if pairs else []
-
-
-def _waves_of(
-    found: Mapping[str, str], clips: Iterable[Clip], read_wave: Callable[[str], np.ndarray]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """The wave of each clip that has a recording; the last recording is kept, because its segments follow each other.
-
-    Raises:
-        ValueError: A segment is not inside its recording.
-    """
-    read = lru_cache(maxsize=1)(read_wave)
-    for clip in {clip.id: clip for clip in clips if clip.id in found}.values():
-        wave = read(found[clip.id])
-        try:
-            yield clip.id, clip.segment.cut(wave) if clip.segment else wave
-        except ValueError as error:
-            raise ValueError(f"{clip.id}: {error}") from None
-
-
-def _recordings_in(folder: str, clips: Iterable[Clip]) -> tuple[dict[str, str], list[str]]:
-    """Path of each clip's recording, and the clips that have none."""
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(f"--audio: {folder} is not a folder.")
-    names = sorted(path.as_posix() for path in files_below(Path(folder)) if path.suffix.lower() in AUDIO_SUFFIXES)
-    file_of = {clip.id: clip.file or clip.id for clip in clips}
-    name_of = matched(sorted(set(file_of.values())), names, "--audio")
-    found = {i: str(Path(folder) / name_of[file]) for i, file in file_of.items() if file in name_of}
-    if not found:
-        raise ValueError(f"--audio: {folder} holds {len(names)} recordings, none of the {len(file_of)} of the split.")
-    return found, sorted(set(file_of) - set(found))

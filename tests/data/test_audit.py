@@ -185,11 +185,11 @@ def test_words_for_nobody_are_no_speaker(folder):
     assert found["parts"]["train"]["clips_without_speaker"] == 4
 
 
-def test_labels_in_two_spellings_are_warned_of(folder):
+def test_labels_in_two_spellings_are_refused_with_the_map_that_joins_them(folder):
     rows = read_manifest(folder)
     write_manifest(folder, [rows[0] | {"label": "Joy"}, *rows[1:]])
-    warnings = audit_files([str(folder / "split.csv")])["warnings"]
-    assert "Labels 'Joy' and 'joy' differ in spelling alone and are counted apart." in warnings
+    with pytest.raises(ValueError, match=r"'Joy' \(1 clips\) and 'joy' .*--label_map '\{\"Joy\": \"joy\""):
+        audit_files([str(folder / "split.csv")])
 
 
 def test_a_copy_within_one_part_is_no_leak(folder):

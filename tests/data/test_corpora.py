@@ -2,10 +2,12 @@ import json
 import os
 import unicodedata
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from fakes.fake_corpora import listed, problems, touch
 
+from ser.data.audit import audit_files
 from ser.data.data_arguments import DataArguments
 
 
@@ -210,6 +212,26 @@ def test_composed_and_decomposed_labels_are_one_and_so_are_folders(tmp_path):
     assert mapped.labels == ("anger", "x")
     with pytest.raises(ValueError, match=r"'Angry' .* and 'angry'"):
         listed("folder", touch(tmp_path / "g", "Angry/a.wav", "angry/b.wav"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Angry", "angry"), ("3", "3.0"), ("3", "03"), ("خشمگين", "خشمگین"), ("مسئول", "مسی\u0654ول"), ("شاد", "شـاد")],
+)
+def test_no_door_lets_two_spellings_of_a_label_become_two_classes(one, other, tmp_path):
+    words = f"{min(one, other)!r} .* and {max(one, other)!r} .*--label_map"
+    lines = ["path,label,split", f"a.wav,{one},train", f"b.wav,{other},test", "c.wav,x,test"]
+    with pytest.raises(ValueError, match=words):
+        manifest(tmp_path, *lines)
+    with pytest.raises(ValueError, match=words):
+        audit_files([str(tmp_path / "clips.csv")])
+    with pytest.raises(ValueError, match=words):
+        listed("folder", touch(tmp_path / "f", f"{one}/a.wav", f"{other}/b.wav", "x/c.wav"))
+    entries = [{"corpus": "manifest", "manifest": str(tmp_path / name)} for name in ("one.csv", "other.csv")]
+    for entry, label in zip(entries, (one, other), strict=True):
+        (tmp_path / Path(entry["manifest"]).name).write_text(f"path,label\na.wav,{label}\nb.wav,x\n")
+    with pytest.raises(ValueError, match=words):
+        listed("manifest", corpora=json.dumps(entries))
 
 
 def test_targets_are_read_as_numbers_and_need_no_label(tmp_path):

@@ -24,8 +24,8 @@ _MADE_COLUMNS = ("emotion", "duration", "source_sampling_rate", "audio")
 def manifest(args: "DataArguments") -> Corpus:
     """Clips of a CSV or JSONL file: `path`, `label`, and `id`, `speaker`, `gender`, `split`, `session`, `transcript`.
 
-    A row with `start` and `end`, or with `start` and `duration`, in seconds, is that segment of its file; an id made from
-    the path gets these times. Other names for the columns, in `ser.data.columns`, are read too; a CSV may have commas,
+    A row with `start` and `end`, or with `start` and `duration`, in seconds, is that segment of its file; an id made
+    from the path gets these times. Other names for columns, in `ser.data.columns`, are read too; a CSV may have commas,
     semicolons or tabs.
 
     Paths are relative to `--data_dir`, or else to the manifest. `--target_columns` adds columns of numbers; the label
