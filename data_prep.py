@@ -211,6 +211,8 @@ def row_of(recording: Recording, corpus: Corpus) -> dict[str, Any]:
     if recording.problem:
         raise ValueError(recording.problem)
     source = _member(corpus, recording) if recording.archive else corpus.located(recording.path)
+    if not recording.archive and source.exists() and not source.is_file():
+        raise ValueError("is no regular file but a folder, a pipe or a device; it is not read")
     if recording.segment:
         wave = recording.segment.cut(_whole_wave(source, recording.path, source.stat().st_mtime_ns))
     else:

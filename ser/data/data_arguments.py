@@ -50,7 +50,12 @@ class DataArguments:
         None, "Folder that holds the recordings (ShEMO: folders or the two zips; without it, they are downloaded)."
     )
     manifest: str | None = _argument(
-        None, "CSV or JSONL with the columns path and label and, if known, id, speaker, gender, split, transcript."
+        None,
+        "CSV, JSONL, JSON or Parquet with the columns path and label and, if known, id, speaker, gender, split, start, "
+        "end, transcript.",
+    )
+    allow_outside_paths: bool = _argument(
+        False, "Read files of the manifest that are neither in its folder nor in --data_dir."
     )
     folder_levels: str | None = _argument(
         None, "What the levels of folders in --corpus folder mean: label, speaker, split, or - (split,label,speaker)."

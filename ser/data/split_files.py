@@ -153,7 +153,9 @@ def split_paths(spec: str, protocol: str = "given") -> list[Path]:
     missing = [path for path in paths if not path.exists()]
     if missing or not paths:
         raise FileNotFoundError(f"{listed(missing) or repr(spec)}: there is no such split file.")
-    if len(paths) > 1 or paths[0].is_file():
+    if odd := [path for path in paths if not path.is_file() and (len(paths) > 1 or not path.is_dir())]:
+        raise ValueError(f"{odd[0]}: is no regular file but a folder, a pipe or a device; give files of a split.")
+    if paths[0].is_file():
         return paths
     found = {part: [] for part in SPLITS}
     for path in sorted(paths[0].glob(_PATTERNS[protocol])):

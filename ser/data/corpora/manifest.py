@@ -1,18 +1,20 @@
-"""The user's own clips as a CSV or JSONL file lists them."""
+"""The user's own clips as a table lists them: CSV, JSON Lines, a JSON array or Parquet."""
 
-import csv
-import json
 import math
+import os
+import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 from ser.clip_names import shortest_ids
 from ser.data.clips import closest, listed, split_word
 from ser.data.columns import renamed_columns
+from ser.data.corpora.manifest_paths import find_paths, plain_path
+from ser.data.corpora.manifest_rows import read_rows
 from ser.data.corpora.recordings import GENDERS, Corpus, Recording, folder_of, own_corpus
 from ser.data.segments import segment_of
-from ser.names import cell, speaker_cell, tidy
+from ser.names import speaker_cell, tidy
 
 if TYPE_CHECKING:
     from ser.data.data_arguments import DataArguments
@@ -22,20 +24,23 @@ _MADE_COLUMNS = ("emotion", "duration", "source_sampling_rate", "audio")
 
 
 def manifest(args: "DataArguments") -> Corpus:
-    """Clips of a CSV or JSONL file: `path`, `label`, and `id`, `speaker`, `gender`, `split`, `session`, `transcript`.
+    """Clips of a table: `path`, `label`, and `id`, `speaker`, `gender`, `split`, `session`, `transcript`.
 
     A row with `start` and `end`, or with `start` and `duration`, in seconds, is that segment of its file; an id made
     from the path gets these times. Other names for columns, in `ser.data.columns`, are read too; a CSV may have commas,
     semicolons or tabs.
 
-    Paths are relative to `--data_dir`, or else to the manifest. `--target_columns` adds columns of numbers; the label
-    may then be absent.
+    Paths are relative to `--data_dir`, the manifest or the current folder. `--target_columns` adds columns of numbers;
+    the label may then be absent.
 
     Raises:
-        ValueError: The manifest is not UTF-8, lacks a column or holds no clip, or a target column has a taken name.
+        ValueError: The manifest cannot be read, lacks a column, holds no clip or names a path outside its folder, or a
+            target column has a taken name.
     """
     if not args.manifest:
-        raise ValueError("--manifest: --corpus manifest needs a CSV or JSONL file with the columns path and label.")
+        raise ValueError(
+            "--manifest: --corpus manifest needs a CSV, JSONL, JSON or Parquet file with the columns path and label."
+        )
     source = Path(args.manifest).expanduser()
     if not source.is_file():
         raise FileNotFoundError(f"--manifest: {args.manifest!r} is not a file.")
@@ -43,10 +48,7 @@ def manifest(args: "DataArguments") -> Corpus:
     targets = args.parsed_target_columns()
     if taken := set(targets) & {*_COLUMNS, *_MADE_COLUMNS}:
         raise ValueError(f"--target_columns: {', '.join(sorted(taken))} has a meaning of its own; rename the column.")
-    try:
-        rows = _rows(source)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{source}: is not UTF-8 text ({error}); save it as UTF-8.") from None
+    rows = read_rows(source)
     renamed = renamed_columns(dict.fromkeys(name for _, row in rows for name in row), keep=targets)
     rows = [(where, {renamed.get(name, name): text for name, text in row.items()}) for where, row in rows]
     columns = {name for _, row in rows for name in row}
@@ -55,53 +57,15 @@ def manifest(args: "DataArguments") -> Corpus:
             raise ValueError(
                 f"{source}: has no column {name!r}, only {listed(sorted(columns))}; rename it." + closest(name, columns)
             )
-    ids = shortest_ids(row["path"] for _, row in rows if Path(row.get("path", "")).is_absolute())
+    texts = [row["path"] for _, row in rows if "path" in row]
+    folders = [root, source.parent] if args.data_dir else [root]
+    found, ids = find_paths(texts, folders, args.allow_outside_paths), _ids_of(texts)
     recordings = [_row_recording(row, where, targets, "label" in columns) for where, row in rows]
-    recordings = [_with_id(recording, row, ids) for recording, (_, row) in zip(recordings, rows, strict=True)]
+    recordings = [_located(one, row, found, ids) for one, (_, row) in zip(recordings, rows, strict=True)]
     corpus = own_corpus(args, root, recordings)
     taken_as = [f"column {name!r} is read as {meaning}" for name, meaning in renamed.items()]
     facts = corpus.facts | ({"notes": [f"{source.name}: {', '.join(taken_as)}."]} if taken_as else {})
     return replace(corpus, facts=facts, target_columns=tuple(targets), has_split="split" in columns)
-
-
-def _rows(source: Path) -> list[tuple[str, dict[str, str]]]:
-    """Reads a manifest into `(line number in words, cells as text)`; empty cells are left out."""
-    with open(source, encoding="utf-8-sig", newline="") as file:
-        if source.suffix.lower() in (".jsonl", ".json", ".ndjson"):
-            lines = [(number, line) for number, line in enumerate(file, start=1) if line.strip()]
-            rows = [(f"line {number}", _json_row(source, number, line)) for number, line in lines]
-        else:
-            reader = csv.DictReader(file, delimiter=_delimiter(file))
-            rows = [(f"line {reader.line_num}", row) for row in reader if any(row.values())]
-    if not rows:
-        raise ValueError(f"{source}: holds no clip.")
-    for where, row in rows:
-        if None in row:
-            raise ValueError(f"{source}: {where} has more cells than the header; put a cell with a comma in quotes.")
-    return [(where, _cells(row)) for where, row in rows]
-
-
-def _delimiter(file: TextIO) -> str:
-    """The most frequent of comma, semicolon and tab in the header; the file is read from its start again."""
-    header = file.readline()
-    file.seek(0)
-    return max(",;\t", key=header.count)
-
-
-def _json_row(source: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{source}: line {number} is not JSON ({error}).") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"{source}: line {number} is not a JSON object with the keys path and label.")
-    return row
-
-
-def _cells(row: dict[str, Any]) -> dict[str, str]:
-    # A path is taken as it is written: the file has that name.
-    texts = {tidy(n): str(v or "").strip() if tidy(n) == "path" else cell(v) for n, v in row.items()}
-    return {name: text for name, text in texts.items() if text}
 
 
 def _row_recording(row: dict[str, str], where: str, targets: list[str], has_labels: bool) -> Recording:
@@ -133,12 +97,22 @@ def _row_recording(row: dict[str, str], where: str, targets: list[str], has_labe
     )
 
 
-def _with_id(recording: Recording, row: dict[str, str], ids: dict[str, str]) -> Recording:
-    """The recording with the id that its row gives, else one made from its path and times."""
-    if "id" in row or "path" not in row:
+def _ids_of(texts: list[str]) -> dict[str, str]:
+    """The name that each path gives to its clip."""
+    plain = {text: plain_path(text) for text in texts}
+    short = shortest_ids(path for path in plain.values() if Path(path).is_absolute())
+    inside = {path: re.sub(r"^(\.\./)+", "", os.path.normpath(path)) for path in plain.values() if path not in short}
+    return {
+        text: short.get(path) or tidy(Path(inside[path]).with_suffix("").as_posix()) for text, path in plain.items()
+    }
+
+
+def _located(recording: Recording, row: dict[str, str], found: dict[str, str], ids: dict[str, str]) -> Recording:
+    """The recording with the path of its file, and the id that its row gives or that its path and times make."""
+    if "path" not in row:
         return replace(recording, id=row.get("id", recording.id))
-    name = ids.get(row["path"]) or tidy(Path(row["path"]).with_suffix("").as_posix())
-    return replace(recording, id=name + (recording.segment.suffix() if recording.segment else ""))
+    made = ids[row["path"]] + (recording.segment.suffix() if recording.segment else "")
+    return replace(recording, path=found[row["path"]], id=row.get("id", made))
 
 
 def _number(row: dict[str, str], name: str) -> float:

@@ -1,0 +1,79 @@
+"""Where the files of a manifest are: its paths in all the forms that people write."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ser.data.clips import counted, listed
+
+
+def find_paths(paths: Iterable[str], folders: Sequence[Path], outside: bool) -> dict[str, str]:
+    """Each path of a manifest as it is used: relative to the first of `folders`, else absolute.
+
+    A relative path is looked for in `folders` and in the current folder, in this order. `~`, `file://` and the `\\` of
+    Windows are understood, where no file has the path's literal name.
+
+    Args:
+        paths: As the manifest writes them.
+        folders: Folders whose files may be used: `--data_dir`, where it is given, and that of the manifest.
+        outside: `--allow_outside_paths`: other files may be used too.
+
+    Raises:
+        ValueError: Paths lie outside the folders.
+    """
+    tops = [Path(os.path.abspath(folder)) for folder in folders]
+    found, beyond = {}, []
+    for text in dict.fromkeys(paths):
+        path = _found(text, [*tops, Path.cwd()])
+        if path is None:
+            beyond.append(text)
+            path = _absolute(plain_path(text), tops[0])
+        found[text] = path.relative_to(tops[0]).as_posix() if path.is_relative_to(tops[0]) else str(path)
+    if beyond and not outside:
+        raise ValueError(
+            f"--manifest: {counted(len(beyond), 'path')} outside {listed(dict.fromkeys(folders))}: "
+            f"{listed(map(repr, beyond), 3)}. Correct the paths or --data_dir, or give --allow_outside_paths true."
+        )
+    return found
+
+
+def plain_path(text: str) -> str:
+    """A path with `/` between its parts, without `file://`, and with the home folder for `~`."""
+    if text.lower().startswith("file:"):
+        parts = urlsplit(text)
+        text = unquote(("" if parts.netloc == "localhost" else parts.netloc) + parts.path)
+        text = re.sub(r"^/(?=[A-Za-z]:/)", "", text)
+    return os.path.expanduser(text.replace("\\", "/"))
+
+
+def _found(text: str, folders: Sequence[Path]) -> Path | None:
+    """The file, or where it should be; None if it is outside the folders. The last of them is the current folder."""
+    forms = dict.fromkeys((text, plain_path(text)))
+    inside = [path for form in forms for folder in folders if (path := _inside(form, folder, folders[:-1]))]
+    return next(filter(_exists, inside), _inside(plain_path(text), folders[0], folders[:-1]))
+
+
+def _inside(form: str, folder: Path, tops: Sequence[Path]) -> Path | None:
+    """The path below `folder`, if it is in `tops`, or if it is relative and stays in `folder`."""
+    path = _absolute(form, folder)
+    allowed = tops if Path(form).is_absolute() else [folder, *tops]
+    in_one = any(path.is_relative_to(top) or _real(path).is_relative_to(_real(top)) for top in allowed)
+    return path if in_one else None
+
+
+def _absolute(text: str, folder: Path) -> Path:
+    """Without `..`: what is compared with the folders is what is opened."""
+    return Path(os.path.normpath(folder / text))
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name longer than the disk allows
+        return False
