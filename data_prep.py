@@ -28,7 +28,8 @@ import pyarrow as pa
 
 from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, corpus_facts, encode_wav
 from ser.data.corpora import list_corpus
-from ser.data.corpora.recordings import Corpus, Recording, read_problems, unusable, write_problem
+from ser.data.corpora.problems import read_problems, unusable, write_problem
+from ser.data.corpora.recordings import Corpus, Recording
 from ser.data.data_arguments import DataArguments, read_data_arguments
 from ser.data.summary import summary
 
@@ -122,12 +123,11 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
             kwargs["num_proc"] = min(kwargs.get("num_proc") or 1, -(-total // _CLIPS_PER_TABLE))
             super()._prepare_split(split_generator, **kwargs)
             skipped = read_problems(Path(failures))
+            wrong = unusable(skipped, total, [root for root in (corpus.root, *corpus.roots.values()) if root])
         if skipped and not self.skip_unreadable:
-            raise ValueError(
-                f"{unusable(skipped, total)}\nRepair or remove them, or leave them out with --skip_unreadable true."
-            )
+            raise ValueError(f"{wrong}\nRepair or remove them, or leave them out with --skip_unreadable true.")
         if len(skipped) == total:
-            raise ValueError(f"No clip is left. {unusable(skipped, total)}")
+            raise ValueError(f"No clip is left. {wrong}")
         self.info.description = json.dumps(corpus.all_facts(skipped), ensure_ascii=False)
 
     def as_streaming_dataset(self, *args, **kwargs) -> typing.NoReturn:

@@ -15,11 +15,20 @@ AUDIO_SUFFIXES = SOUND_SUFFIXES + MEDIA_SUFFIXES
 
 
 def files_below(root: Path) -> Iterator[Path]:
-    """The files below a folder, at any depth, as paths relative to it.
+    """The files below a folder, at any depth, as paths relative to it; links are followed as by [`walked`]."""
+    for parent, _, names in walked(root):
+        yield from (Path(parent, name).relative_to(root) for name in names)
+
+
+def walked(root: str | os.PathLike) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`: folder, names of its folders, names of its files. Whoever removes a folder's name skips it.
 
     Links to folders are followed, except a link to a folder above it, which would never end.
     """
     for parent, folders, names in os.walk(root, followlinks=True):
-        above = {os.path.realpath(folder) for folder in (parent, *Path(parent).parents)}
-        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in above]
-        yield from (Path(parent, name).relative_to(root) for name in names)
+        links = {name for name in folders if os.path.islink(os.path.join(parent, name))}
+        if links:
+            above = {os.path.realpath(folder) for folder in (parent, *Path(parent).absolute().parents)}
+            links = {name for name in links if os.path.realpath(os.path.join(parent, name)) in above}
+            folders[:] = [name for name in folders if name not in links]
+        yield os.fspath(parent), folders, names

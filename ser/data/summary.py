@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from ser.data.audio import corpus_facts
-from ser.data.corpora.recordings import unusable
+from ser.data.corpora.problems import unusable
 
 if TYPE_CHECKING:
     import datasets

@@ -5,14 +5,15 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ser.audio_files import AUDIO_SUFFIXES
+from ser.audio_files import AUDIO_SUFFIXES, walked
 
 
 def find_recordings(paths: Iterable[str], listed: Iterable[str] = ()) -> list[str]:
     """Lists the recordings that `paths` name, each once, in the order given; a folder's are sorted.
 
     Args:
-        paths: Files, URLs, folders (searched to the bottom for the suffixes of audio, without hidden names), globs
+        paths: Files, URLs, folders (searched to the bottom for the suffixes of audio, without hidden names; links are
+            followed), globs
             (`**` goes to any depth), and `-`, which stands for `listed`. What exists is never taken for a glob.
         listed: Lines of a list, one recording each.
 
@@ -52,8 +53,8 @@ def _named(path: str) -> list[str]:
 
 
 def _recordings_under(folder: str) -> Iterator[str]:
-    # os.walk and not Path.rglob: names that are not UTF-8 stay as they are, and a million of them cost seconds.
-    for parent, folders, names in os.walk(folder):
+    # Not Path.rglob: names that are not UTF-8 stay as they are, and a million of them cost seconds.
+    for parent, folders, names in walked(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:

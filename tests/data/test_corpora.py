@@ -9,6 +9,7 @@ from fakes.fake_corpora import listed, problems, touch
 
 from ser.data.audit import audit_files
 from ser.data.data_arguments import DataArguments
+from ser.inference.recordings import find_recordings
 
 
 def manifest(folder, *lines, name="clips.csv", **options):
@@ -105,12 +106,30 @@ def test_a_folder_of_a_label_may_be_a_link_and_a_link_to_a_folder_above_ends(tmp
     touch(tmp_path / "clips", "calm/c.wav")
     (tmp_path / "clips" / "angry").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "clips" / "calm" / "round").symlink_to(tmp_path / "clips")
+    names = [os.path.relpath(name, tmp_path / "clips") for name in find_recordings([str(tmp_path / "clips")])]
+    assert names == ["angry/a.wav", "angry/b.caf", "calm/c.wav"]
     corpus = listed("folder", tmp_path / "clips")
     assert [(r.id, r.emotion) for r in corpus.recordings] == [
         ("angry/a", "angry"),
         ("angry/b", "angry"),
         ("calm/c", "calm"),
     ]
+
+
+def test_files_that_are_not_used_are_counted_and_the_first_three_named(tmp_path, caplog):
+    touch(tmp_path, "x/a.wav", "x/b.wav", "x/c.wav", "y/d.wav", "y/e.wav", "x/notes.txt", "x/._a.wav")
+    listed("folder", tmp_path)
+    assert "2 files in" in caplog.text
+    assert "no audio by their names: x/._a.wav, x/notes.txt" in caplog.text
+    caplog.clear()
+    lines = ("path,label", "x/a.wav,x", "x/b.wav,y")
+    manifest(tmp_path, *lines)
+    assert "are not in clips.csv: x/c.wav" in caplog.text
+    caplog.clear()
+    touch(tmp_path, "f.wav")
+    manifest(tmp_path, *lines, data_dir=str(tmp_path))
+    assert "4 files in" in caplog.text
+    assert "f.wav, x/c.wav, y/d.wav and 1 more" in caplog.text
 
 
 @pytest.mark.parametrize("corpus", ["emodb", "ravdess", "folder"])

@@ -176,6 +176,18 @@ def test_a_file_of_the_manifest_that_is_not_there_is_listed(tmp_path):
         prepared(tmp_path, "manifest", manifest=str(tmp_path / "clips.csv"))
 
 
+def test_of_many_missing_files_three_are_named_with_the_folder_that_was_searched(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    (tmp_path / "clips.csv").write_text("path,label\na.wav,x\n" + "".join(f"n{n:03}.wav,y\n" for n in range(339)))
+    with pytest.raises(ValueError, match="339 of 340 files cannot be used") as caught:
+        prepared(tmp_path, "manifest", manifest=str(tmp_path / "clips.csv"))
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0] for line in lines[1:4]] == ["  n000.wav", "  n001.wav", "  n002.wav"]
+    assert lines[4] == "  and 336 more: there is no such file"
+    assert str(tmp_path) in lines[5]
+    assert len(lines) == 7
+
+
 # ------------------------------------------------------------------------------------------------------- the cache
 def test_the_second_time_no_file_is_read(tmp_path, monkeypatch):
     folder = write_emodb(tmp_path / "source", "03a01Wa", "08a01La")

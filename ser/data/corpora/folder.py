@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ser.audio_files import AUDIO_SUFFIXES
+from ser.audio_files import AUDIO_SUFFIXES, files_below
 from ser.data.clips import listed, split_word
+from ser.data.corpora.problems import tell_unused
 from ser.data.corpora.recordings import (
     Corpus,
     Recording,
@@ -33,6 +34,8 @@ def folder(args: "DataArguments") -> Corpus:
     """
     root = folder_of(args)
     paths = find_audio(root, AUDIO_SUFFIXES)
+    unused = {path.as_posix() for path in files_below(root)} - set(paths)
+    tell_unused(unused, f"in {root} are not used, because they are hidden or no audio by their names")
     levels = _asked_levels(args.folder_levels) or _levels_of([Path(path).parts[:-1] for path in paths], root)
     corpus = own_corpus(args, root, (_recording_at(path, levels) for path in paths))
     return replace(corpus, has_split="split" in levels)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from ser.clip_names import shortest_ids
 from ser.data.clips import closest, listed, split_word
 from ser.data.columns import renamed_columns
-from ser.data.corpora.manifest_paths import find_paths, plain_path
+from ser.data.corpora.manifest_paths import find_paths, plain_path, unused_files
 from ser.data.corpora.manifest_rows import read_rows
+from ser.data.corpora.problems import tell_unused
 from ser.data.corpora.recordings import GENDERS, Corpus, Recording, folder_of, own_corpus
 from ser.data.segments import segment_of
 from ser.names import speaker_cell, tidy
@@ -62,6 +63,9 @@ def manifest(args: "DataArguments") -> Corpus:
     found, ids = find_paths(texts, folders, args.allow_outside_paths), _ids_of(texts)
     recordings = [_row_recording(row, where, targets, "label" in columns) for where, row in rows]
     recordings = [_located(one, row, found, ids) for one, (_, row) in zip(recordings, rows, strict=True)]
+    tell_unused(
+        unused_files(root, set(found.values()), deep=bool(args.data_dir)), f"in {root} are not in {source.name}"
+    )
     corpus = own_corpus(args, root, recordings)
     taken_as = [f"column {name!r} is read as {meaning}" for name, meaning in renamed.items()]
     facts = corpus.facts | ({"notes": [f"{source.name}: {', '.join(taken_as)}."]} if taken_as else {})

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from ser.audio_files import AUDIO_SUFFIXES, files_below
 from ser.data.clips import counted, listed
 
 
@@ -37,6 +38,24 @@ def find_paths(paths: Iterable[str], folders: Sequence[Path], outside: bool) -> 
             f"{listed(map(repr, beyond), 3)}. Correct the paths or --data_dir, or give --allow_outside_paths true."
         )
     return found
+
+
+def unused_files(root: Path, used: set[str], deep: bool) -> set[str]:
+    """The audio files that a manifest does not name, as paths relative to `root`.
+
+    Args:
+        root: What `used` is relative to.
+        used: The paths of [`find_paths`].
+        deep: Search all of `root`; otherwise only the folders of the used files, as a manifest may lie anywhere.
+    """
+    folders = {Path(path).parent for path in used if not Path(path).is_absolute()}
+    below = files_below(root) if deep else (folder / name for folder in folders for name in _names_in(root / folder))
+    audio = (path for path in below if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."))
+    return {path.as_posix() for path in audio} - used
+
+
+def _names_in(folder: Path) -> list[str]:
+    return os.listdir(folder) if folder.is_dir() else []
 
 
 def plain_path(text: str) -> str:

@@ -3,7 +3,6 @@
 import filecmp
 import hashlib
 import json
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, field, replace
@@ -201,25 +200,6 @@ def own_corpus(args: "DataArguments", root: Path, recordings: Iterable[Recording
 def by_id(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
     """Sorts recordings by id."""
     return tuple(sorted(recordings, key=lambda recording: recording.id))
-
-
-def write_problem(recording: Recording, error: Exception, folder: Path) -> None:
-    """Writes to `folder` why a recording cannot be used; the processes that read share no memory."""
-    absent = isinstance(error, FileNotFoundError)
-    reason = "there is no such file" if absent else str(error).removeprefix(f"{recording.path}: ")
-    described = {"id": recording.id, "path": recording.path, "reason": reason}
-    (folder / uuid.uuid4().hex).write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
-
-
-def read_problems(folder: Path) -> list[dict[str, str]]:
-    """Reads what [`write_problem`] wrote, sorted by path: id, path and reason of each recording."""
-    return sorted((json.loads(path.read_text(encoding="utf-8")) for path in folder.iterdir()), key=lambda n: n["path"])
-
-
-def unusable(skipped: list[dict[str, str]], total: int) -> str:
-    """Lists the files that cannot be used, each with its reason."""
-    lines = "".join(f"\n  {clip['path']}: {clip['reason']}" for clip in skipped)
-    return f"{len(skipped)} of {total} files cannot be used:{lines}"
 
 
 def also_after_fetch(corpus: Corpus, change: Callable[[Corpus], Corpus]) -> Corpus:
