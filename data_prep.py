@@ -14,8 +14,6 @@ import os
 import sys
 import tempfile
 import typing
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -23,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import fsspec
 import numpy as np
 import pyarrow as pa
 
 from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, corpus_facts, encode_wav
 from ser.data.corpora import list_corpus
-from ser.data.corpora.problems import read_problems, unusable, write_problem
-from ser.data.corpora.recordings import Corpus, Recording
+from ser.data.corpora.problems import is_disk_full, read_problems, unusable, write_problem
+from ser.data.corpora.recordings import Corpus, Recording, source_of
 from ser.data.data_arguments import DataArguments, read_data_arguments
 from ser.data.summary import summary
 
@@ -85,12 +84,44 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
 
     def __init__(self, args: DataArguments):
         self.corpus, self.skip_unreadable = list_corpus(args), args.skip_unreadable
-        super().__init__(
-            cache_dir=args.cache_dir,
-            dataset_name="ser_corpora" if args.corpora else f"ser_{args.corpus}",
-            config_name=args.label_source if args.corpus == "shemo" and not args.corpora else "default",
-            hash=f"{self.corpus.key()}{'-skip' * args.skip_unreadable}",
-        )
+        self._is_read_only = False
+        try:
+            super().__init__(
+                cache_dir=args.cache_dir,
+                dataset_name="ser_corpora" if args.corpora else f"ser_{args.corpus}",
+                config_name=args.label_source if args.corpus == "shemo" and not args.corpora else "default",
+                hash=f"{self.corpus.key()}{'-skip' * args.skip_unreadable}",
+            )
+        except OSError as error:
+            self._open_read_only(error)
+
+    def _open_read_only(self, error: OSError) -> None:
+        """Goes on without the lock that `datasets` wants, if the corpus is in a cache that cannot be written.
+
+        Raises:
+            OSError: The corpus is not prepared yet.
+        """
+        if not Path(self._cache_dir, datasets.config.DATASET_INFO_FILENAME).is_file():
+            raise OSError(f"--cache_dir: {error}. Prepare the corpus in a folder that can be written.") from None
+        self.info = datasets.DatasetInfo.from_directory(self._cache_dir)
+        # What the constructor sets after it has the lock.
+        self._output_dir, self._fs, self._file_format = self._cache_dir, fsspec.filesystem("file"), None
+        self._is_read_only = True
+
+    def download_and_prepare(self, *args, **kwargs) -> None:
+        """As in `datasets`; it does nothing for a corpus that a read-only cache holds.
+
+        Raises:
+            OSError: There is no space left; and others, see [`load_corpus`].
+        """
+        if self._is_read_only:
+            return
+        try:
+            super().download_and_prepare(*args, **kwargs)
+        except (OSError, datasets.exceptions.DatasetGenerationError) as error:
+            if is_disk_full(error):
+                raise OSError(f"--cache_dir: no space is left for {self.cache_dir}; make some, or change it.") from None
+            raise
 
     def _info(self) -> datasets.DatasetInfo:
         facts = self.corpus.facts
@@ -210,9 +241,7 @@ def row_of(recording: Recording, corpus: Corpus) -> dict[str, Any]:
 
     if recording.problem:
         raise ValueError(recording.problem)
-    source = _member(corpus, recording) if recording.archive else corpus.located(recording.path)
-    if not recording.archive and source.exists() and not source.is_file():
-        raise ValueError("is no regular file but a folder, a pipe or a device; it is not read")
+    source = source_of(recording, corpus)
     if recording.segment:
         wave = recording.segment.cut(_whole_wave(source, recording.path, source.stat().st_mtime_ns))
     else:
@@ -239,14 +268,6 @@ def _whole_wave(path: Path, name: str, modified_ns: int) -> np.ndarray:
     from ser_model import read_wave
 
     return read_wave(path, name)
-
-
-def _member(corpus: Corpus, recording: Recording) -> bytes:
-    try:
-        with zipfile.ZipFile(corpus.located(recording.archive)) as archive:
-            return archive.read(recording.path)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"cannot be unpacked from {recording.archive} ({error})") from None
 
 
 # ---------------------------------------------------------------------------------------------- the command line

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import signal
@@ -196,6 +197,35 @@ def test_the_second_time_no_file_is_read(tmp_path, monkeypatch):
     again = prepared(tmp_path, data_dir=folder)
     assert again["id"] == first["id"]
     assert corpus_facts(again) == corpus_facts(first)
+
+
+def test_a_prepared_corpus_in_a_cache_that_cannot_be_written_is_read(tmp_path, monkeypatch):
+    folder = write_emodb(tmp_path / "source", "03a01Wa", "08a01La")
+    first = prepared(tmp_path, data_dir=folder)
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(datasets.builder, "FileLock", refuse)
+    again = prepared(tmp_path, data_dir=folder)
+    assert (again["id"], again._fingerprint) == (first["id"], first._fingerprint)
+    assert waves(again).keys() == waves(first).keys()
+    with pytest.raises(OSError, match=r"--cache_dir: .*Read-only file system\. Prepare the corpus in a folder"):
+        prepared(tmp_path / "other", data_dir=folder)
+
+
+@pytest.mark.parametrize("num_proc", [1, 2])
+def test_a_full_disk_is_told_in_one_line_with_the_folder(num_proc, tmp_path, monkeypatch):
+    folder = write_emodb(tmp_path / "source", *(f"{n:02}a01Wa" for n in range(20)), "08a01La")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(datasets.arrow_writer.ArrowWriter, "write_table", full)
+    with pytest.raises(OSError, match="--cache_dir: no space is left for") as caught:
+        prepared(tmp_path, data_dir=folder, num_proc=num_proc)
+    assert str(tmp_path / "cache") in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_changed_file_and_another_label_map_are_prepared_anew(tmp_path):

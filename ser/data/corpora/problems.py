@@ -1,7 +1,9 @@
 """Why files of a corpus cannot be used, and which files of its folder were not used."""
 
+import errno
 import json
 import logging
+import os
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,6 +48,19 @@ def unusable(skipped: list[dict[str, str]], total: int, folders: Iterable[Path] 
     if missing and folders:
         lines += f"\n  Missing files were looked for in {listed(folders)}; see --data_dir."
     return f"{len(skipped)} of {total} files cannot be used:{lines}"
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, says that no space is left; of another process only the text comes."""
+    causes = []
+    while error and error not in causes:
+        causes.append(error)
+        error = error.__cause__ or error.__context__
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return any(
+        getattr(cause, "errno", None) in full or any(os.strerror(number) in str(cause) for number in full)
+        for cause in causes
+    )
 
 
 def tell_unused(names: Iterable[str], why: str) -> None:
