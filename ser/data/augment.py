@@ -1,6 +1,7 @@
 """Augmentation by audiomentations, with one seed for each clip and epoch."""
 
 import hashlib
+import inspect
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -116,7 +117,14 @@ def _transform(entry: Any) -> Any:
         with _seeded(0):
             _applied(kind(**{**parameters, "p": 1.0}), noise)
     except ImportError as error:
-        raise ValueError(f"--augmentations: {entry['name']} needs a package that is missing ({error}).") from None
+        raise ValueError(
+            f"--augmentations: {entry['name']} needs a package that is missing ({error}): pip install "
+            "'audiomentations[extras]'."
+        ) from None
     except Exception as error:  # each transform checks its parameters in its own way
-        raise ValueError(f"--augmentations: {entry['name']} does not take {parameters} ({error}).") from None
+        known = ", ".join(name for name in inspect.signature(kind).parameters if name != "p")
+        why = f"{error}; " if str(error) else ""
+        raise ValueError(
+            f"--augmentations: {entry['name']} does not take {parameters} ({why}its parameters are {known})."
+        ) from None
     return transform
