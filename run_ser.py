@@ -112,13 +112,18 @@ def _run_jobs(dataset: Any, whole: Job, jobs: list[Job]) -> None:
         push(whole, dataset)
         return
     with args.main_process_first(desc="claim of the output folder"):
-        claim_run_folder(whole.folder, whole.arguments(), args.overwrite and args.should_save)
-    for number, job in enumerate(jobs, start=1):
-        print(f"run {number} of {len(jobs)}: seed {job.seed}, fold {job.fold}", flush=True)
-        if is_finished(job.folder):
-            print(f"{job.folder} is finished; it is not trained again.", flush=True)
-        else:
-            run_job(job, dataset, heads)
+        goes_on = claim_run_folder(whole.folder, whole.arguments(), args.overwrite and args.should_save)
+    try:
+        for number, job in enumerate(jobs, start=1):
+            print(f"run {number} of {len(jobs)}: seed {job.seed}, fold {job.fold}", flush=True)
+            if is_finished(job.folder):
+                print(f"{job.folder} is finished; it is not trained again.", flush=True)
+            else:
+                run_job(job, dataset, heads)
+    except BaseException:
+        if args.should_save and not goes_on:
+            release_run_folder(whole.folder)
+        raise
     folders = [job.folder for job in jobs]
     if args.final_fit:
         run_final(final_job(whole, folders), dataset, heads, folders)

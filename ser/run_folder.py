@@ -103,8 +103,11 @@ def mark_finished(folder: Path) -> None:
 
 def release_run_folder(folder: Path) -> None:
     """Removes a folder that was claimed and in which nothing was computed."""
-    if (folder / CHECKPOINTS).is_dir() and not any((folder / CHECKPOINTS).iterdir()):
-        (folder / CHECKPOINTS).rmdir()
+    if not folder.is_dir():
+        return
+    for empty in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        if not any(empty.iterdir()):
+            empty.rmdir()
     if {path.name for path in folder.iterdir()} <= {CONFIG, LOCK}:
         (folder / CONFIG).unlink(missing_ok=True)
         if not any(folder.iterdir()):

@@ -248,3 +248,9 @@ def test_a_model_is_scored_by_the_names_of_its_classes(whole, manifest, tmp_path
     mapping = json.dumps({"rage": None, **{name: name for name in names[1:]}})
     fewer = train(tmp_path / "fewer", tmp_path / "other.csv", *flags, str(whole), "--label_map", mapping)
     assert set(predictions_of(fewer)["truth"]) == set(names[1:])
+
+
+@pytest.mark.parametrize("flags", [(), ("--fold", "all")])
+def test_a_folder_in_which_nothing_was_trained_is_not_left_behind(flags, tmp_path, manifest):
+    assert launch(tmp_path / "run", manifest, "--layer_mix", "13", *flags) == 2
+    assert not (tmp_path / "run").exists()
