@@ -558,7 +558,8 @@ class SERConfig(PreTrainedConfig):
     """
 
     model_type = "ser"
-    keys_to_ignore_at_inference = ("hidden_states",)  # `Trainer` would collect them beside the logits
+    # A list, since `Trainer` adds to it; it would collect the states beside the logits.
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["hidden_states"]
     sub_configs_defaults = {"backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="hubert")}  # noqa: RUF012
 
     backbone_config: dict | PreTrainedConfig | None = None
