@@ -5,7 +5,7 @@ looks good is taken. Here a threshold is a hypothesis, "at this confidence fewer
 is taken only if dev rejects that. Thresholds are tested from high to low along fixed sequences, each until its first
 failure, at 5 % in all: Angelopoulos, Bates, Candes, Jordan and Lei, "Learn then Test", arXiv 2110.01052, section 3.2.
 A test takes all answers of a speaker as one. Few speakers, or few clips, then reach no threshold at all, and that is
-the honest answer (`benchmarks/coverage.py`).
+the honest answer (`benchmarks/interval_coverage.py`).
 """
 
 from collections.abc import Mapping

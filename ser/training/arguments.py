@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from transformers import HfArgumentParser, TrainingArguments
 
-from ser.data.data_arguments import DataArguments, closest, read_config
+from ser.data.data_arguments import DataArguments, closest
 from ser.run_folder import CONFIG
 from ser.training.flag_rules import check_flags, renamed
 from ser.training.launch import settle_launch
 from ser.training.model_arguments import ModelArguments, argument
+from ser.yaml_files import read_yaml
 
 # Set by TrainingArguments itself, or secret: not written to run_config.yaml.
 DERIVED = ("accelerator_config", "dataloader_pin_memory", "hub_token")
@@ -94,7 +95,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[ModelArguments, DataArguments,
     tokens: list[str] = []
     given: dict[str, int] = {}
     for number, path in enumerate(files):
-        for key, value in read_config(path).items():
+        for key, value in read_yaml(path).items():
             if key not in known:
                 raise ValueError(f"{path}: unknown key {key!r}.{renamed(key) or closest(key, known)}")
             origin[key] = f"{path}: {key}: "

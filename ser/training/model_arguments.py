@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ser.training.balance import BALANCES, balancing
+from ser_model import HEADS, POOLINGS
 
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 
@@ -32,11 +33,9 @@ class ModelArguments:
     head: str = argument(
         "tanh",
         "tanh: two linear layers with tanh; linear: one layer; stock: the head of transformers.",
-        choices=("tanh", "linear", "stock"),
+        choices=(*HEADS, "stock"),
     )
-    pooling: str = argument(
-        "mean", "How the frames of a clip become one vector.", choices=("mean", "mean_std", "attentive_stats")
-    )
+    pooling: str = argument("mean", "How the frames of a clip become one vector.", choices=POOLINGS)
     layer_mix: str = argument(
         "last",
         "Hidden states to pool: last, weighted, all, the number of a layer, or best (cross-validation in train).",

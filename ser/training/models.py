@@ -12,7 +12,7 @@ from ser.predictions import read_predictions
 from ser.run_folder import RESULTS, SPLIT, read_results
 from ser.training.arguments import ModelArguments
 from ser.training.jobs import Job
-from ser_model import WAVE_BACKBONES, SERConfig, SERForAudioClassification, new_feature_extractor
+from ser_model import WAVE_BACKBONES, SERConfig, SERForAudioClassification, check_no_pickle, new_feature_extractor
 
 # A trained head is taken over only if these settings are equal.
 _HEAD = ("pooling", "layer_mix", "head", "classifier_proj_size", "problem_type")
@@ -118,6 +118,8 @@ def stock_model(arguments: ModelArguments, config: dict[str, Any]) -> Any:
     overrides = {**arguments.parsed_backbone_config(), **config, "classifier_proj_size": arguments.classifier_proj_size}
     overrides["use_weighted_layer_sum"] = arguments.layer_mix == "weighted"
     name = arguments.model_name_or_path
+    if name is not None:
+        check_no_pickle(name)
     kind = AutoConfig.for_model(**overrides) if name is None else AutoConfig.from_pretrained(name)
     if kind.model_type not in WAVE_BACKBONES:
         raise ValueError(f"--head stock: {kind.model_type} is not one of {', '.join(WAVE_BACKBONES)}; use --head tanh.")

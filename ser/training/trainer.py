@@ -22,6 +22,7 @@ from ser.training.losses import build_loss, concordance_loss
 from ser.training.mixup import BalancedMixup
 from ser.training.served import served_counts
 from ser.training.signals import Stopped, received
+from ser_model import has_norm_behind_layers
 
 
 class SERTrainer(Trainer):
@@ -236,7 +237,8 @@ class SERTrainer(Trainer):
         layers = backbone_depth(model)
         found = re.search(r"(?:encoder|backbone)\.layers\.(\d+)\.", name)  # Whisper's backbone is the encoder itself
         depth = int(found[1]) if found else -1
-        if has_norm_behind_layers(model) and re.search(r"(?:encoder|backbone)\.layer_norm\.", name):
+        config = getattr(model.config, "backbone_config", model.config)
+        if has_norm_behind_layers(config) and re.search(r"(?:encoder|backbone)\.layer_norm\.", name):
             depth = layers - 1
         return rate * decay ** (layers - 1 - depth)
 
@@ -250,12 +252,6 @@ def backbone_depth(model: Any) -> int:
     """Number of transformer layers of the backbone in `model`."""
     config = getattr(model.config, "backbone_config", model.config)
     return config.num_hidden_layers
-
-
-def has_norm_behind_layers(model: Any) -> bool:
-    """Whether the layer norm of the encoder comes after its layers, as in HuBERT-large, or before them."""
-    config = getattr(model.config, "backbone_config", model.config)
-    return config.model_type == "whisper" or getattr(config, "do_stable_layer_norm", False)
 
 
 def count_classes(targets: Any, num_classes: int) -> np.ndarray:

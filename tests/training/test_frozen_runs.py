@@ -21,6 +21,7 @@ from ser.publish import pre_push_checks
 from ser.publish.staging import check_run, stage
 from ser.run_folder import read_results
 
+pytestmark = pytest.mark.slow  # most of them train
 FROZEN = str(ROOT / "configs" / "splits" / "shemo_speaker_5fold.json")
 PROBE = ("--train_mode", "probe", "--pooling", "mean_std", "--layer_mix", "best")
 
@@ -211,7 +212,6 @@ def test_what_the_final_model_says_lies_beside_the_folds_predictions(final, mani
             assert entry["score"] == pytest.approx(row[f"p_{entry['label']}"], abs=1e-5)
 
 
-@pytest.mark.slow
 def test_the_gate_lets_a_final_model_pass_that_answers_as_it_did(final, manifest, tmp_path):
     def audio(clip):
         return encode_wav(decode_wav((manifest.parent / f"{clip}.wav").read_bytes()))

@@ -1,9 +1,9 @@
 """How often does an interval hold the true score? Simulated clips of speakers who differ, with a known score.
 
-    python benchmarks/coverage.py                       # the tables of RESULTS.md, an hour on one core
-    python benchmarks/coverage.py --simulations 100     # a look, three minutes
-    python benchmarks/coverage.py --table thresholds    # how often a threshold for 90 % precision keeps its word
-    python benchmarks/coverage.py --table intervals --only_ours   # without the other methods, a third of the time
+    python benchmarks/interval_coverage.py                      # the tables of RESULTS.md, an hour on one core
+    python benchmarks/interval_coverage.py --simulations 100     # a look, three minutes
+    python benchmarks/interval_coverage.py --table thresholds   # how often a threshold for 90 % precision holds
+    python benchmarks/interval_coverage.py --table intervals --only_ours   # without other methods, a third of the time
 
 Each simulation draws new speakers, who are harder or easier for the model as a whole and class by class (normal on the
 logit scale), and their clips. The true recall of a class is the mean over all speakers there could be, by Gauss-Hermite
