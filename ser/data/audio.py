@@ -1,4 +1,4 @@
-"""How a clip is stored, as 16 kHz mono WAV in a `datasets` column, and how it is read."""
+"""How a clip is stored, as a 16 kHz mono WAV in a `datasets` column, and how it is read."""
 
 import io
 import json
