@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ser.run_folder import CONFIG, RESULTS, is_finished
+from ser.run_folder import CONFIG, RESULTS, SPLIT, fold_folders, is_finished
 
 app = typer.Typer(
     help="Speech emotion recognition: what one does with data and trained models.",
@@ -29,7 +29,9 @@ def commands() -> None:
 
 @app.command()
 def audit(
-    splits: Annotated[list[str], typer.Argument(help="splits.json, EmoBox JSONL, nkululeko CSV, or any manifest.")],
+    splits: Annotated[
+        list[str], typer.Argument(help="Folder of a run, splits.json, EmoBox JSONL, nkululeko CSV, or any manifest.")
+    ],
     audio: Annotated[str | None, typer.Option(help="Folder of the recordings, to compare what they hold.")] = None,
     speakers_differ: Annotated[bool, typer.Option("--speakers-differ", help="S01 and s01 are two people.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -43,15 +45,23 @@ def audit(
         read_wave = None
         if audio is not None:
             from ser_model import read_wave
-        found = audit_files(splits, audio, read_wave, speakers_differ)
-        print(json.dumps(found, ensure_ascii=False, indent=1) if as_json else audit_table(found))
-    if found["leaks"]:
+        sources = splits_of_run(Path(splits[0])) if len(splits) == 1 else {}
+        audits = {
+            name: audit_files(files, audio, read_wave, speakers_differ)
+            for name, files in (sources or {"": splits}).items()
+        }
+        if as_json:
+            found = audits if len(audits) > 1 else next(iter(audits.values()))
+            print(json.dumps(found, ensure_ascii=False, indent=1))
+        else:
+            print("\n\n".join(f"{name}\n" * (len(audits) > 1) + audit_table(found) for name, found in audits.items()))
+    if any(found["leaks"] for found in audits.values()):
         raise typer.Exit(1)
 
 
 @app.command()
 def compare(
-    run_a: Annotated[str, typer.Argument(help="Folder of a run, or its predictions.parquet.")],
+    run_a: Annotated[str, typer.Argument(help="Folder of a run or of its seed-1, or predictions.parquet.")],
     run_b: Annotated[str, typer.Argument(help="The run to compare it with, on the same test clips.")],
     other_folds: Annotated[bool, typer.Option("--other-folds", help="Let folds differ, as two protocols do.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -59,10 +69,10 @@ def compare(
 ) -> None:
     """Says how far two runs are apart, with an interval and a paired test over speakers."""
     with errors_in_words(debug):
-        from ser.evaluation.compare import compare, comparison_table
-        from ser.predictions import read_predictions
+        from ser.evaluation.compare import compare, comparison_table, predictions_to_compare
 
-        found = compare(read_predictions(run_a), read_predictions(run_b), same_folds=not other_folds)
+        a, b = (predictions_to_compare(run) for run in (run_a, run_b))
+        found = compare(a, b, same_folds=not other_folds)
         print(json.dumps(found, indent=1) if as_json else comparison_table(found, run_a, run_b))
 
 
@@ -342,6 +352,12 @@ def push_space(
         push(run, repo_id, model, output, private, dry_run)
 
 
+def splits_of_run(folder: Path) -> dict[str, list[str]]:
+    """The `splits.json` in the folder of a run, or those of its seeds and folds, by name; empty for another path."""
+    folders = fold_folders(folder, SPLIT) or ([folder] if (folder / SPLIT).is_file() else [])
+    return {own.relative_to(folder).as_posix(): [str(own / SPLIT)] for own in folders}
+
+
 def pipeline_of(model: str, device: str | None = None, **hub: str | None):
     """The pipeline of a model, by the code that is installed here."""
     from ser.inference.loading import load_pipeline, no_garbage_collection, read_config
@@ -365,3 +381,7 @@ def errors_in_words(debug: bool) -> Iterator[None]:
             raise
         print(f"ser: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    app(prog_name="ser")
