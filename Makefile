@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: venv demo test test-fast test-browser lint clean
+.PHONY: venv demo test test-fast test-slow test-browser lint clean
 venv: $(VENV)/.installed
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
@@ -30,11 +30,15 @@ print(clip, *(f"{row['label']} {row['score']:.3f}" for row in classify(str(clip)
 endef
 export ONE_CLIP
 
+# Two workers with a thread each: many small models gain nothing from more threads.
 test: venv
-	$(BIN)/python -m pytest -m "not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser and not heavy"
 
 test-fast: venv
-	$(BIN)/python -m pytest -m "not browser and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser and not heavy and not slow"
+
+test-slow: venv
+	$(BIN)/python -m pytest -m heavy
 
 test-browser: venv
 	$(BIN)/python -m pytest -m browser

@@ -88,7 +88,10 @@ def predict(
     output: Annotated[Path | None, typer.Option(help="File to write, not stdout; with --resume a folder.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Complete a folder of Parquet shards.")] = False,
-    batch_seconds: Annotated[float | None, typer.Option(help="Audio in a batch (CPU 16, GPU 256).")] = None,
+    batch_seconds: Annotated[
+        float | None,
+        typer.Option(help="Seconds of audio in a batch; by default one recording on a CPU, 256 s on a GPU."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...; the first GPU by default.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the repository.")] = None,
     debug: Debug = False,

@@ -5,7 +5,7 @@ threshold stands for a hypothesis, "at this confidence fewer than 9 answers in 1
 dev rejects that hypothesis. Thresholds are tested from high to low along fixed sequences, each until its first
 failure, with an error rate of 5 % in all: Angelopoulos, Bates, Candes, Jordan and Lei, "Learn then Test", arXiv
 2110.01052, section 3.2. The unit of a test is the speaker. With few speakers or few clips no threshold passes, and none
-is given (`benchmarks/coverage.py`).
+is given (`benchmarks/interval_coverage.py`).
 """
 
 from collections.abc import Mapping

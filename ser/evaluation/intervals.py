@@ -9,8 +9,8 @@ logit scale, which keeps it within [0, 1]:
 G is the effective number of speakers, 1 / sum_g share_g^2, where share_g is speaker g's part of the clips that the
 score is made of: 87 speakers of whom one has 6 % of the clips carry less information than 87 equal ones (Carter,
 Schnepel and Steigerwald, "Asymptotic Behavior of a t-Test Robust to Cluster Heterogeneity", 2017). Quantiles of the
-draws themselves, and BCa, are too narrow for the 10 speakers of EMO-DB (`benchmarks/coverage.py`). No interval is
-narrower than the one for as many independent clips, and a class that only one or two speakers have widens it
+draws themselves, and BCa, are too narrow for the 10 speakers of EMO-DB (`benchmarks/interval_coverage.py`). No interval
+is narrower than the one for as many independent clips, and a class that only one or two speakers have widens it
 (`ser.evaluation.least_errors`). The interval does not cover the variation between training runs; use several seeds.
 """
 

@@ -1,4 +1,4 @@
-"""What an export costs: the clips of a run, scored by the file and by its model."""
+"""Compares an ONNX export with its model on the clips of a run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from ser.evaluation.scored import truth_and_probabilities
 from ser.inference.onnx_model import OnnxClassifier
 from ser.predictions import read_own_predictions
 
-# Points of UAR that int8 may cost.
+# An int8 export may lose this many points of UAR.
 MAX_POINTS_LOST = 1.0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An export beside its model, on the same clips.
+    """Scores of an export and of its model on the same clips.
 
     Attributes:
         clips: Number of clips.
-        largest_difference: Of a probability.
+        largest_difference: Largest difference of a probability.
         same_label: Share of clips that get the same label.
         uar_model, uar_export: Unweighted average recall in [0, 1].
-        parts: The parts that the clips are from.
+        parts: The parts of the split that hold the clips.
     """
 
     clips: int
@@ -37,7 +37,7 @@ class Comparison:
 
     @property
     def points(self) -> float:
-        """What the export adds to UAR, in points."""
+        """UAR of the export minus UAR of the model, in points."""
         return 100 * (self.uar_export - self.uar_model)
 
     @property
@@ -53,11 +53,14 @@ class Comparison:
 
 
 def compare_with_run(path: Path, run: str, clip_audio: Callable[[str], bytes]) -> Comparison:
-    """Scores clips of a run through an export, beside what the model itself said of them: those of dev and test, or a
-    few of those that a model of all clips learned from.
+    """Scores clips of a run with an export and compares the scores with the run's predictions.
+
+    The clips are those of dev and test, or a few training clips of a model that was trained on all clips.
 
     Args:
-        clip_audio: From the id of a clip to its WAV file, as `ser.publish.pre_push_checks.audio_of` makes it.
+        path: The ONNX file.
+        run: Folder of the run.
+        clip_audio: Returns the WAV file of a clip from its id; `ser.publish.pre_push_checks.audio_of` makes it.
 
     Raises:
         FileNotFoundError: The run has no predictions.
@@ -65,7 +68,7 @@ def compare_with_run(path: Path, run: str, clip_audio: Callable[[str], bytes]) -
     """
     classifier, predictions = OnnxClassifier(path), read_own_predictions(run)
     if classifier.problem_type == "regression":
-        raise ValueError("--check: compares recalls of classes; this model is a regression.")
+        raise ValueError("--check: compares recalls of classes, and this model is a regression; leave --check out.")
     truth, expected = truth_and_probabilities(predictions, classifier.labels)
     try:
         found = np.concatenate([classifier.probabilities([decode_wav(clip_audio(clip))]) for clip in predictions["id"]])

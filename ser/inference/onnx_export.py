@@ -1,4 +1,4 @@
-"""Export of a trained model to ONNX, in float32 or int8: one file that holds all that scoring needs."""
+"""Exports a trained model to ONNX, in float32 or int8, as one file with everything that scoring needs."""
 
 import json
 import logging
@@ -21,40 +21,41 @@ from ser.predictions import read_predictions
 from ser.run_folder import CONFIG
 
 TOLERANCE = 1e-5
-# Protobuf, which ONNX files are written in, ends here.
+# ONNX files are in Protobuf, and Protobuf has no larger messages.
 _MAX_BYTES = 2**31 - 2**20
 
 
 def check_flags(format: str, checked_run: str | None, flags: Sequence[str]) -> DataArguments | None:
-    """Reads what the command line says beside the model.
+    """Checks the flags of `ser export`.
 
     Args:
-        checked_run: The folder of the run to compare with; None: no comparison is wanted.
-        flags: Flags of the data, which only a comparison needs.
+        format: Value of `--format`.
+        checked_run: Folder of the run to compare with; None: no comparison.
+        flags: Flags of the data; only a comparison needs them.
 
     Returns:
         The corpus to compare on.
 
     Raises:
         FileNotFoundError: The folder has no predictions or no configuration.
-        ValueError: A flag is unknown or of no use.
+        ValueError: A flag is unknown or not needed.
     """
     if format != "onnx":
-        raise ValueError(f"--format: {format!r} is not onnx, the only one there is.")
+        raise ValueError(f"--format: {format!r} is not onnx, the only format.")
     if checked_run is None:
         if flags:
-            raise ValueError(f"{' '.join(flags)}: unknown; flags of the data are for --check.")
+            raise ValueError(f"{' '.join(flags)}: unknown flags; only --check takes flags of the data.")
         return None
     read_predictions(checked_run)
     return read_data_arguments([str(Path(checked_run) / CONFIG), *flags])[0]
 
 
 def destination(run: str, output: Path | None, int8: bool, overwrite: bool = False) -> Path:
-    """Where an export goes: `output`, or `model.onnx` (`model-int8.onnx`) in the folder of the run.
+    """Returns the path of an export: `output`, or `model.onnx` (`model-int8.onnx`) in the folder of the run.
 
     Raises:
-        FileExistsError, IsADirectoryError: There is something already.
-        ImportError: A package of the export is not installed.
+        FileExistsError, IsADirectoryError: The path exists already.
+        ImportError: A package for the export is not installed.
     """
     try:
         import onnx  # noqa: F401
@@ -69,44 +70,47 @@ def destination(run: str, output: Path | None, int8: bool, overwrite: bool = Fal
 
 
 def check_model(config: dict[str, Any], families: tuple[str, ...]) -> None:
-    """Refuses what cannot be exported, by the model's `config.json`, before it is loaded.
+    """Checks that a model can be exported, before it is loaded.
 
     Args:
-        families: The backbones that take waves.
+        config: Content of the model's `config.json`.
+        families: Names of the backbones that take waves.
 
     Raises:
         ValueError: It is a stock model, or its backbone takes features.
     """
     if config.get("model_type") != "ser":
         raise ValueError(
-            f"RUN: is a {config.get('model_type')!r} of transformers, whose scores depend on the batch; ser export "
-            "takes models trained with --head tanh."
+            f"RUN: is a {config.get('model_type')!r} of transformers, and its scores depend on the batch; ser export "
+            "takes models trained with --head tanh or linear."
         )
     family = config.get("backbone_config", {}).get("model_type")
     if family not in families:
         raise ValueError(
-            f"RUN: its backbone, {family}, takes features and not waves, and the features are not made in ONNX; "
+            f"RUN: its backbone, {family}, takes features, and an ONNX file takes waves; "
             f"expected one of {', '.join(families)}."
         )
 
 
 def export_onnx(model: Any, feature_extractor: Any, path: Path, min_samples: int, int8: bool = False) -> Path:
-    """Writes a model as one ONNX file with batch and length free, and everything that scoring needs in its metadata.
+    """Writes a model as one ONNX file for any batch and length. Its metadata hold everything that scoring needs.
 
-    The file is compared with the model on made waves of other numbers and lengths than it was traced with, before it
-    gets its name. With `int8` the weights of the linear layers are then rounded, convolutions stay float.
+    Before the file gets its name, its scores are compared with the model's, on noise in other batch sizes and lengths
+    than those of the trace. With `int8` the weights of the linear layers are then rounded; convolutions stay float.
 
     Args:
-        model: `SERForAudioClassification` of a backbone that takes waves. It is prepared for export and of no use for
-            training afterwards.
-        path: The file; its folder is made.
+        model: `SERForAudioClassification` with a backbone that takes waves. The export changes it: do not train it
+            afterwards.
+        feature_extractor: The feature extractor of the model.
+        path: The file; its folder is made if it does not exist.
         min_samples: Length of the shortest wave that makes a frame.
+        int8: Whether to round weights to int8.
 
     Returns:
         `path`.
 
     Raises:
-        ValueError: The weights do not fit in one file, or the file answers otherwise than the model.
+        ValueError: The weights do not fit in one file, or the scores of the file differ from the model's.
     """
     weights = sum(parameter.numel() for parameter in model.parameters()) * 4
     if weights > _MAX_BYTES:
@@ -139,7 +143,7 @@ def _about(model: Any, feature_extractor: Any, min_samples: int) -> dict[str, An
 
 
 class _Logits(nn.Module):
-    """The model as a function of two tensors to one."""
+    """The model as a function of two tensors that returns one."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -150,13 +154,13 @@ class _Logits(nn.Module):
 
 
 def trace(model: nn.Module) -> torch.onnx.ONNXProgram:
-    """The model as an ONNX program of inputs `[batch, samples]`, its norms over valid frames included."""
+    """Traces the model to an ONNX program with inputs `[batch, samples]`."""
     from onnxscript import optimizer
 
-    # Frozen: what needs a gradient takes another kernel of attention, whose memory layout does not trace (WavLM).
+    # Frozen: with a gradient, attention uses another kernel, and tracing fails on its memory layout (WavLM).
     model = model.cpu().float().eval().requires_grad_(False)
     for module in model.modules():
-        if parametrize.is_parametrized(module):  # weight norm is worked out once, not in every call
+        if parametrize.is_parametrized(module):  # computes weight norm once, not in every call
             for name in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, name)
     samples = 16_000
@@ -174,22 +178,22 @@ def trace(model: nn.Module) -> torch.onnx.ONNXProgram:
             dynamic_shapes=(axes, axes),
             verbose=False,
         )
-        # Not the exporter's own clean-up: that takes numbers up to 1e-8 for zero, and with them the 1e-8 under the
-        # root of a standard deviation, which is all there is of it where a clip has one frame.
+        # The exporter's own clean-up replaces numbers up to 1e-8 by zero. That would remove the 1e-8 under the root of
+        # the standard deviation, and a clip of one frame would be divided by zero.
         optimizer.inline(program.model)
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
     for node in program.model.graph:
-        node.metadata_props.clear()  # where in this machine's files it comes from
+        node.metadata_props.clear()  # they name files of this machine
     return program
 
 
 @torch.no_grad()
 def check_same(model: Any, feature_extractor: Any, classifier: OnnxClassifier) -> None:
-    """Compares a float export with its model, on batches of 1 and 3 waves of noise, one frame to 3 s long.
+    """Compares a float export with its model on batches of 1 and 3 waves of noise; they last one frame to 3 s.
 
     Raises:
-        ValueError: The probabilities, or values of a regression, differ by more than 1e-5 of their scale.
+        ValueError: The probabilities, or the values of a regression, differ by more than 1e-5 of their scale.
     """
     generator, rate_hz = np.random.default_rng(0), classifier.sampling_rate_hz
     for seconds in ((0.0,), (0.7, 3.0, 0.2)):
@@ -203,23 +207,31 @@ def check_same(model: Any, feature_extractor: Any, classifier: OnnxClassifier) -
         difference = np.abs(classifier.probabilities(waves) - expected).max() / max(1.0, np.abs(expected).max())
         if not difference <= TOLERANCE:
             raise ValueError(
-                f"RUN: the export answers otherwise than the model, by {difference:.1e}; nothing is written."
+                f"RUN: scores of the export differ from the model's by {difference:.1e}, more than {TOLERANCE:g}; "
+                "nothing is written."
             )
 
 
 def quantize(path: Path, about: dict[str, Any]) -> Path:
-    """Rounds the weights of matrix products of an ONNX file to int8, channel by channel; beside it, `int8.onnx`.
+    """Rounds the weights of the matrix products of an ONNX file to int8, channel by channel, and writes `int8.onnx`.
 
-    Inputs of those products are rounded while they come (dynamic quantisation). Convolutions stay float: they are
-    the part of a speech encoder that suffers, and their int8 kernels are slower on many machines. 7 bits of the
-    8 are used, since machines without VNNI overflow on more.
+    The inputs of these products are rounded at run time (dynamic quantisation). Convolutions stay float: int8 costs
+    them the most accuracy, and their int8 kernels are slower on many machines. The weights use 7 of the 8 bits,
+    because processors without VNNI overflow with 8.
+
+    Args:
+        path: The float file; `int8.onnx` is written into its folder.
+        about: The metadata to write.
+
+    Returns:
+        The path of `int8.onnx`.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     rounded = path.with_name("int8.onnx")
     model = onnx.load(path)
-    del model.graph.value_info[:]  # shapes from before the exporter's clean-up, which the quantiser takes for wrong
+    del model.graph.value_info[:]  # shapes from before the clean-up; the quantiser would call them wrong
     with _quiet():
         quantize_dynamic(
             model,
@@ -237,7 +249,7 @@ def quantize(path: Path, about: dict[str, Any]) -> Path:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the exporters' remarks to their developers from the user."""
+    """Hides log messages and warnings that are meant for the exporters' developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Scores of waves through onnxruntime, from a file that `ser export` wrote: without torch and transformers."""
+"""Scores waves with onnxruntime and a file of `ser export`, without torch and transformers."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-# What the exporter writes into the file's metadata, as JSON under one key; a file without it is not ours.
+# The exporter writes JSON under this key of the file's metadata; only `ser export` writes this key.
 METADATA_KEY = "ser"
 
 
@@ -23,23 +23,23 @@ class OnnxClassifier:
 
     Attributes:
         labels: Names of the classes, or of the dimensions of a regression, in the order of the columns.
-        sampling_rate_hz: Of the waves.
+        sampling_rate_hz: Sampling rate of the waves.
         min_samples: Length of the shortest wave that can be scored.
-        do_normalize: Whether each wave is brought to mean 0 and variance 1, as in training.
+        do_normalize: Whether each wave is normalised to mean 0 and variance 1, as in training.
         problem_type: `regression`, or None for classes.
-        calibration_temperature: What the logits were divided by to calibrate them; done in the file's weights.
-        is_int8: Whether the weights are int8. Such a file rounds its inputs in steps that the whole batch shares, so
-            that waves are scored one at a time here, and a wave's scores depend on no other.
-        config: The configuration of the model it was made of.
+        calibration_temperature: The logits were divided by this number; the file's weights contain it already.
+        is_int8: Whether the weights are int8. Such a file rounds its inputs with one scale for the whole batch, so
+            waves are scored one at a time here: the scores of a wave depend on no other wave.
+        config: The configuration of the exported model.
 
     Args:
         path: The file.
-        threads: Threads of onnxruntime; as many as there are cores by default.
+        threads: Number of threads of onnxruntime; by default one per core.
 
     Raises:
         FileNotFoundError: There is no such file.
         ImportError: onnxruntime is not installed.
-        ValueError: It is no ONNX file, or one that `ser export` did not write.
+        ValueError: It is not an ONNX file, or `ser export` did not write it.
     """
 
     def __init__(self, path: str | Path, threads: int | None = None):
@@ -47,7 +47,7 @@ class OnnxClassifier:
         self.session = _open(self.path, threads)
         about = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if about is None:
-            raise ValueError(f"--onnx: {path} does not say what its scores are; give a file that ser export wrote.")
+            raise ValueError(f"--onnx: {path} has no metadata of ser export; give a file that ser export wrote.")
         about = json.loads(about)
         self.labels: list[str] = about["labels"]
         self.sampling_rate_hz: int = about["sampling_rate_hz"]
@@ -59,7 +59,7 @@ class OnnxClassifier:
         self.config: dict[str, Any] = about["config"]
 
     def probabilities(self, waves: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities `[B, C]`, float64, of waves `[T]`; the plain values where this is a regression.
+        """Probabilities `[B, C]`, float64, of waves `[T]`; for a regression, the values themselves.
 
         Raises:
             ValueError: As `logits`.
@@ -74,20 +74,26 @@ class OnnxClassifier:
         """Logits `[B, C]`, float32, of mono waves `[T]` of any lengths at `sampling_rate_hz`.
 
         Raises:
-            ValueError: No wave, one that is not of one axis, or one that is too short.
+            ValueError: There is no wave, a wave is too short or has more than one axis, or its logits are not finite.
         """
         if not len(waves):
             raise ValueError("waves: none was given.")
-        for place, wave in enumerate(waves):
+        for index, wave in enumerate(waves):
             if np.ndim(wave) != 1 or len(wave) < self.min_samples:
                 raise ValueError(
-                    f"waves[{place}]: has shape {np.shape(wave)}; expected one axis of {self.min_samples} samples or "
+                    f"waves[{index}]: has shape {np.shape(wave)}; expected one axis of {self.min_samples} samples or "
                     f"more at {self.sampling_rate_hz} Hz."
                 )
-        return self.run(*padded([normalized(wave) if self.do_normalize else wave for wave in waves]))
+        logits = self.run(*padded([normalized(wave) if self.do_normalize else wave for wave in waves]))
+        for index in np.flatnonzero(~np.isfinite(logits).all(axis=1))[:1]:
+            raise ValueError(
+                f"waves[{index}]: its logits are not finite, so there are no scores. Look for NaN in the wave; if it "
+                "has none, the weights in the file are damaged: export the model again."
+            )
+        return logits
 
     def run(self, input_values: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-        """Logits `[B, C]` of waves `[B, T]` that are normalised and padded, with 1 in the mask on their own samples."""
+        """Logits `[B, C]` of normalised and padded waves `[B, T]`; the mask is 1 on valid samples."""
         values, mask = input_values.astype(np.float32, copy=False), attention_mask.astype(np.int64, copy=False)
         if not self.is_int8:
             return self._scores(values, mask)
@@ -99,13 +105,13 @@ class OnnxClassifier:
 
 
 def normalized(wave: np.ndarray) -> np.ndarray:
-    """A wave `[T]` at mean 0 and variance 1, float32: `(x - mean) / sqrt(var + 1e-7)`, as the feature extractor's."""
+    """Normalises a wave `[T]` as the feature extractor does: `(x - mean) / sqrt(var + 1e-7)`, float32."""
     wave = np.asarray(wave, dtype=np.float32)
     return (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
 
 
 def padded(waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Waves `[T]` side by side, zeros behind the shorter ones: `[B, T]` float32, and the mask `[B, T]`, int64."""
+    """Stacks waves `[T]`, with zeros behind the shorter ones: `[B, T]`, float32, and their mask `[B, T]`, int64."""
     size = max(len(wave) for wave in waves)
     values, mask = np.zeros((len(waves), size), np.float32), np.zeros((len(waves), size), np.int64)
     for row, wave in enumerate(waves):
@@ -114,16 +120,17 @@ def padded(waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def load_onnx_pipeline(path: str | Path, config_class: type, pipeline_class: type) -> Any:
-    """Puts a file that `ser export` wrote into this project's pipeline: long recordings and timelines come with it.
+    """Makes this project's pipeline for a file of `ser export`, so that it takes long recordings and timelines.
 
-    The pipeline reads and cuts audio, which takes torch and transformers; the scores are onnxruntime's, on the CPU.
+    The pipeline reads and cuts audio with torch and transformers. onnxruntime computes the scores, on the CPU.
 
     Args:
+        path: The file.
         config_class: `SERConfig`.
         pipeline_class: `SERPipeline`.
 
     Raises:
-        FileNotFoundError, ImportError, ValueError: As [`OnnxClassifier`].
+        FileNotFoundError, ImportError, ValueError: As in [`OnnxClassifier`].
     """
     from transformers import Wav2Vec2FeatureExtractor
 
@@ -136,7 +143,7 @@ def load_onnx_pipeline(path: str | Path, config_class: type, pipeline_class: typ
 
 
 class _PipelineModel:
-    """What a pipeline and `ser predict` ask of a model, answered by an [`OnnxClassifier`]."""
+    """Gives an [`OnnxClassifier`] the attributes of a model that the pipeline and `ser predict` use."""
 
     def __init__(self, classifier: OnnxClassifier, config: Any):
         import torch
@@ -152,7 +159,7 @@ class _PipelineModel:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The hash of the file, which tells one model from another."""
+        """The hash of the file, in place of weights; it identifies the model."""
         import torch
 
         return {
@@ -170,10 +177,10 @@ def _open(path: Path, threads: int | None) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"--onnx: there is no file {path}.")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors alone: it warns of its own choices
+    options.log_severity_level = 3  # only errors: it warns about its own choices
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no base of their own
+    except Exception as error:  # onnxruntime's errors have no common base class
         raise ValueError(f"--onnx: {path} is not an ONNX file that onnxruntime can run: {error}") from error

@@ -20,14 +20,15 @@ def predict(pipe: Any, files: Iterable[str], batch_seconds: float | None = None)
     Args:
         pipe: A `SERPipeline`.
         files: Paths and URLs.
-        batch_seconds: Seconds of audio in a batch, padding counted; 16 on a CPU, 256 on a GPU. A stock model, whose
-            scores depend on the batch, takes one recording at a time.
+        batch_seconds: Seconds of audio in a batch, padding counted; 256 on a GPU. A CPU is fastest with one recording
+            at a time (`benchmarks/bench_infer.py`), which is its default. A stock model, whose scores depend on the
+            batch, always takes one at a time.
 
     Yields:
         In the order of `files`: `{"file", "scores"}` with what the pipeline returns, or `{"file", "error"}`.
     """
     if batch_seconds is None:
-        batch_seconds = 16.0 if pipe.device.type == "cpu" else 256.0
+        batch_seconds = 0.0 if pipe.device.type == "cpu" else 256.0
     if not is_exact_in_batches(pipe):
         batch_seconds = 0.0
     rate_hz = pipe.feature_extractor.sampling_rate
@@ -94,7 +95,7 @@ def _scored(pipe: Any, buffer: list[tuple[str, Any]], batch_seconds: float) -> I
     lengths = np.array([len(wave) if isinstance(wave, np.ndarray) else -1 for _, wave in buffer]) / rate_hz
     order = np.argsort(lengths, kind="stable")
     for batch in fill_by_duration(order[lengths[order] >= 0], lengths, batch_seconds):
-        waves = [buffer[row][1] for row in batch]
+        waves = [{"array": buffer[row][1], "sampling_rate": rate_hz, "path": buffer[row][0]} for row in batch]
         for row, scores in zip(batch, pipe(waves, batch_size=len(waves)), strict=True):
             answers[row] = {"file": buffer[row][0], "scores": scores}
     for row, (file, outcome) in enumerate(buffer):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ser.data.audio import pcm_16
 from ser.inference.scoring import reason
 
 # From here on one answer for the whole hides what changes within: two windows of the timeline.
@@ -78,7 +79,7 @@ def _write_sound(blocks: Iterable[np.ndarray], path: Path, rate_hz: int) -> np.n
     with draft_of(path) as draft, soundfile.SoundFile(draft, "w", rate_hz, 1, "PCM_16", format="FLAC") as file:
         for block in blocks:
             # As integers: a float would be scaled by 32767 on its way, and read back as another.
-            file.write(np.clip(np.rint(block * 32768), -32768, 32767).astype(np.int16))
+            file.write(pcm_16(block))
             rest = np.concatenate([rest, np.abs(block)])
             whole = len(rest) // frame * frame
             peaks.append(rest[:whole].reshape(-1, frame).max(axis=1))

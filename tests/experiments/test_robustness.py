@@ -42,6 +42,7 @@ def load(folder):
     return SERForAudioClassification.from_pretrained(folder), AutoFeatureExtractor.from_pretrained(folder)
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_numbers_under_every_condition(made, corpus, tmp_path):
     folders = [made.copy(tmp_path / name) for name in ("one", "two")]
     sections = [robustness(folder, corpus, load) for folder in folders]

@@ -127,6 +127,7 @@ def test_an_export_scores_as_its_model_at_any_length_and_batch(family, tmp_path)
     assert expected.std(axis=0).max() > 1e-3  # clips differ, so that a wrong one would be seen
 
 
+@pytest.mark.slow
 def test_what_lies_in_the_padding_does_not_matter(run):
     classify, (wave, longer) = OnnxClassifier(run / "model.onnx"), waves(0.8, 2.1)
     values, mask = np.full((2, 40_000), 3.0, np.float32), np.zeros((2, 40_000), np.int64)
@@ -206,7 +207,7 @@ def test_check_compares_the_file_with_the_run(run, int8, model, tmp_path):
     probabilities = np.concatenate([of_model(model, [clip.astype(np.float32)]) for clip in waves_16_bit])
     truth = probabilities.argmax(axis=1)
     assert len(set(truth)) > 1
-    stored = {str(row): encode_wav(clip) for row, clip in enumerate(clips)}
+    stored = {str(row): encode_wav(clip) for row, clip in enumerate(waves_16_bit)}
     write_predictions(tmp_path, probabilities, truth)
     found = compare_with_run(run / "model.onnx", str(tmp_path), stored.__getitem__)
     assert (found.clips, found.same_label, found.points) == (12, 1.0, 0.0)
@@ -239,7 +240,7 @@ def write_predictions(folder: Path, probabilities: np.ndarray, truth: np.ndarray
 def test_a_file_that_answers_otherwise_is_not_written(model, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
     monkeypatch.setattr(onnx_export, "trace", lambda model: _Traced(model))
-    with pytest.raises(ValueError, match=r"answers otherwise than the model, by .*nothing is written"):
+    with pytest.raises(ValueError, match=r"differ from the model.s by .*nothing is written"):
         onnx_export.export_onnx(model, feature_extractor(), tmp_path / "m.onnx", 165)
     assert not list(tmp_path.iterdir())
 
@@ -282,7 +283,7 @@ def test_an_export_writes_over_nothing(run):
     ("flags", "reason"),
     [
         (["--format", "tflite", "--output", "x.onnx"], "'tflite' is not onnx"),
-        (["--data_dir", "x"], "flags of the data are for --check"),
+        (["--data_dir", "x"], "only --check takes flags of the data"),
         (["--check", "--output", "x.onnx"], "predictions.parquet is not there"),
     ],
 )
@@ -296,7 +297,7 @@ def test_models_that_onnx_does_not_hold_are_refused(tmp_path):
     assert "--head tanh" in ser("export", tiny_stock_model(tmp_path / "stock")).stderr
     config = {"model_type": "ser", "backbone_config": {"model_type": "whisper"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert "whisper, takes features and not waves" in ser("export", tmp_path).stderr
+    assert "whisper, takes features, and an ONNX file takes waves" in ser("export", tmp_path).stderr
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime"])
@@ -330,3 +331,10 @@ def test_files_that_are_not_ours_are_refused(tmp_path):
         assert result.exit_code == 2
         assert reason in result.stderr
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_logits_that_are_not_finite_are_an_error_and_no_probabilities(run):
+    classify, clips = OnnxClassifier(run / "model.onnx"), waves(0.5, 0.6)
+    clips[1][7] = np.nan
+    with pytest.raises(ValueError, match=r"^waves\[1\]: its logits are not finite"):
+        classify.probabilities(clips)

@@ -88,7 +88,7 @@ def test_every_pooling_and_mix_scores_the_same_in_any_batch(pooling, layer_mix):
     assert_same_in_any_batch(build(FAMILIES["hubert"], pooling=pooling, layer_mix=layer_mix), clips(8, 0.1, 4))
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize("family", BASE)
 def test_a_clip_scores_the_same_in_any_batch_at_base_size(family, request, all_cores):
     # 20 clips up to 12 s cost a minute a family; HuBERT-base, the one the project stands on, always gets them all
@@ -186,6 +186,7 @@ def test_training_reaches_every_parameter_with_and_without_gradient_checkpointin
         torch.testing.assert_close(first, second, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_it_works_under_bfloat16_autocast_and_compiled():
     model, (values, mask) = build(FAMILIES["hubert"]), padded(clips(3, 0.5, 2))
     with torch.no_grad():
@@ -277,6 +278,7 @@ def test_a_left_over_backbone_weight_is_an_error(tmp_path):
         SERForAudioClassification.from_backbone(str(tmp_path), num_labels=6)
 
 
+@pytest.mark.slow
 def test_the_saved_model_loads_without_this_project(tmp_path):
     model = build(FAMILIES["data2vec"], pooling="mean_std", layer_mix="weighted")
     model.save_pretrained(tmp_path)

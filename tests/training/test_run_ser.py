@@ -64,7 +64,7 @@ def test_a_run_leaves_what_its_users_need_and_no_training_state(run):
     needed = {
         "model.safetensors", "config.json", "ser_model.py", "preprocessor_config.json", "splits.json",
         "predictions.parquet", "results.json", "run_config.yaml", "training_log.json", "training_curves.png",
-        "confusion_matrix.png", "report.html", "README.md",
+        "confusion_matrix.png", "report.html", "README.md", "finished.json",
     }  # fmt: skip
     found = {path.name for path in run.iterdir()}
     assert needed <= found
@@ -311,7 +311,7 @@ def test_a_random_split_is_possible_when_leakage_is_accepted_and_is_called_what_
     assert results["protocol"]["speaker_independent"] is False
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_real_backbones_shape_is_loaded_by_name_on_a_corpus_of_shemos_names(tmp_path, shemo_meta_dir):
     """HuBERT-base of random weights, ShEMO's 3000 names: what a user starts, but for two steps and short clips."""
     import soundfile

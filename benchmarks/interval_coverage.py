@@ -1,9 +1,10 @@
 """How often does an interval contain the true score? Simulated speakers who differ, whose true score is known.
 
-    python benchmarks/coverage.py                       # the tables of RESULTS.md, an hour on one core
-    python benchmarks/coverage.py --simulations 100     # a quick check, three minutes
-    python benchmarks/coverage.py --table thresholds    # how often a threshold has 90 % precision
-    python benchmarks/coverage.py --table intervals --only_ours   # without the other methods, a third of the time
+    python benchmarks/interval_coverage.py                       # the tables of RESULTS.md, an hour on one core
+    python benchmarks/interval_coverage.py --simulations 100     # a quick check, three minutes
+    python benchmarks/interval_coverage.py --table thresholds    # how often a threshold has 90 % precision
+    python benchmarks/interval_coverage.py --table intervals --only_ours   # without the other methods, a third of the
+    time
 
 Each simulation draws new speakers, who are harder or easier for the model as a whole and class by class (normal on the
 logit scale), and their clips. The true recall of a class is the mean over all possible speakers, by Gauss-Hermite

@@ -1,0 +1,205 @@
+"""How many seconds of real audio are trained in a second: this project against what is usual.
+
+    python benchmarks/bench_train.py --quick
+    python benchmarks/bench_train.py --json train.json
+
+HuBERT-base in size, random weights, clips of ShEMO's lengths, float32. Rows: `ours`, with the settings of
+configs/shemo_hubert_base.yaml and without augmentation; `trainer_random_8`, transformers' own classifier under
+`Trainer` with random batches of 8, padded to the longest; `loop_batch_2`, the loop that many repositories have: batches
+of 2, `librosa.load` for each clip, Adam over all weights. Padding is not counted as audio.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yardstick
+
+CLIPS = 3000
+LABELS = ["anger", "fear", "happiness", "neutral", "sadness", "surprise"]
+
+
+class Counting:
+    """A collator that notes how much audio is in each batch, and how much it is with its padding."""
+
+    def __init__(self, inner: Any, seconds_of: Any):
+        self.inner, self.seconds_of = inner, seconds_of
+        self.real: list[float] = []
+        self.padded: list[float] = []
+
+    def __call__(self, rows: list) -> dict[str, Any]:
+        batch = self.inner(rows)
+        self.real.append(sum(self.seconds_of(row) for row in rows))
+        self.padded.append(batch["input_values"].numel() / 16_000)
+        return batch
+
+
+def timed_training(trainer: Any, counting: Counting, seconds: float) -> dict[str, float]:
+    """Trains for about so many seconds; the first step warms up and is not counted."""
+    from transformers import TrainerCallback
+
+    ends: list[float] = []
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            ends.append(time.perf_counter())
+            control.should_training_stop = len(ends) > 2 and ends[-1] - ends[0] > seconds
+
+    trainer.add_callback(Stop())
+    trainer.train()
+    real, padded = sum(counting.real[1 : len(ends)]), sum(counting.padded[1 : len(ends)])
+    return {"audio_seconds_a_second": real / (ends[-1] - ends[0]), "padding_ratio": padded / real}
+
+
+def ours(seconds: float) -> dict[str, float]:
+    import datasets
+    from transformers import Wav2Vec2FeatureExtractor
+
+    from ser.data.audio import encode_wav
+    from ser.data.batching import Clips, Collator
+    from ser.training.arguments import ModelArguments, SERTrainingArguments
+    from ser.training.trainer import SERTrainer
+
+    lengths = yardstick.shemo_lengths(CLIPS)
+    rows = {
+        "id": [f"clip{index}" for index in range(CLIPS)],
+        "duration": lengths,
+        "emotion": [index % len(LABELS) for index in range(CLIPS)],
+        "audio": [{"bytes": encode_wav(yardstick.noise(s, k)), "path": None} for k, s in enumerate(lengths)],
+    }
+    dataset = datasets.Dataset.from_dict(rows).cast_column("audio", datasets.Audio(sampling_rate=16_000, decode=False))
+    clips = Clips(dataset, rows["emotion"], max_seconds=12.0)
+    model, arguments = our_model(), ModelArguments(loss="weighted", pooling="mean_std")
+    with tempfile.TemporaryDirectory() as folder:
+        args = SERTrainingArguments(
+            output_dir=folder,
+            batch_seconds=default_batch_seconds(),
+            num_train_epochs=1,
+            eval_strategy="no",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+        )
+        extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True)
+        counting = Counting(Collator(extractor), lambda row: len(row["wave"]) / 16_000)
+        trainer = SERTrainer(model, args, arguments, LABELS, counting, train_dataset=clips)
+        return timed_training(trainer, counting, seconds)
+
+
+def default_batch_seconds() -> float:
+    """What the plain recipe asks for."""
+    import yaml
+
+    path = Path(__file__).parents[1] / "configs" / "shemo_hubert_base.yaml"
+    return float(yaml.safe_load(path.read_text(encoding="utf-8"))["batch_seconds"])
+
+
+def our_model() -> Any:
+    import torch
+    from transformers import HubertConfig
+
+    from ser_model import SERConfig, SERForAudioClassification
+
+    torch.manual_seed(0)
+    model = SERForAudioClassification(
+        SERConfig(backbone_config=HubertConfig(), num_labels=len(LABELS), pooling="mean_std")
+    )
+    model.freeze_feature_encoder()
+    return model
+
+
+def stock_model() -> Any:
+    import torch
+    from transformers import HubertConfig, HubertForSequenceClassification
+
+    torch.manual_seed(0)
+    return HubertForSequenceClassification(HubertConfig(num_labels=len(LABELS)))
+
+
+def trainer_random_8(seconds: float) -> dict[str, float]:
+    import torch
+    from transformers import Trainer, TrainingArguments, Wav2Vec2FeatureExtractor
+
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True)
+
+    def collate(rows: list) -> dict[str, Any]:
+        waves = [yardstick.noise(s, k) for k, s in rows]
+        batch = extractor(waves, sampling_rate=16_000, padding=True, return_tensors="pt")
+        return {**batch, "labels": torch.tensor([k % len(LABELS) for k, _ in rows])}
+
+    counting = Counting(collate, lambda row: row[1])
+    with tempfile.TemporaryDirectory() as folder:
+        args = TrainingArguments(
+            output_dir=folder, per_device_train_batch_size=8, num_train_epochs=1, eval_strategy="no", report_to="none",
+            save_strategy="no", logging_strategy="no", disable_tqdm=True, remove_unused_columns=False,
+        )  # fmt: skip
+        clips = list(enumerate(yardstick.shemo_lengths(CLIPS)))
+        trainer = Trainer(model=stock_model(), args=args, data_collator=counting, train_dataset=clips)
+        return timed_training(trainer, counting, seconds)
+
+
+def loop_batch_2(seconds: float) -> dict[str, float]:
+    import librosa
+    import soundfile
+    import torch
+    from transformers import Wav2Vec2FeatureExtractor
+
+    extractor, model = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True), stock_model().train()
+    optimizer, lengths = torch.optim.Adam(model.parameters(), lr=1e-5), yardstick.shemo_lengths(CLIPS)
+    order = np.random.default_rng(0).permutation(CLIPS)
+    real = padded = 0.0
+    start = None
+    with tempfile.TemporaryDirectory() as folder:
+        for step in range(CLIPS // 2):
+            chosen = order[2 * step : 2 * step + 2].tolist()
+            paths = [Path(folder) / f"{index}.wav" for index in chosen]
+            for index, path in zip(chosen, paths, strict=True):
+                soundfile.write(path, yardstick.noise(lengths[index], index), 16_000)
+            if step == 1:
+                start, real, padded = time.perf_counter(), 0.0, 0.0
+            waves = [librosa.load(path, sr=16_000)[0] for path in paths]
+            batch = extractor(waves, sampling_rate=16_000, padding=True, return_tensors="pt")
+            labels = torch.tensor([index % len(LABELS) for index in chosen])
+            optimizer.zero_grad()
+            model(**batch, labels=labels).loss.backward()
+            optimizer.step()
+            real += sum(lengths[index] for index in chosen)
+            padded += batch["input_values"].numel() / 16_000
+            if start and time.perf_counter() - start > seconds:
+                break
+    return {"audio_seconds_a_second": real / (time.perf_counter() - start), "padding_ratio": padded / real}
+
+
+def training_gflop() -> float:
+    """GFLOP of one second of audio in our training: forward, and backward down to the frozen convolutions."""
+    model = our_model().train()
+
+    def step(wave: Any) -> None:
+        model(wave).logits.sum().backward()
+
+    return yardstick.gflop_per_second(step)
+
+
+def main() -> None:
+    args = yardstick.arguments_of(__doc__)
+    rows = {"ours": ours, "trainer_random_8": trainer_random_8, "loop_batch_2": loop_batch_2}
+    found = yardstick.run(__file__, args, rows, 10 if args.quick else 60)
+    if not found:
+        return
+    rate, work = yardstick.matrix_gflops(), training_gflop()
+    key = "audio_seconds_a_second"
+    figures = {row: own[key] for row, own in found.items()}
+    figures |= {name: {row: own[name] for row, own in found.items()} for name in ("padding_ratio", "peak_gb")}
+    figures |= {"matrix_gflops": rate, "gflop_per_audio_second": work}
+    yardstick.show(found, [key, "padding_ratio", "peak_gb"], args.json, figures)
+    if "ours" in found:
+        share = found["ours"][key] * work / rate
+        print(
+            f"\n{work:.0f} GFLOP a second of audio, {rate:.0f} GFLOP/s in matrix products: ours does {share:.0%} of it."
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What the speed benchmarks share: clips of ShEMO's lengths, rows in alternation, the machine's limit, the table.
+
+A benchmark is a script that knows a few rows. Started by a user, it runs each row three times, in turn, each time in a
+process of its own, so that rows share neither memory nor the state of a library, and takes medians.
+"""
+
+import argparse
+import json
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROUNDS = 3
+# ShEMO's clips, from its metadata: mean and deviation of their length, the shortest and the longest, in seconds.
+_MEAN_SECONDS, _DEVIATION_SECONDS, _SHORTEST, _LONGEST = 4.11, 3.41, 0.35, 33.2
+
+
+def shemo_lengths(count: int) -> list[float]:
+    """Lengths in seconds, drawn from a log-normal distribution of ShEMO's mean and deviation; always the same ones."""
+    spread = np.log(1 + (_DEVIATION_SECONDS / _MEAN_SECONDS) ** 2)
+    drawn = np.random.default_rng(0).lognormal(np.log(_MEAN_SECONDS) - spread / 2, np.sqrt(spread), count)
+    return [round(float(seconds), 3) for seconds in drawn.clip(_SHORTEST, _LONGEST)]
+
+
+def noise(seconds: float, seed: int) -> np.ndarray:
+    """Noise at 16 kHz, float32 `[T]`."""
+    return np.random.default_rng(seed).normal(0, 0.05, int(16_000 * seconds)).astype(np.float32)
+
+
+def arguments_of(doc: str) -> argparse.Namespace:
+    """The flags of every speed benchmark."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="three minutes at most on two idle cores")
+    parser.add_argument("--rows", help="only these, joined by commas")
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def run(script: str, args: argparse.Namespace, rows: dict[str, Callable[[float], dict]], seconds: float) -> dict:
+    """Runs every row in turn, or, in a process that was started for one, that row.
+
+    Args:
+        script: The benchmark's file.
+        args: From [`arguments_of`].
+        rows: By name, a function that measures for about so many seconds and returns figures.
+        seconds: To measure each row in each round.
+
+    Returns:
+        By row, the median of each figure and `peak_gb`, the memory of its process. Empty in a process for one row. A
+        row that never fits into this machine's memory is left out.
+    """
+    if args.row:
+        peak = 1024 if sys.platform != "darwin" else 1  # the unit of ru_maxrss
+        found = rows[args.row](args.seconds)
+        found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * peak / 1e9
+        print(json.dumps(found))
+        return {}
+    chosen = args.rows.split(",") if args.rows else list(rows)
+    found: dict[str, list[dict]] = {row: [] for row in chosen}
+    for number in range(ROUNDS):
+        for row in chosen:
+            print(f"round {number + 1} of {ROUNDS}: {row}", file=sys.stderr, flush=True)
+            command = [sys.executable, script, "--row", row, "--seconds", str(seconds)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            if done.returncode == -signal.SIGKILL:
+                print(f"{row}: killed, this machine has too little memory for it", file=sys.stderr, flush=True)
+            elif done.returncode:
+                raise subprocess.CalledProcessError(done.returncode, command)
+            else:
+                found[row].append(json.loads(done.stdout.splitlines()[-1]))
+    return {
+        row: {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+        for row, rounds in found.items()
+        if rounds
+    }
+
+
+def matrix_gflops() -> float:
+    """What this machine's cores do in a product of large float32 matrices, GFLOP/s: the limit of any model on them."""
+    import torch
+
+    one, two = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    best, end = 0.0, time.perf_counter() + 3
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        torch.mm(one, two)
+        best = max(best, 2 * 2048**3 / (time.perf_counter() - start) / 1e9)
+    return best
+
+
+def gflop_per_second(step: Callable[[Any], None]) -> float:
+    """GFLOP that `step` does for one second of audio, counted on a wave `[1, T]` of five seconds."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter:
+        step(torch.from_numpy(noise(5, 0))[None])
+    return counter.get_total_flops() / 5e9
+
+
+def show(found: dict[str, dict], columns: list[str], path: Path | None, figures: dict[str, Any]) -> None:
+    """Prints the table and writes the figures."""
+    print("| row | " + " | ".join(column.replace("_", " ") for column in columns) + " |")
+    print("|---" * (len(columns) + 1) + "|")
+    for row, own in found.items():
+        print(f"| {row} | " + " | ".join(f"{own[key]:.3g}" if key in own else "" for key in columns) + " |")
+    if path:
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
