@@ -77,6 +77,25 @@ def compare(
 
 
 @app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Folder with runs in it, at any depth.")],
+    csv: Annotated[Path | None, typer.Option(help="File to write the table into too, as CSV.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Lists all finished runs below a folder: settings that differ, scores with intervals, and seconds."""
+    with errors_in_words(debug):
+        from ser.evaluation.runs_table import runs_below, runs_csv, runs_table
+        from ser.files import write_text
+
+        rows, left_out = runs_below(folder)
+        print(runs_table(rows))
+        for reason in left_out:
+            print(f"ser: left out: {reason}", file=sys.stderr)
+        if csv is not None:
+            write_text(runs_csv(rows), csv)
+
+
+@app.command()
 def predict(
     paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, URLs; - for a list on stdin.")],
     model: Annotated[str | None, typer.Option(help="Folder of a run, or a repository on the Hub.")] = None,
@@ -171,17 +190,19 @@ def baseline(
 def robustness(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Folder of a finished run; flags of the data, as --data_dir, follow.")],
+    conditions: Annotated[str | None, typer.Option(help="Kinds or names of conditions, with ; between.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the first GPU by default.")] = None,
     debug: Debug = False,
 ) -> None:
     """Scores the test clips of a run again under noise, gain, telephone, codecs, rooms, clipping and other speed."""
     with errors_in_words(debug):
-        from ser.experiments.robustness import classification_results, robustness_table
+        from ser.experiments.robustness import chosen_conditions, classification_results, robustness_table
         from ser.experiments.robustness import robustness as measure
         from ser.run_folder import tested_models
 
         tested_models(run)
         classification_results(run)
+        chosen = chosen_conditions(conditions)
         from data_prep import load_corpus
         from ser.data.data_arguments import read_data_arguments
 
@@ -190,7 +211,7 @@ def robustness(
             return pipe.model, pipe.feature_extractor
 
         data, _ = read_data_arguments([str(run / CONFIG), *context.args])
-        print(robustness_table(measure(run, load_corpus(data), load, device=device)))
+        print(robustness_table(measure(run, load_corpus(data), load, chosen, device)))
         print(f"{run / RESULTS} holds the table; ser report {run} writes it into the page.")
 
 

@@ -5,6 +5,7 @@ the batches that the run itself was scored in. A drop is the UAR of the clips as
 condition; its interval comes from the same draws of speakers for both.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,13 +19,13 @@ from ser.data.audio import clip_wave, undecoded
 from ser.data.batching import Collator
 from ser.data.clips import listed
 from ser.evaluation.compare import compare
-from ser.evaluation.format import format_difference, format_interval
+from ser.evaluation.format import format_difference, format_interval, format_seconds
 from ser.evaluation.intervals import score_intervals
 from ser.evaluation.metrics import uar
 from ser.evaluation.scored import scored
 from ser.experiments.corruptions import CONDITIONS, Condition, Corruptor, achieved_kbit_per_second, mean_spectrum
 from ser.files import draft_of
-from ser.predictions import labels_of, read_predictions
+from ser.predictions import labels_of, read_predictions, test_rows
 from ser.run_folder import ROBUSTNESS, add_to_results, read_results, tested_models
 
 CLEAN = "clean"
@@ -62,6 +63,8 @@ def robustness(
     batch_size = int(results.get("config", {}).get("per_device_eval_batch_size", 8))
     names = [CLEAN, *(condition.name for condition in conditions)]
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
+    print(plan_words(folders, names), flush=True)
+    started = time.monotonic()
     with tqdm(total=len(folders) * len(names), desc="conditions", unit="condition") as progress:
         for folder in folders:
             rows = rows_of_test(folder, clips)
@@ -70,6 +73,10 @@ def robustness(
                 table = scorer.table(rows, clips, corruptor, condition)
                 tables[condition.name if condition else CLEAN].append(table)
                 progress.update()
+                if progress.n == 1 < progress.total:
+                    # The clean clips of one model: what a condition does to the clips comes on top.
+                    left = (time.monotonic() - started) * (progress.total - 1)
+                    progress.write(f"about {format_seconds(left)} to go, judged by the first condition")
             check_unchanged(tables[CLEAN][-1], rows, folder)
     whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     rates = {c.name: achieved_kbit_per_second(_waves(clips, _RATE_CLIPS), c) for c in conditions}
@@ -78,6 +85,33 @@ def robustness(
         pd.concat(whole.values(), ignore_index=True).to_parquet(draft, index=False)
     add_to_results(run_dir, robustness=section)  # reads them again: another command may have added its section since
     return section
+
+
+def plan_words(folders: Sequence[Path], names: Sequence[str]) -> str:
+    """What is going to be computed, in one line, before hours of work begin."""
+    rows = [test_rows(read_predictions(folder)) for folder in folders]
+    clips = sum(len(own) for own in rows)
+    return (
+        f"{len(names)} conditions ({CLEAN} is one), {len(folders)} models, {clips} test clips in all: "
+        f"{len(names) * clips} clips to score. Restrict it with --conditions."
+    )
+
+
+def chosen_conditions(names: str | None) -> tuple[Condition, ...]:
+    """The conditions of these names or kinds, with semicolons between, since names hold commas; all by default.
+
+    Raises:
+        ValueError: There is no such condition.
+    """
+    if names is None:
+        return CONDITIONS
+    wanted = [name.strip() for name in names.split(";") if name.strip()]
+    unknown = [name for name in wanted if name not in {c.name for c in CONDITIONS} | {c.kind for c in CONDITIONS}]
+    if unknown or not wanted:
+        kinds = ", ".join(dict.fromkeys(c.kind for c in CONDITIONS))
+        known = "; ".join(c.name for c in CONDITIONS)
+        raise ValueError(f"--conditions: {unknown or names!r} is not known; kinds are {kinds}; names: {known}.")
+    return tuple(c for c in CONDITIONS if c.name in wanted or c.kind in wanted)
 
 
 class Scorer:
