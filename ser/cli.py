@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ser.run_folder import CONFIG, RESULTS, is_finished
+from ser.run_folder import CONFIG, RESULTS, SPLIT, fold_folders, is_finished
 
 app = typer.Typer(
     help="Speech emotion recognition: what one does with data and trained models.",
@@ -29,7 +29,9 @@ def commands() -> None:
 
 @app.command()
 def audit(
-    splits: Annotated[list[str], typer.Argument(help="splits.json, EmoBox JSONL, nkululeko CSV, or any manifest.")],
+    splits: Annotated[
+        list[str], typer.Argument(help="Folder of a run, splits.json, EmoBox JSONL, nkululeko CSV, or any manifest.")
+    ],
     audio: Annotated[str | None, typer.Option(help="Folder of the recordings, to compare what they hold.")] = None,
     speakers_differ: Annotated[bool, typer.Option("--speakers-differ", help="S01 and s01 are two people.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -43,15 +45,23 @@ def audit(
         read_wave = None
         if audio is not None:
             from ser_model import read_wave
-        found = audit_files(splits, audio, read_wave, speakers_differ)
-        print(json.dumps(found, ensure_ascii=False, indent=1) if as_json else audit_table(found))
-    if found["leaks"]:
+        sources = splits_of_run(Path(splits[0])) if len(splits) == 1 else {}
+        audits = {
+            name: audit_files(files, audio, read_wave, speakers_differ)
+            for name, files in (sources or {"": splits}).items()
+        }
+        if as_json:
+            found = audits if len(audits) > 1 else next(iter(audits.values()))
+            print(json.dumps(found, ensure_ascii=False, indent=1))
+        else:
+            print("\n\n".join(f"{name}\n" * (len(audits) > 1) + audit_table(found) for name, found in audits.items()))
+    if any(found["leaks"] for found in audits.values()):
         raise typer.Exit(1)
 
 
 @app.command()
 def compare(
-    run_a: Annotated[str, typer.Argument(help="Folder of a run, or its predictions.parquet.")],
+    run_a: Annotated[str, typer.Argument(help="Folder of a run or of its seed-1, or predictions.parquet.")],
     run_b: Annotated[str, typer.Argument(help="The run to compare it with, on the same test clips.")],
     other_folds: Annotated[bool, typer.Option("--other-folds", help="Let folds differ, as two protocols do.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -59,11 +69,30 @@ def compare(
 ) -> None:
     """Says how far two runs are apart, with an interval and a paired test over speakers."""
     with errors_in_words(debug):
-        from ser.evaluation.compare import compare, comparison_table
-        from ser.predictions import read_predictions
+        from ser.evaluation.compare import compare, comparison_table, predictions_to_compare
 
-        found = compare(read_predictions(run_a), read_predictions(run_b), same_folds=not other_folds)
+        a, b = (predictions_to_compare(run) for run in (run_a, run_b))
+        found = compare(a, b, same_folds=not other_folds)
         print(json.dumps(found, indent=1) if as_json else comparison_table(found, run_a, run_b))
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Folder with runs in it, at any depth.")],
+    csv: Annotated[Path | None, typer.Option(help="File to write the table into too, as CSV.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Lists all finished runs below a folder: settings that differ, scores with intervals, and seconds."""
+    with errors_in_words(debug):
+        from ser.evaluation.runs_table import runs_below, runs_csv, runs_table
+        from ser.files import write_text
+
+        rows, left_out = runs_below(folder)
+        print(runs_table(rows))
+        for reason in left_out:
+            print(f"ser: left out: {reason}", file=sys.stderr)
+        if csv is not None:
+            write_text(runs_csv(rows), csv)
 
 
 @app.command()
@@ -161,17 +190,19 @@ def baseline(
 def robustness(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Folder of a finished run; flags of the data, as --data_dir, follow.")],
+    conditions: Annotated[str | None, typer.Option(help="Kinds or names of conditions, with ; between.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the first GPU by default.")] = None,
     debug: Debug = False,
 ) -> None:
     """Scores the test clips of a run again under noise, gain, telephone, codecs, rooms, clipping and other speed."""
     with errors_in_words(debug):
-        from ser.experiments.robustness import classification_results, robustness_table
+        from ser.experiments.robustness import chosen_conditions, classification_results, robustness_table
         from ser.experiments.robustness import robustness as measure
         from ser.run_folder import tested_models
 
         tested_models(run)
         classification_results(run)
+        chosen = chosen_conditions(conditions)
         from data_prep import load_corpus
         from ser.data.data_arguments import read_data_arguments
 
@@ -180,7 +211,7 @@ def robustness(
             return pipe.model, pipe.feature_extractor
 
         data, _ = read_data_arguments([str(run / CONFIG), *context.args])
-        print(robustness_table(measure(run, load_corpus(data), load, device=device)))
+        print(robustness_table(measure(run, load_corpus(data), load, chosen, device)))
         print(f"{run / RESULTS} holds the table; ser report {run} writes it into the page.")
 
 
@@ -345,6 +376,12 @@ def push_space(
         push(run, repo_id, model, output, private, dry_run)
 
 
+def splits_of_run(folder: Path) -> dict[str, list[str]]:
+    """The `splits.json` in the folder of a run, or those of its seeds and folds, by name; empty for another path."""
+    folders = fold_folders(folder, SPLIT) or ([folder] if (folder / SPLIT).is_file() else [])
+    return {own.relative_to(folder).as_posix(): [str(own / SPLIT)] for own in folders}
+
+
 def pipeline_of(model: str, device: str | None = None, **hub: str | None):
     """The pipeline of a model, by the code that is installed here."""
     from ser.inference.loading import load_pipeline, no_garbage_collection, read_config
@@ -368,3 +405,7 @@ def errors_in_words(debug: bool) -> Iterator[None]:
             raise
         print(f"ser: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    app(prog_name="ser")

@@ -11,7 +11,6 @@ from ser.publish.markdown import bullets, paragraphs, safe, table
 
 Results = Mapping[str, Any]
 SPEAKER_DEPENDENT = "speaker-dependent"
-SCORES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro-F1", "ccc": "CCC"}
 _PLOTS = {
     "confusion_matrix": "Confusion matrix: rows are the true class, columns the predicted one",
     "reliability": "Reliability diagram: share that is right against confidence",
@@ -95,8 +94,8 @@ def scores(results: Results) -> str:
     """The table of scores of test, and of dev beside it."""
     parts = [part for part in ("test", "dev") if part in results]
     rows = [
-        [name, *(_with_interval(results[part], key) for part in parts)]
-        for key, name in SCORES.items()
+        [words.TITLES[key], *(_with_interval(results[part], key) for part in parts)]
+        for key in words.HEADLINES
         if any(key in results[part] for part in parts)
     ]
     rows.append(["clips", *(words.format_count(results[part].get("n")) for part in parts)])
