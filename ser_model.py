@@ -20,10 +20,10 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sized
 from functools import partial
 from itertools import chain, pairwise
-from os import PathLike, fspath
+from os import PathLike, fspath, listdir
 from os.path import abspath, basename, isdir
 from types import GeneratorType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,30 +37,46 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 SAMPLING_RATE_HZ = 16_000
+# Sampling rates that recorders write; another rate in a header is a damaged or a forged one.
+_RATES_HZ = (1_000, 768_000)
 # Two MP3 frames: a decoder may drop that many samples at the edges of an MP3. If more are missing, the file is cut off.
-_DECODER_SLACK_SAMPLES = 2 * 1152
+_MP3_SLACK_SAMPLES = 2 * 1152
+# libsndfile gives a number of this size if the header does not say how many samples there are.
+_UNKNOWN_FRAMES = 2**60
+_FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 
 
-def read_wave(source: str | PathLike | bytes, name: str | None = None, sampling_rate_hz: int = SAMPLING_RATE_HZ):
+def read_wave(
+    source: str | PathLike | bytes,
+    name: str | None = None,
+    sampling_rate_hz: int = SAMPLING_RATE_HZ,
+    max_seconds: float | None = None,
+) -> np.ndarray:
     """Reads one whole recording. Training and prediction both read files with this function.
 
-    It takes any format of libsndfile (WAV, FLAC, OGG, MP3, ...), any sampling rate and any number of channels. Other
-    formats (m4a, video) need the ffmpeg program. Channels are averaged and soxr converts the rate. Samples are rounded
-    to 16 bits, as in a prepared corpus, so a clip gets the same scores from the corpus and from its file.
+    It takes any format of libsndfile (WAV, FLAC, OGG, MP3, ...), a sampling rate of 1 kHz to 768 kHz and any number of
+    channels. Other formats (m4a, video) need the ffmpeg program. Channels are averaged; if they cancel each other, the
+    louder one is taken. soxr converts the rate.
+
+    Samples of integer and lossy formats are rounded to 16 bits, as in a prepared corpus, so a clip gets the same scores
+    from the corpus and from its file. Samples of float files stay float32; if their peak exceeds 1, they are divided by
+    it. A float array is treated in the same way.
 
     Args:
         source: A path, or the bytes of a file.
         name: The name of the recording in errors; the path by default.
         sampling_rate_hz: Sampling rate of the result.
+        max_seconds: A longer recording is refused, before it is decoded if its header says how long it is.
 
     Returns:
         `np.ndarray` of shape `(T,)`, float32 in [-1, 1].
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is empty, is not audio, is cut off, holds no sample, or holds a NaN. The message names it.
+        ValueError: The file is empty, is not audio, is cut off, is too long, holds no sample, or holds a NaN. The
+            message names it.
     """
-    return np.concatenate(list(read_blocks(source, name, sampling_rate_hz)))
+    return np.concatenate(list(read_blocks(source, name, sampling_rate_hz, max_seconds=max_seconds)))
 
 
 def read_blocks(
@@ -68,6 +84,7 @@ def read_blocks(
     name: str | None = None,
     sampling_rate_hz: int = SAMPLING_RATE_HZ,
     block_seconds: float = 10.0,
+    max_seconds: float | None = None,
 ) -> Iterator[np.ndarray]:
     """Yields the wave of [`read_wave`] in consecutive blocks, so that a recording of any length fits in memory.
 
@@ -78,13 +95,19 @@ def read_blocks(
         FileNotFoundError, ValueError: As `read_wave`.
     """
     name = name or ("<bytes>" if isinstance(source, bytes) else fspath(source))
-    total = 0
-    for block in _resampled(_decoded(source, name, block_seconds), sampling_rate_hz):
+    is_float, total = False, 0
+
+    def mono() -> Iterator[tuple[np.ndarray, int]]:
+        nonlocal is_float
+        for block, rate_hz, is_float in _decoded(source, name, block_seconds, max_seconds):  # noqa: B007
+            yield block, rate_hz
+
+    for block in _resampled(mono(), sampling_rate_hz):
         if not np.isfinite(block).all():
             raise ValueError(f"{name}: holds NaN or infinite samples; write the file again from its source.")
         total += len(block)
         if len(block):
-            yield to_16_bit(block)
+            yield block if is_float else to_16_bit(block)
     if total == 0:
         raise ValueError(f"{name}: holds no sample of audio.")
 
@@ -94,8 +117,25 @@ def to_16_bit(wave: np.ndarray) -> np.ndarray:
     return (np.clip(np.rint(wave * 32768.0), -32768, 32767) / 32768.0).astype(np.float32)
 
 
+def check_rate(rate_hz: float, name: str) -> None:
+    """Refuses a sampling rate that no recorder writes.
+
+    Raises:
+        ValueError: The rate is outside 1 kHz to 768 kHz.
+    """
+    low, high = _RATES_HZ
+    if not low <= rate_hz <= high:
+        raise ValueError(
+            f"{name}: has a sampling rate of {rate_hz:g} Hz; expected {low} to {high} Hz. The header is damaged: write "
+            "the file again from its source."
+        )
+
+
 def _resampled(blocks: Iterator[tuple[np.ndarray, int]], sampling_rate_hz: int) -> Iterator[np.ndarray]:
-    """Converts `(mono block, rate)` pairs of one recording to `sampling_rate_hz`, as if it were one block."""
+    """Converts `(mono block, rate)` pairs of one recording to `sampling_rate_hz`, as if it were one block.
+
+    The filter may exceed the peak of its input; the result is clipped to [-1, 1].
+    """
     import soxr
 
     stream = None
@@ -104,42 +144,209 @@ def _resampled(blocks: Iterator[tuple[np.ndarray, int]], sampling_rate_hz: int) 
             yield block
             continue
         stream = stream or soxr.ResampleStream(rate_hz, sampling_rate_hz, 1, dtype="float32")
-        yield stream.resample_chunk(block)
+        yield np.clip(stream.resample_chunk(block), -1.0, 1.0)
     if stream is not None:
-        yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        yield np.clip(stream.resample_chunk(np.zeros(0, np.float32), last=True), -1.0, 1.0)
 
 
-def _decoded(source: str | PathLike | bytes, name: str, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields `(mono float32 block, sampling rate)` pairs of a file or of the bytes of a file."""
-    import soundfile
+class Mix:
+    """How the channels of one recording become one: their mean, or the louder one if they cancel each other.
 
-    is_bytes = isinstance(source, bytes)
-    if is_bytes and not source:
-        raise ValueError(f"{name}: is empty (0 bytes).")
-    with io.BytesIO(source) if is_bytes else open(source, "rb") as file:
+    Attributes:
+        channel: The channel to take; None: the mean of all.
+        peak: Largest absolute value of the result.
+    """
+
+    def __init__(self, blocks: Iterable[np.ndarray], name: str):
+        """Surveys `blocks` `[T, channels]`, which may be consecutive blocks of a long recording."""
+        self.channel, count, peaks, sums, squares = None, 0, 0.0, 0.0, 0.0
+        for block in blocks:
+            channels = np.column_stack([block, block.mean(axis=1)]).astype(np.float64)  # the mean is the last column
+            count += len(channels)
+            peaks = np.maximum(peaks, np.abs(channels).max(axis=0, initial=0.0))
+            sums, squares = sums + channels.sum(axis=0), squares + np.square(channels).sum(axis=0)
+        if not count:
+            self.peak = 0.0
+            return
+        *variances, of_mean = (squares / count - np.square(sums / count)).tolist()
+        loudest = int(np.argmax(variances))
+        # Sound in one channel of n leaves 1 / n^2 of its variance in the mean. Less than 1/250 of that is cancellation.
+        if of_mean < 4e-3 / len(variances) ** 2 * variances[loudest] and len(variances) > 1:
+            self.channel = loudest
+            logger.warning(f"{name}: its channels cancel each other; channel {loudest + 1}, the loudest, is taken.")
+        self.peak = float(peaks[-1 if self.channel is None else self.channel])
+
+    def mono(self, block: np.ndarray) -> np.ndarray:
+        """One channel `[T]` of a block `[T, channels]`."""
+        return block.mean(axis=1) if self.channel is None else block[:, self.channel]
+
+
+def _decoded(
+    source: str | PathLike | bytes, name: str, block_seconds: float, max_seconds: float | None
+) -> Iterator[tuple[np.ndarray, int, bool]]:
+    """Yields `(mono float32 block, sampling rate, whether the file holds floats)` of a file or of its bytes."""
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
         if not file.read(1):
             raise ValueError(f"{name}: is empty (0 bytes).")
-        file.seek(0)
-        try:
-            audio = soundfile.SoundFile(file)
-        except soundfile.LibsndfileError as error:
-            if error.code != 1 or not _looks_like_media(file):
-                raise ValueError(f"{name}: is not audio that can be read ({error.error_string})") from None
-            audio = None
+        audio = _opened(file, name)
         if audio is not None:
-            yield from _libsndfile_blocks(audio, name, block_seconds)
+            is_float, mix = audio.subtype in _FLOAT_SUBTYPES, None
+            _check_whole(audio, file, name, max_seconds)
+            if is_float or audio.channels > 1:  # peak and channels must be known before the first block
+                mix = Mix(_frames(audio, name, block_seconds, max_seconds), name)
+                audio = _opened(file, name)
+            for block in _frames(audio, name, block_seconds, max_seconds):
+                wave = block[:, 0] if mix is None else mix.mono(block)
+                yield wave / np.float32(mix.peak) if is_float and mix.peak > 1 else wave, audio.samplerate, is_float
     if audio is None:
-        yield from _ffmpeg_blocks(source, name, block_seconds)
+        for block, rate_hz in _ffmpeg_blocks(source, name, block_seconds, max_seconds):
+            yield block, rate_hz, False
 
 
-def _libsndfile_blocks(audio: Any, name: str, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
+def _opened(file: Any, name: str) -> Any:
+    """Opens a file with libsndfile; None if it is a format of ffmpeg."""
     import soundfile
 
-    # If a header promises more bytes than the file holds, libsndfile only writes so to its log and reads what is there.
-    # A size near 2**32 is no promise: programs that write to a pipe put it in place of the unknown size.
-    for promised, held in re.findall(r"^\s*data : (\d+) \(should be (\d+)\)", audio.extra_info, re.MULTILINE):
-        if int(held) < int(promised) < 2**32 - 2**16:
+    sizes = _wav_sizes(file)
+    file.seek(0)
+    try:
+        # libsndfile reads nothing if the size is 0, and all there is if the size is too large.
+        return soundfile.SoundFile(
+            _Patched(file, sizes.position) if sizes and sizes.is_open and not sizes.data else file
+        )
+    except soundfile.LibsndfileError as error:
+        if error.code != 1 or not _looks_like_media(file):
+            raise ValueError(f"{name}: is not audio that can be read ({error.error_string})") from None
+        return None
+
+
+class _WavSizes(NamedTuple):
+    """Sizes in the header of a WAV file, in bytes.
+
+    Attributes:
+        riff: Size of the file as the header gives it, without the first 8 bytes.
+        data: Size of the samples as the header gives it.
+        position: Where the header gives the size of the samples.
+        held: Number of bytes from the first sample to the end of the file.
+        align: Bytes of one sample of all channels.
+    """
+
+    riff: int
+    data: int
+    position: int
+    held: int
+    align: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the size of the samples is a placeholder: a program that writes to a pipe does not know it yet."""
+        near_a_limit = any(abs(self.data - 2**power) <= 2**16 for power in (30, 31, 32))
+        is_not_covered = self.riff < self.position + self.data - 4 or self.riff == 2**32 - 1
+        if self.data == 0:
+            return self.held > 0 and (self.riff <= self.position - 4 or self.riff == 2**32 - 1)
+        return near_a_limit or is_not_covered or self.data % max(1, self.align) != 0
+
+
+def _wav_sizes(file: Any) -> _WavSizes | None:
+    """Reads the sizes in the header of a WAV file; None if it is another file or has no samples."""
+    end, align = file.seek(0, io.SEEK_END), 0
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return None
+    while len(chunk := file.read(8)) == 8:
+        size = int.from_bytes(chunk[4:], "little")
+        if chunk[:4] == b"data":
+            start = file.tell()
+            return _WavSizes(int.from_bytes(head[4:8], "little"), size, start - 4, end - start, align)
+        content = file.tell()
+        if chunk[:4] == b"fmt ":
+            align = int.from_bytes(file.read(14)[12:], "little")
+        file.seek(content + size + size % 2)
+    return None
+
+
+class _Patched:
+    """A WAV file as libsndfile is to see it: the largest possible size in place of the size 0 at `position`."""
+
+    def __init__(self, file: Any, position: int):
+        self.file, self.position = file, position
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        start = self.file.tell()
+        data = bytearray(self.file.read(size))
+        for byte in range(max(self.position, start), min(self.position + 4, start + len(data))):
+            data[byte - start] = 0xFF
+        return bytes(data)
+
+
+def _check_whole(audio: Any, file: Any, name: str, max_seconds: float | None) -> None:
+    """Refuses, before it is decoded, a file with an impossible rate, one that is cut off, and one that is too long."""
+    check_rate(audio.samplerate, name)
+    if max_seconds is not None and audio.frames < _UNKNOWN_FRAMES and audio.frames > max_seconds * audio.samplerate:
+        raise _too_long(name, max_seconds)
+    place = file.tell()
+    sizes = _wav_sizes(file)
+    for promised, held in _promises(audio, file):
+        if held < promised and not (sizes and sizes.is_open):
             raise ValueError(f"{name}: is cut off: it holds {held} of {promised} bytes of audio; copy it again.")
+    if audio.format == "OGG" and not _ogg_ends(file):
+        raise ValueError(f"{name}: is cut off: the last page of its OGG stream is missing; copy it again.")
+    file.seek(place)
+
+
+def _promises(audio: Any, file: Any) -> Iterator[tuple[int, int]]:
+    """Yields `(bytes that the header promises, bytes that the file holds)`."""
+    # If a header promises more bytes than the file holds, libsndfile only writes so to its log and reads what is there.
+    pattern = r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)"
+    for promised, held in re.findall(pattern, audio.extra_info, re.MULTILINE):
+        if int(promised) < 2**32 - 2**16 or audio.format in ("W64", "RF64"):  # an AU file of a pipe has 2**32 - 1
+            yield int(promised), int(held)
+    if audio.format == "MP3":
+        yield _mp3_bytes(file)
+
+
+def _mp3_bytes(file: Any) -> tuple[int, int]:
+    """The size of an MP3 stream by its Xing, Info or VBRI header, 0 if there is none, and the size that is there."""
+    end = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    head, start = file.read(10), 0
+    if head[:3] == b"ID3":  # a tag, whose size is in 4 times 7 bits
+        start = 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    file.seek(start)
+    frame, promised = file.read(200), 0
+    if (mark := frame.find(b"VBRI")) >= 0:
+        promised = int.from_bytes(frame[mark + 10 : mark + 14], "big")
+    elif (mark := max(frame.find(b"Xing"), frame.find(b"Info"))) >= 0:
+        flags = int.from_bytes(frame[mark + 4 : mark + 8], "big")
+        field = mark + 8 + 4 * (flags & 1)  # behind the number of frames, if there is one
+        promised = int.from_bytes(frame[field : field + 4], "big") if flags & 2 else 0
+    return promised, end - start
+
+
+def _ogg_ends(file: Any) -> bool:
+    """Whether an OGG file holds a whole page that is marked as the end of its stream."""
+    end = file.seek(0, io.SEEK_END)
+    file.seek(max(0, end - 2**17))  # a page has 65,307 bytes at most
+    data, mark = file.read(), -1
+    while (mark := data.find(b"OggS", mark + 1)) >= 0:
+        page = data[mark:]
+        if len(page) > 27 and page[5] & 4:
+            start = 27 + page[26]  # behind the lengths of the page's segments
+            if start + sum(page[27:start]) <= len(page) >= start:
+                return True
+    return False
+
+
+def _too_long(name: str, max_seconds: float) -> ValueError:
+    return ValueError(f"{name}: is longer than {max_seconds:g} s, the most that is read here; cut it into pieces.")
+
+
+def _frames(audio: Any, name: str, block_seconds: float, max_seconds: float | None) -> Iterator[np.ndarray]:
+    """Yields the samples of a file in blocks `[T, channels]`, float32."""
+    import soundfile
+
     block_samples, total = max(1, int(block_seconds * audio.samplerate)), 0
     with audio:
         while True:
@@ -150,8 +357,11 @@ def _libsndfile_blocks(audio: Any, name: str, block_seconds: float) -> Iterator[
             if not len(block):
                 break
             total += len(block)
-            yield block.mean(axis=1), audio.samplerate
-        if audio.frames - total > _DECODER_SLACK_SAMPLES:
+            if max_seconds is not None and total > max_seconds * audio.samplerate:
+                raise _too_long(name, max_seconds)
+            yield block
+        slack = _MP3_SLACK_SAMPLES if audio.format == "MP3" else 0
+        if total + slack < audio.frames < _UNKNOWN_FRAMES:
             raise ValueError(f"{name}: is cut off: it holds {total} of {audio.frames} samples; copy it again.")
 
 
@@ -163,11 +373,13 @@ def _looks_like_media(file: io.IOBase) -> bool:
     return head[4:8] == b"ftyp" or head.startswith(signatures)
 
 
-def _ffmpeg_blocks(source: str | PathLike | bytes, name: str, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
+def _ffmpeg_blocks(
+    source: str | PathLike | bytes, name: str, block_seconds: float, max_seconds: float | None
+) -> Iterator[tuple[np.ndarray, int]]:
     """Decodes with the ffmpeg program, to 48 kHz mono float, in blocks."""
     import tempfile
 
-    program, rate_hz = shutil.which("ffmpeg"), 48_000
+    program, rate_hz, total = shutil.which("ffmpeg"), 48_000, 0
     if program is None:
         raise ValueError(
             f"{name}: m4a and video need the ffmpeg program, which is not installed. Install it "
@@ -194,6 +406,10 @@ def _ffmpeg_blocks(source: str | PathLike | bytes, name: str, block_seconds: flo
         ]
         with subprocess.Popen([*command, "-f", "f32le", "-"], stdout=subprocess.PIPE, stderr=errors) as process:
             while data := process.stdout.read(4 * max(1, int(block_seconds * rate_hz))):
+                total += len(data) // 4
+                if max_seconds is not None and total > max_seconds * rate_hz:
+                    process.kill()
+                    raise _too_long(name, max_seconds)
                 yield np.frombuffer(data[: len(data) // 4 * 4], np.float32), rate_hz
         if process.returncode:
             errors.seek(0)
@@ -205,14 +421,15 @@ def open_audio(source: Any, sampling_rate_hz: int = SAMPLING_RATE_HZ) -> tuple[s
     """Opens any input of the pipeline.
 
     Args:
-        source: A path, a URL, the bytes of a file; an array or tensor `(T,)`, `(channels, T)` or `(T, channels)` (the
-            shorter axis is the channels) at `sampling_rate_hz`; a dict with `array` or `raw` and `sampling_rate`; a row
-            of a `datasets.Audio` column (`bytes`, `path`, or a decoder), or a row with such a column named `audio`.
+        source: A path, a URL, the bytes of a file, an open file; an array or tensor `(T,)`, `(2, T)` or
+            `(T, channels)` at `sampling_rate_hz`; a dict with `array` or `raw` and `sampling_rate`, where the shorter
+            axis of the array is the channels; a row of a `datasets.Audio` column (`bytes`, `path`, or a decoder), or a
+            row with such a column named `audio`.
 
     Returns:
         The name of the recording in errors, and its blocks: `np.ndarray` of shape `(T,)`, float32, at
-        `sampling_rate_hz`. Files are read as by `read_wave`. Float arrays keep their scale; integers are divided by
-        the range of their type.
+        `sampling_rate_hz`. Files are read as by `read_wave`. Float arrays are treated as float files: they keep their
+        scale up to a peak of 1. Integers are divided by the range of their type.
 
     Raises:
         TypeError, ValueError: The input is none of these. Errors of reading are raised when blocks are taken.
@@ -223,21 +440,40 @@ def open_audio(source: Any, sampling_rate_hz: int = SAMPLING_RATE_HZ) -> tuple[s
     if isinstance(source, dict):
         return _open_dict(source, sampling_rate_hz)
     if isinstance(source, (np.ndarray, torch.Tensor)):
+        if source.ndim == 2 and 2 < source.shape[0] <= source.shape[1]:
+            raise ValueError(
+                f"array: has shape {tuple(source.shape)}: a batch of clips, or one clip of {source.shape[0]} channels? "
+                "Give clips as a list of arrays, and channels as a dict with array and sampling_rate."
+            )
         return "array", iter([_mono(source, "array")])
+    if hasattr(source, "read"):
+        return _open_file(source, sampling_rate_hz)
     if isinstance(source, str) and source.startswith(("http://", "https://")):
         return source, _download_blocks(source, sampling_rate_hz)
     if isinstance(source, (str, bytes, PathLike)):
         return ("<bytes>" if isinstance(source, bytes) else fspath(source)), read_blocks(source, None, sampling_rate_hz)
     raise TypeError(
-        f"A recording is a path, a URL, bytes, an array or a dict with array and sampling_rate; "
+        f"A recording is a path, a URL, bytes, an array or a dict with array and sampling_rate, or an open file; "
         f"got {type(source).__name__}."
     )
+
+
+def _open_file(file: Any, sampling_rate_hz: int) -> tuple[str, Iterator[np.ndarray]]:
+    """Reads an open file, such as an upload, from its first byte."""
+    if file.seekable():
+        file.seek(0)
+    data, name = file.read(), getattr(file, "name", None)
+    if not isinstance(data, bytes):
+        raise TypeError(f"{name or 'file'}: read() gives {type(data).__name__}; open the file in binary mode ('rb').")
+    name = name if isinstance(name, str) else "<bytes>"
+    return name, read_blocks(data, name, sampling_rate_hz)
 
 
 def _open_dict(row: dict, sampling_rate_hz: int) -> tuple[str, Iterator[np.ndarray]]:
     name = row.get("path") or "array"
     array = row["raw"] if row.get("raw") is not None else row.get("array")
     if array is not None and row.get("sampling_rate"):
+        check_rate(row["sampling_rate"], name)
         block = (_mono(array, name), int(row["sampling_rate"]))
         return name, _resampled(iter([block]), sampling_rate_hz)
     if row.get("bytes") is not None:
@@ -264,11 +500,15 @@ def _mono(array: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name}: holds no sample of audio.")
     middle = 128.0 if array.dtype == np.uint8 else 0.0
     scale = 1.0 if array.dtype.kind == "f" else 2.0 ** (8 * array.dtype.itemsize - 1)
-    wave = array if array.ndim == 1 else array.mean(axis=int(np.argmin(array.shape)))
-    wave = ((wave - middle) / scale).astype(np.float32)
+    channels = (
+        array[:, None] if array.ndim == 1 else np.moveaxis(array, int(np.argmin(array.shape)), 1)
+    )  # [T, channels]
+    with np.errstate(invalid="ignore"):
+        mix = Mix([channels], name)
+        wave = ((mix.mono(channels) - middle) / scale).astype(np.float32)
     if not np.isfinite(wave).all():
         raise ValueError(f"{name}: holds NaN or infinite samples.")
-    return wave
+    return wave / np.float32(mix.peak) if array.dtype.kind == "f" and mix.peak > 1 else wave
 
 
 def _download_blocks(url: str, sampling_rate_hz: int) -> Iterator[np.ndarray]:
@@ -318,6 +558,7 @@ class SERConfig(PreTrainedConfig):
     """
 
     model_type = "ser"
+    keys_to_ignore_at_inference = ("hidden_states",)  # `Trainer` would collect them beside the logits
     sub_configs_defaults = {"backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="hubert")}  # noqa: RUF012
 
     backbone_config: dict | PreTrainedConfig | None = None
@@ -364,6 +605,11 @@ class SERConfig(PreTrainedConfig):
             raise ValueError(
                 "layer_mix: all does not work with pooling: attentive_stats, which pools one sequence of frames; "
                 "use layer_mix: weighted, or pooling: mean_std."
+            )
+        if self.problem_type == "multi_label_classification":
+            raise ValueError(
+                "problem_type: multi_label_classification is not supported: a clip has one class. Leave it out, or use "
+                "regression for one value per label."
             )
         if self.head not in HEADS:
             raise ValueError(f"head: {self.head!r} is not one of {', '.join(HEADS)}.")
@@ -412,19 +658,20 @@ def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
-def masked_group_norm(hidden: torch.Tensor, frames: torch.Tensor, norm: nn.GroupNorm) -> torch.Tensor:
+def masked_group_norm(norm: nn.GroupNorm, hidden: torch.Tensor, frames: torch.Tensor | None = None) -> torch.Tensor:
     """GroupNorm with one channel per group; the statistics of a clip come from its valid frames only.
 
     HuBERT-base and similar models normalise their first convolution over time, padding included, so the features of a
-    clip depend on its batch. Here they do not. Without padding the result equals that of `norm`.
+    clip depend on its batch. Here they do not. Without padding the result equals that of the stock norm. The model puts
+    this function in place of the norm's `forward`, so that calling the norm still loads weights that are offloaded.
 
     Args:
-        hidden: `[B, D, F]`.
-        frames: `[B]`, number of valid frames.
         norm: The layer of the backbone; its weights are used.
+        hidden: `[B, D, F]`.
+        frames: `[B]`, number of valid frames; all are valid by default, as when the backbone is called directly.
     """
-    if not torch.compiler.is_compiling() and bool((frames == hidden.shape[-1]).all()):
-        return norm(hidden)
+    if frames is None or (not torch.compiler.is_compiling() and bool((frames == hidden.shape[-1]).all())):
+        return type(norm).forward(norm, hidden)
     # Always in float32, also under autocast: a sum over thousands of frames overflows float16, and bfloat16 keeps only
     # 8 bits of it.
     values = hidden.float()
@@ -450,13 +697,37 @@ def wave_features(encoder: nn.Module, waves: torch.Tensor, samples: torch.Tensor
     """Runs the backbone's convolutions over waves `[B, T]` with `samples` `[B]` valid samples: features `[B, F, D]`."""
     hidden = waves[:, None]
     for index, layer in enumerate(encoder.conv_layers):
-        if isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
-            kernel, stride = config.conv_kernel[index], config.conv_stride[index]
-            frames = (samples - kernel) // stride + 1  # the group norm is on the first convolution only
-            hidden = layer.activation(masked_group_norm(layer.conv(hidden), frames, layer.layer_norm))
-        else:
+        hidden = with_gradient(layer, hidden)
+        if not isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
             hidden = layer(hidden)
+            continue
+        kernel, stride = config.conv_kernel[index], config.conv_stride[index]
+        frames = (samples - kernel) // stride + 1  # the group norm is on the first convolution only
+        if is_checkpointed(layer):  # the layer checkpoints its own forward, which does not take `frames`
+            hidden = layer._gradient_checkpointing_func(partial(_group_norm_layer, layer), hidden, frames)
+        else:
+            hidden = _group_norm_layer(layer, hidden, frames)
     return hidden.transpose(1, 2)
+
+
+def _group_norm_layer(layer: nn.Module, hidden: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+    return layer.activation(layer.layer_norm(layer.conv(hidden), frames))
+
+
+def is_checkpointed(layer: nn.Module) -> bool:
+    """Whether gradient checkpointing runs `layer` again in the backward pass."""
+    return layer.training and getattr(layer, "gradient_checkpointing", False)
+
+
+def with_gradient(layer: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """Lets the input of a checkpointed layer require a gradient.
+
+    Without it, reentrant checkpointing computes no gradient for the weights of the layer: that concerns the first layer
+    of the model and every layer behind frozen ones.
+    """
+    if hidden.requires_grad or not is_checkpointed(layer) or not torch.is_grad_enabled():
+        return hidden
+    return hidden.detach().requires_grad_() if any(p.requires_grad for p in layer.parameters()) else hidden
 
 
 def position_features(embedding: nn.Module, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -487,7 +758,8 @@ def span_mask(frames: torch.Tensor, size: int, probability: float, length: int, 
     """
     wanted = probability * frames / length + torch.rand(frames.shape, device=frames.device)
     spans = torch.minimum(wanted.floor().clamp(min=min_spans), frames // length)  # a clip below one span stays whole
-    most = int(spans.max().item())
+    # A compiled graph must not depend on a drawn number; it uses the largest number of spans that fit.
+    most = size // length if torch.compiler.is_compiling() else int(spans.max().item())
     if most == 0:
         return torch.zeros(len(frames), size, dtype=torch.bool, device=frames.device)
     frame = torch.arange(size, device=frames.device)
@@ -543,6 +815,16 @@ def projected_attention(
     return attention.out_proj(hidden.transpose(1, 2).flatten(2)), None
 
 
+def relative_position_bias(attention: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """WavLM's relative position bias, which all layers share: `[B * heads, F, F]` for `hidden` `[B, F, D]`.
+
+    The stock function takes the device from the weight of the embedding; an offloaded weight is on no device.
+    """
+    position = torch.arange(hidden.shape[1], device=hidden.device)
+    buckets = attention._relative_positions_bucket(position[None, :] - position[:, None])
+    return attention.rel_attn_embed(buckets).permute(2, 0, 1).repeat(len(hidden), 1, 1)
+
+
 def wave_states(
     backbone: nn.Module, waves: torch.Tensor, samples: torch.Tensor
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -568,12 +850,15 @@ def wave_states(
     hidden = hidden + position_features(encoder.pos_conv_embed, hidden, mask)
     hidden = encoder.dropout(hidden if stable else encoder.layer_norm(hidden))
     yield hidden, mask
-    is_wavlm, bias = config.model_type == "wavlm", None
-    if not is_wavlm:
+    is_wavlm = config.model_type == "wavlm"
+    if is_wavlm:
+        bias = relative_position_bias(encoder.layers[0].attention, hidden)
+    else:
         bias = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=mask)
     for index, layer in enumerate(encoder.layers, start=1):
-        if is_wavlm:
-            hidden, bias = layer(hidden, attention_mask=mask, position_bias=bias)
+        hidden = with_gradient(layer, hidden)
+        if is_wavlm:  # positional arguments: reentrant checkpointing computes no gradient for others
+            hidden, bias = layer(hidden, mask, bias)
         else:
             hidden = layer(hidden, attention_mask=bias)
         is_last = index == len(encoder.layers)
@@ -599,11 +884,11 @@ def whisper_states(
     Raises:
         ValueError: `T` is not the length of the full window, or exceeds the encoder's positions.
     """
-    config, positions = encoder.config, encoder.embed_positions.weight
-    columns = features.shape[-1]
-    if columns > 2 * len(positions) or (full_window and columns < 2 * len(positions)):
+    config, columns = encoder.config, features.shape[-1]
+    limit = 2 * config.max_source_positions
+    if columns > limit or (full_window and columns < limit):
         expected = "exactly" if full_window else "at most"
-        raise ValueError(f"input_features: {columns} mel frames; this encoder takes {expected} {2 * len(positions)}.")
+        raise ValueError(f"input_features: {columns} mel frames; this encoder takes {expected} {limit}.")
     if encoder.training:
         features = spec_augment(features.transpose(1, 2), lengths, encoder).transpose(1, 2)
     frames = (lengths + 1) // 2
@@ -612,14 +897,14 @@ def whisper_states(
         size = int(frames.max())
         features = features[..., : 2 * size + 1]  # the convolutions see one mel frame behind the last frame
     hidden = nn.functional.gelu(encoder.conv2(nn.functional.gelu(encoder.conv1(features))))
-    hidden = hidden.transpose(1, 2)[:, :size] + positions[:size]
+    hidden = hidden.transpose(1, 2)[:, :size] + encoder.embed_positions(torch.arange(size, device=hidden.device))
     hidden = nn.functional.dropout(hidden, encoder.dropout, encoder.training)
     mask, bias = length_mask(frames, size), None
     yield hidden, mask
     if not full_window:
         bias = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=mask)
     for index, layer in enumerate(encoder.layers, start=1):
-        hidden = layer(hidden, bias)
+        hidden = layer(with_gradient(layer, hidden), bias)
         yield (encoder.layer_norm(hidden) if index == len(encoder.layers) else hidden), mask
 
 
@@ -644,6 +929,7 @@ def conformer_states(
     bias = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=mask)
     positions = None if encoder.embed_positions is None else encoder.embed_positions(hidden)
     for layer in encoder.layers:
+        hidden = with_gradient(layer, hidden)
         hidden = layer(hidden, attention_mask=bias, relative_position_embeddings=positions, conv_attention_mask=mask)
         yield hidden, mask
 
@@ -672,6 +958,22 @@ def new_backbone(config: PreTrainedConfig) -> PreTrainedModel:
     return AutoModel.from_config(config)
 
 
+def check_no_pickle(name_or_path: str) -> None:
+    """Refuses a folder whose weights are only in pickled files: to unpickle a file can run code that it holds.
+
+    Raises:
+        ValueError: It is such a folder.
+    """
+    files = listdir(name_or_path) if isdir(name_or_path) else []
+    pickled = [name for name in files if name.endswith((".bin", ".pt", ".pth")) and "model" in name]
+    if pickled and not any(name.endswith(".safetensors") for name in files):
+        raise ValueError(
+            f"model_name_or_path: {name_or_path} holds its weights only as a pickled file, {pickled[0]}, which is not "
+            "opened: it could run code. If you trust its source, convert it once in Python: "
+            "AutoModel.from_pretrained('FOLDER').save_pretrained('NEW_FOLDER'), and copy preprocessor_config.json too."
+        )
+
+
 def new_feature_extractor(config: PreTrainedConfig) -> Any:
     """Makes the feature extractor for a backbone with random weights."""
     from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
@@ -684,6 +986,12 @@ def new_feature_extractor(config: PreTrainedConfig) -> Any:
         mels = config.feature_projection_input_dim // 2
         return SeamlessM4TFeatureExtractor(feature_size=mels, num_mel_bins=mels, **kwargs)
     return Wav2Vec2FeatureExtractor(do_normalize=True, **kwargs)
+
+
+def call_in_its_dtype(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
+    """Calls a linear layer with `values` in the dtype of its weight; a quantised layer takes float32."""
+    dtype = getattr(layer.weight, "dtype", None)  # torch's quantised layers have a method of this name
+    return layer(values.to(dtype) if dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16) else values)
 
 
 def masked_mean_std(hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -715,7 +1023,9 @@ class AttentiveStatistics(nn.Module):
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = hidden.float()
         context = torch.cat(masked_mean_std(hidden, mask), dim=-1)[:, None].expand(-1, hidden.shape[1], -1)
-        scores = self.score(torch.cat([hidden, context], dim=-1).to(self.score[0].weight.dtype)).float()
+        first, tanh, last = self.score
+        scores = tanh(call_in_its_dtype(first, torch.cat([hidden, context], dim=-1)))
+        scores = call_in_its_dtype(last, scores).float()
         weights = scores.masked_fill(~mask[..., None], float("-inf")).softmax(dim=1)[..., None]  # [B, F, heads, 1]
         channels = hidden.unflatten(-1, (self.heads, -1))  # [B, F, heads, D / heads]
         mean = (weights * channels).sum(1)
@@ -781,6 +1091,10 @@ class SERForAudioClassification(PreTrainedModel):
         if config.backbone_config.model_type == "wavlm":
             for layer in self.backbone.encoder.layers:
                 layer.attention.torch_multi_head_self_attention = partial(projected_attention, layer.attention)
+        if config.backbone_config.model_type in WAVE_BACKBONES:
+            for layer in self.backbone.feature_extractor.conv_layers:
+                if isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
+                    layer.layer_norm.forward = partial(masked_group_norm, layer.layer_norm)
         self._make_head()
         self._freeze_unused()
         self.post_init()
@@ -823,8 +1137,10 @@ class SERForAudioClassification(PreTrainedModel):
             config: Arguments of [`SERConfig`]; `backbone_config` is a dict of values that replace the backbone's own.
 
         Raises:
-            ValueError: The checkpoint lacks a weight of the backbone, or has a weight that the backbone lacks.
+            ValueError: The folder holds only pickled weights, or the checkpoint lacks a weight of the backbone, or has
+                one that the backbone lacks.
         """
+        check_no_pickle(name_or_path)
         overrides = config.pop("backbone_config", None) or {}
         # Training is in float32, with autocast if asked for, also from a half-precision checkpoint such as Whisper's.
         kwargs: dict[str, Any] = {"dtype": torch.float32}
@@ -855,6 +1171,15 @@ class SERForAudioClassification(PreTrainedModel):
         if isdir(name_or_path):
             backbone.config.name_or_path = basename(abspath(name_or_path))  # a shared model must not name local folders
         return cls(config, backbone=backbone)
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """False also on the Hub: true keeps modules without parameters of their own from drawing missing weights.
+
+        Whisper's encoder draws its positions, for one. `_init_weights` does not need that protection, since it calls
+        `torch.nn.init`, which leaves loaded weights alone here.
+        """
+        return False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -994,8 +1319,24 @@ class SERForAudioClassification(PreTrainedModel):
         mean, deviation = masked_mean_std(hidden, mask)
         return mean if self.config.pooling == "mean" else torch.cat([mean, deviation], dim=-1)
 
-    def _embedding(self, states: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-        """Makes the input of the head from the states of the layers.
+    def embed(
+        self,
+        input_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The pooled vector of each clip, before the head and its standardisation: `[B, D]`, float32.
+
+        It has `2 D` elements for `mean_std` and `attentive_stats`, and `(L + 1)` times as many for `layer_mix: all`.
+        With `layer_mix: weighted` it is the weighted sum of the layers.
+        """
+        vectors = self._vectors(self._states(input_values, attention_mask, input_features))
+        if self.config.layer_mix == "weighted" and vectors.shape[1] > 1:
+            return (vectors * self.layer_weights.softmax(0)[:, None]).sum(1)
+        return vectors.flatten(1)
+
+    def _vectors(self, states: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        """Pools the states of the layers: `[B, K, E]`, one vector per pooled layer.
 
         Each layer is pooled first, then the layers are mixed, so that cached statistics give the same result (the
         deviation of a sum is not the sum of deviations). Attentive pooling needs frames: there the layers are mixed
@@ -1005,19 +1346,19 @@ class SERForAudioClassification(PreTrainedModel):
         if mix not in ("weighted", "all"):
             last = self.config.backbone_config.num_hidden_layers if mix == "last" else mix
             pooled = self._pooled(*next(state for index, state in enumerate(states) if index == last))
-            return self._mixed(pooled[:, None])
+            return pooled[:, None]
         if self.config.pooling != "attentive_stats":
-            return self._mixed(torch.stack([self._pooled(hidden, mask) for hidden, mask in states], dim=1))
+            return torch.stack([self._pooled(hidden, mask) for hidden, mask in states], dim=1)
         weights, total, mask = self.layer_weights.softmax(0), 0.0, None
         for weight, (hidden, mask) in zip(weights, states, strict=True):  # noqa: B007
             total = total + weight * hidden
-        return self._mixed(self._pooled(total, mask)[:, None])
+        return self._pooled(total, mask)[:, None]
 
     def _head(self, embedding: torch.Tensor) -> torch.Tensor:
-        embedding = self.dropout(embedding.to(self.classifier.weight.dtype))
+        embedding = self.dropout(embedding)
         if self.config.head == "tanh":
-            embedding = self.dropout(torch.tanh(self.projector(embedding)))
-        return self.classifier(embedding)
+            embedding = self.dropout(torch.tanh(call_in_its_dtype(self.projector, embedding)))
+        return call_in_its_dtype(self.classifier, embedding)
 
     def forward(
         self,
@@ -1025,7 +1366,10 @@ class SERForAudioClassification(PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         input_features: torch.Tensor | None = None,
-    ) -> SequenceClassifierOutput:
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> SequenceClassifierOutput | tuple:
         """Computes the logits of a batch of clips, given as the feature extractor returns them.
 
         There is no `**kwargs`: `Trainer` would conclude that the model divides its loss by `num_items_in_batch`.
@@ -1035,17 +1379,31 @@ class SERForAudioClassification(PreTrainedModel):
             attention_mask: `[B, T]`, 1 on samples or features of the clip, 0 on the padding behind it; 1 by default.
             labels: `[B]` class indices, or `[B, C]` values if `problem_type` is `regression`.
             input_features: In place of waves, Whisper's log-mel features `[B, M, T]` or w2v-BERT's `[B, T, 2 M]`.
+            output_hidden_states: Whether to return the states of all layers; the configuration's value by default.
+            output_attentions: Not supported; must not be true.
+            return_dict: False: return a tuple; the configuration's value by default.
 
         Returns:
-            `logits` `[B, C]`; with `labels` also the mean cross-entropy or squared error. Training has its own losses.
+            `logits` `[B, C]`; with `labels` also the mean cross-entropy or squared error (training has its own losses);
+            with `output_hidden_states` also `hidden_states`, L + 1 times `[B, F, D]`.
+
+        Raises:
+            ValueError: Attentions are asked for, or the input does not fit the backbone.
         """
-        logits = self._head(self._embedding(self._states(input_values, attention_mask, input_features)))
+        if self.config.output_attentions if output_attentions is None else output_attentions:
+            raise ValueError("output_attentions: this model does not return attention weights; set it to false.")
+        states, hidden_states = self._states(input_values, attention_mask, input_features), None
+        if self.config.output_hidden_states if output_hidden_states is None else output_hidden_states:
+            all_states = list(states)
+            states, hidden_states = iter(all_states), tuple(hidden for hidden, _ in all_states)
+        logits = self._head(self._mixed(self._vectors(states)))
         loss = None
         if labels is not None and self.config.problem_type == "regression":
             loss = nn.functional.mse_loss(logits.float(), labels.float())
         elif labels is not None:
             loss = nn.functional.cross_entropy(logits.float(), labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        output = SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states)
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
 
 SILENCE = "silence"
@@ -1220,6 +1578,8 @@ class SERPipeline(ChunkPipeline):
             hop_seconds: Time between two windows, a quarter of a window by default; asks for a timeline.
             max_seconds: A longer recording is classified in windows without overlap, and the answer is the mean of
                 their scores over all sound; by default 60, or less if the feature extractor takes less.
+            return_embedding: Whether to return the pooled vector before the head in place of scores, see
+                [`SERForAudioClassification.embed`]; of a recording in windows, their mean.
             batch_size: How many recordings or windows the model processes at a time; it does not change scores.
 
         Returns:
@@ -1228,12 +1588,13 @@ class SERPipeline(ChunkPipeline):
             `scores` is a list as above, averaged over the segment. Pauses of half a second or more have the label
             `silence`, the score None and no scores. A recording of one window is one segment with the scores of the
             whole; a regression has one segment per hop, without a label.
+            With `return_embedding`, `np.ndarray` of shape `(D,)`, float32.
 
         Raises:
             FileNotFoundError, TypeError, ValueError: A recording cannot be read, is shorter than one frame, or is
                 silent. The message names it.
         """
-        single = isinstance(inputs, (str, bytes, dict, PathLike, np.ndarray, torch.Tensor))
+        single = isinstance(inputs, (str, bytes, dict, PathLike, np.ndarray, torch.Tensor)) or hasattr(inputs, "read")
         if kwargs.get("batch_size") is None and self._batch_size is None:
             many_windows = single or self._sanitize_parameters(**kwargs)[0].get("timeline")
             kwargs["batch_size"] = 16 if many_windows and self.device.type != "cpu" else 1
@@ -1243,7 +1604,7 @@ class SERPipeline(ChunkPipeline):
         return list(answers) if isinstance(inputs, Sized) else answers
 
     def _sanitize_parameters(self, top_k=None, function_to_apply=None, calibrate_prior=None, **kwargs):
-        known = ("timeline", "window_seconds", "hop_seconds", "max_seconds")
+        known = ("timeline", "window_seconds", "hop_seconds", "max_seconds", "return_embedding")
         cutting = {name: kwargs.pop(name) for name in known if kwargs.get(name) is not None}
         kwargs = {name: value for name, value in kwargs.items() if name not in known}
         kwargs.pop("local_files_only", None)  # `pipeline()` passes it on after it has used it
@@ -1257,8 +1618,17 @@ class SERPipeline(ChunkPipeline):
             raise ValueError(f"top_k: {top_k} is below 1.")
         if calibrate_prior is not None and getattr(self.model.config, "calibration_bias", None) is None:
             raise ValueError("calibrate_prior: class biases were never fitted for this model; leave it out.")
+        if cutting.get("return_embedding") and cutting.get("timeline"):
+            raise ValueError(
+                "return_embedding: an embedding is one vector for the whole recording; leave out timeline."
+            )
+        asked = {"return_embedding": cutting.pop("return_embedding")} if "return_embedding" in cutting else {}
         ranking = {"top_k": top_k, "function_to_apply": function_to_apply, "calibrate_prior": calibrate_prior}
-        return cutting, {}, {**cutting, **{name: value for name, value in ranking.items() if value is not None}}
+        return (
+            cutting,
+            asked,
+            {**cutting, **asked, **{name: value for name, value in ranking.items() if value is not None}},
+        )
 
     def preprocess(self, inputs, timeline=False, window_seconds=None, hop_seconds=None, max_seconds=None):
         """Yields the model's inputs for a recording: one for the whole, or one per window while it is read."""
@@ -1310,20 +1680,28 @@ class SERPipeline(ChunkPipeline):
         )
         return dict(features.to(self.dtype))
 
-    def _forward(self, model_inputs):
+    def _forward(self, model_inputs, return_embedding=False):
         about, is_last = model_inputs.pop("about"), model_inputs.pop("is_last")
         # As Python numbers: a long recording would keep thousands of small tensors, and they would fragment the memory
         # of the large ones.
-        logits = self.model(**model_inputs).logits.float().tolist()
-        return {"is_last": is_last, "about": about, "logits": logits}
+        values = self.model.embed(**model_inputs) if return_embedding else self.model(**model_inputs).logits
+        return {"is_last": is_last, "about": about, "values": values.float().tolist()}
 
     def postprocess(self, outputs, top_k=None, function_to_apply=None, calibrate_prior=None, timeline=False, **cutting):
         """Ranks the scores of one recording, or makes its timeline."""
-        logits = torch.tensor([output["logits"] for output in outputs], dtype=torch.float64)
-        scores = self._scores(logits.reshape(len(outputs), -1) + self._bias(calibrate_prior), function_to_apply)
+        is_embedding = cutting.get("return_embedding", False)
+        logits = torch.tensor([output["values"] for output in outputs], dtype=torch.float64)
+        if not logits.isfinite().all():
+            raise ValueError(
+                f"{outputs[-1]['about']['name']}: the model's logits are not finite, so there are no scores. Load the "
+                "model with dtype float32; if that does not help, its weights are damaged: download or train it again."
+            )
+        scores = logits.reshape(len(outputs), -1).numpy()
+        if not is_embedding:
+            scores = self._scores(torch.from_numpy(scores) + self._bias(calibrate_prior), function_to_apply)
         about = outputs[-1]["about"]
         if len(outputs) == 1 and not timeline:
-            return self._ranked(scores[0], top_k)
+            return scores[0].astype(np.float32) if is_embedding else self._ranked(scores[0], top_k)
         grid = self._grid(timeline, cutting.get("window_seconds"), cutting.get("hop_seconds"))
         sound = sounding(about["levels"], grid.frames_in_pause)
         if len(outputs) == 1:
@@ -1345,7 +1723,8 @@ class SERPipeline(ChunkPipeline):
             ]
         if not sound.any():
             raise ValueError(f"{about['name']}: is silent throughout; record or export it again.")
-        return self._ranked(by_hop[hop_of_frame[sound]].mean(axis=0), top_k)
+        mean = by_hop[hop_of_frame[sound]].mean(axis=0)
+        return mean.astype(np.float32) if is_embedding else self._ranked(mean, top_k)
 
     def _segment(self, start: int, end: int, scores: np.ndarray | None, top_k: int | None) -> dict[str, Any]:
         """Makes the segment from sample `start` to `end` of a timeline; `scores` `[C]` are None in silence."""
@@ -1365,7 +1744,12 @@ class SERPipeline(ChunkPipeline):
         return torch.tensor(config.calibration_bias, dtype=torch.float64) * (1 if calibrate_prior else -1)
 
     def _scores(self, logits: torch.Tensor, function_to_apply: str | None) -> np.ndarray:
-        by_type = {"regression": "none", "multi_label_classification": "sigmoid"}
+        if self.model.config.problem_type == "multi_label_classification" and function_to_apply is None:
+            raise ValueError(
+                "problem_type: multi_label_classification is not supported: scores of its classes do not sum to "
+                "1; choose function_to_apply, sigmoid for example."
+            )
+        by_type = {"regression": "none"}
         function = function_to_apply or by_type.get(self.model.config.problem_type, "softmax")
         return {"softmax": logits.softmax(-1), "sigmoid": logits.sigmoid(), "none": logits}[function].numpy()
 

@@ -1,8 +1,11 @@
-"""Files that are written whole or not at all, and JSON in and out."""
+"""Writes files completely or not at all; reads and writes JSON."""
 
+import errno
 import json
 import math
 import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +14,9 @@ from typing import Any
 
 @contextmanager
 def draft_of(path: str | Path) -> Iterator[Path]:
-    """A draft beside `path` that takes its name when the block ends without an error, and is removed otherwise.
+    """A temporary file beside `path`; renamed to `path` when the block ends without an error, removed otherwise.
 
-    A reader finds the old file or the new one. A process that is killed leaves the old file as it was.
+    A reader finds the old file or the new one. A killed process leaves the old file unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,27 +28,94 @@ def draft_of(path: str | Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+@contextmanager
+def held_by_this_process(path: str | Path, what: str) -> Iterator[None]:
+    """Holds a lock for the time of the block; the lock of a dead process is none.
+
+    The file says who holds it. It is removed at the end, with the folders that were made for it, if they are empty.
+
+    Args:
+        path: The file to lock.
+        what: What is held, for the error, such as `--output_dir: runs/mine`.
+
+    Raises:
+        BlockingIOError: Another process holds the lock. The message says which one.
+    """
+    path = Path(path)
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = _locked(path, what)
+    try:
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        file.write(json.dumps(holder))
+        file.flush()
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before the lock is released, so that nobody waits on a removed file
+        file.close()
+        for folder in made:
+            if folder.exists() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _locked(path: Path, what: str) -> Any:
+    import fcntl
+
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read()
+            file.close()
+            raise BlockingIOError(f"{what} is in use by another run: {_holder_words(holder)}.") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            print(f"{path.parent}: this file system has no locks; start no second run here.", flush=True)
+        if _is_same(file, path):
+            file.truncate(0)
+            return file
+        file.close()  # its holder has just removed it
+
+
+def _is_same(file: Any, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder_words(text: str) -> str:
+    try:
+        holder = json.loads(text)
+        return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "a process that has just started"
+
+
 def write_text(text: str, path: str | Path) -> None:
-    """Writes a text in UTF-8, whole or not at all."""
+    """Writes a text in UTF-8, completely or not at all."""
     with draft_of(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 def write_json(content: Any, path: str | Path) -> None:
-    """Writes JSON in UTF-8 with an indent of two spaces, whole or not at all.
+    """Writes JSON in UTF-8 with an indent of two spaces, completely or not at all.
 
     Args:
         content: Dicts, lists, numbers, texts and `None`; see `json_types`.
-        path: Where to.
+        path: File to write.
 
     Raises:
-        TypeError: Content of another kind.
+        TypeError: The content has another type.
     """
     write_text(json.dumps(json_types(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
 
 
 def write_json_rows(content: dict[str, Any], path: str | Path) -> None:
-    """Writes an object as JSON in UTF-8, whole or not at all: a line for each value, and for each row within it."""
+    """Writes an object as JSON in UTF-8, completely or not at all; one line for each value and each row of a list."""
     lines = ",\n".join(f"{_compact(key)}: {_rows(value)}" for key, value in content.items())
     write_text(f"{{\n{lines}\n}}\n", path)
 
@@ -55,11 +125,11 @@ def read_json(path: str | Path, kind: type = dict) -> Any:
 
     Args:
         path: The file.
-        kind: What it must hold: `dict` or `list`.
+        kind: Expected type of the content: `dict` or `list`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not JSON, or holds another kind.
+        ValueError: It is not JSON, or its content has another type.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -71,12 +141,12 @@ def read_json(path: str | Path, kind: type = dict) -> Any:
 
 
 def json_types(content: Any) -> Any:
-    """The same content in the types of JSON: numpy's become Python's, paths text, and what is not finite `None`."""
+    """Converts content to JSON types: numpy values to Python values, paths to text, inf and NaN to `None`."""
     if isinstance(content, Mapping):
         return {str(key): json_types(value) for key, value in content.items()}
     if isinstance(content, list | tuple | set | frozenset):
         return [json_types(value) for value in content]
-    if hasattr(content, "tolist"):  # an array or number of numpy, which is not imported: `ser --help` is to be quick
+    if hasattr(content, "tolist"):  # numpy, without importing it: `ser --help` must be fast
         return json_types(content.tolist())
     if isinstance(content, float) and not math.isfinite(content):
         return None

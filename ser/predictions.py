@@ -1,7 +1,7 @@
-"""The table of predictions: one row a clip, seed and fold, from which every figure of a run is computed.
+"""The table of predictions, one row for each clip, seed and fold. Every figure of a run is computed from it.
 
 Columns: `id`, `split` (dev or test), `seed`, `fold`, `speaker`, `gender`, `duration` in seconds and, where it is known,
-`corpus`. Of a classification then `truth` and `p_<label>` for each class, in the model's order; of a regression
+`corpus`. A classification also has `truth` and `p_<label>` for each class, in the model's order. A regression has
 `truth_<dimension>` and `pred_<dimension>` for each dimension.
 """
 
@@ -15,19 +15,19 @@ from ser.files import draft_of
 from ser.names import speaker_cell, tidy
 from ser.run_folder import FINAL_PREDICTIONS, PREDICTIONS
 
-# What every table has.
+# Columns that every table must have.
 COLUMNS = ("id", "split", "seed", "fold", "speaker", "gender")
 
 
 def prediction_table(
     rows: Any, outputs: np.ndarray, targets: np.ndarray, labels: list[str], **run: Any
 ) -> pd.DataFrame:
-    """One row a clip: id, speaker, gender, duration, corpus, truth and the probability of each class.
+    """One row for each clip: id, speaker, gender, duration, corpus, truth and the probability of each class.
 
     Args:
-        rows: The clips, a Dataset with the columns id, speaker, gender, duration and, if known, corpus.
-        outputs: Logits `[N, C]`, or values `[N, D]` when `targets` are values too.
-        targets: Class numbers `[N]`, or values `[N, D]`.
+        rows: The clips: a Dataset with the columns id, speaker, gender, duration and, if known, corpus.
+        outputs: Logits `[N, C]`, or values `[N, D]` of a regression.
+        targets: Class indices `[N]`, or values `[N, D]` of a regression.
         labels: Names of classes or dimensions.
         run: Constant columns: split, seed, fold.
     """
@@ -54,7 +54,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def write_predictions(tables: list[pd.DataFrame], folder: Path, name: str = PREDICTIONS) -> pd.DataFrame:
-    """Writes tables into a run's folder as one Parquet file, whole or not at all, and returns them joined."""
+    """Writes tables into a run's folder as one Parquet file and returns them joined."""
     table = pd.concat(tables, ignore_index=True).sort_values(["seed", "fold", "split", "id"], ignore_index=True)
     with draft_of(folder / name) as draft:
         table.to_parquet(draft, index=False)
@@ -76,15 +76,15 @@ def read_predictions(run: str | Path) -> pd.DataFrame:
         )
     predictions = pd.read_parquet(path)
     check_columns(predictions, path)
-    # Whoever wrote the table: "unknown" is no speaker, and a blank behind a name makes no other one.
+    # Tables of other programs: "unknown" is no speaker, and spaces around a name are not part of it.
     named = predictions["speaker"].map(speaker_cell, na_action="ignore").astype(object)
     return predictions.assign(id=predictions["id"].map(tidy), speaker=named.where(named.notna(), None))
 
 
 def read_own_predictions(run: str | Path) -> pd.DataFrame:
-    """What the model in a run's folder said itself.
+    """The predictions of the model that the folder itself holds.
 
-    Beside pooled folds lies a model of all clips, whose own predictions are of a few clips that it learned from.
+    With pooled folds this is the model of all clips; its own predictions cover a few clips of its training set.
 
     Raises:
         FileNotFoundError, ValueError: As [`read_predictions`].
@@ -94,7 +94,7 @@ def read_own_predictions(run: str | Path) -> pd.DataFrame:
 
 
 def check_columns(predictions: pd.DataFrame, source: str | Path = "the predictions") -> None:
-    """An error naming the columns that are missing.
+    """Checks that no column is missing.
 
     Raises:
         ValueError: One of `COLUMNS`, of the truth, or of the scores is missing.
@@ -107,12 +107,12 @@ def check_columns(predictions: pd.DataFrame, source: str | Path = "the predictio
 
 
 def labels_of(predictions: pd.DataFrame) -> list[str]:
-    """Class names in the model's order, out of the columns `p_<label>`; empty for a regression."""
+    """Class names in the model's order, from the columns `p_<label>`; empty for a regression."""
     return [column[2:] for column in predictions if column.startswith("p_")] if "truth" in predictions else []
 
 
 def dimensions_of(predictions: pd.DataFrame) -> list[str]:
-    """Names of the regressed dimensions, out of the columns `pred_<dimension>`; empty for a classification."""
+    """Names of the dimensions, from the columns `pred_<dimension>`; empty for a classification."""
     return [column[5:] for column in predictions if column.startswith("pred_") and f"truth_{column[5:]}" in predictions]
 
 

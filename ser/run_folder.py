@@ -3,16 +3,17 @@
 The folder is the contract between training, evaluation, publishing and the page. This module alone knows its names.
 
     run_config.yaml      the arguments, written before anything is computed
-    checkpoints/         of a run that is under way
+    checkpoints/         training state; removed when the run ends
     config.json, model.safetensors, preprocessor_config.json, ser_model.py    the model
     splits.json          the clips of train, dev and test
-    predictions.parquet  what the model says of each clip of dev and test; its columns: `ser.predictions`
-    layers.parquet       what each layer of a frozen backbone says of held-out clips of train
+    predictions.parquet  scores of each clip of dev and test; its columns: `ser.predictions`
+    layers.parquet       predictions from each layer of a frozen backbone for held-out clips of train
     training_log.json    loss and dev scores by step
-    results.json         every figure, computed from the predictions; written last
+    results.json         every figure, computed from the predictions
     report.html, README.md, *.png    made from the results
+    finished.json        written last: the run is finished
     seed-*/fold-*/       one such folder for each seed and fold, where the run has several
-    final_fit.json, final_predictions.parquet    of the model of all clips, beside pooled folds
+    final_fit.json, final_predictions.parquet    about the model of all clips, beside pooled folds
 """
 
 import shutil
@@ -38,6 +39,9 @@ CARD = "README.md"
 FINAL_FIT = "final_fit.json"
 FINAL_PREDICTIONS = "final_predictions.parquet"
 EXAMPLES = "examples"
+FINISHED = "finished.json"
+# Held while a run works in the folder.
+LOCK = ".lock"
 # Version of the shape of `results.json`.
 FORMAT = 1
 # Sections that other commands add to the results of a finished run.
@@ -47,13 +51,13 @@ PLOTS_OF_PREPARATION = ("class_distribution.png", "duration_histogram.png")
 # Arguments that may differ between a run and its continuation.
 NOT_PART_OF_A_RUN = (
     *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors"),
-    *("push_to_hub", "hub_model_id", "hub_private_repo"),
+    *("push_to_hub", "hub_model_id", "hub_private_repo", "resume_from_checkpoint"),
     "final_fit",  # it may be asked for once the folds are finished
 )
 
 
 def fold_folder(folder: Path, seed: int, fold: int) -> Path:
-    """Where one of several runs lies, below the folder of the whole."""
+    """The folder of one of several runs, below the output folder."""
     return folder / f"seed-{seed}" / f"fold-{fold}"
 
 
@@ -63,33 +67,66 @@ def fold_folders(folder: Path, having: str) -> list[Path]:
 
 
 def has_model(folder: Path) -> bool:
-    """Whether a trained model lies in the folder itself."""
+    """Whether the folder itself holds a trained model."""
     return (folder / MODEL_CONFIG).is_file()
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run of this project was begun in `folder`."""
+    """Whether `folder` holds a run of this project, finished or not."""
     return (folder / CONFIG).is_file()
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run in `folder` came to its end: `results.json` is the last file written."""
-    return (folder / RESULTS).is_file()
+    """Whether the run in `folder` came to its end.
+
+    A run writes `finished.json` last. Older runs have none: such a folder is finished if it has results, no
+    checkpoints, and the report, which one of several runs never had.
+    """
+    if not (folder / RESULTS).is_file():
+        return False
+    is_one_of_many = folder.name.startswith("fold-") and folder.parent.name.startswith("seed-")
+    is_older = not (folder / CHECKPOINTS).exists() and (is_one_of_many or (folder / REPORT).is_file())
+    return (folder / FINISHED).is_file() or is_older
+
+
+def begin(folder: Path) -> None:
+    """Marks the run in `folder` as unfinished: it has a folder of checkpoints from now on."""
+    (folder / CHECKPOINTS).mkdir(exist_ok=True)
+    (folder / FINISHED).unlink(missing_ok=True)
+
+
+def mark_finished(folder: Path) -> None:
+    """Removes the checkpoints and marks the run as finished; nothing may be written after that."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    write_json({"format": FORMAT}, folder / FINISHED)
+
+
+def release_run_folder(folder: Path) -> None:
+    """Removes a folder that was claimed and in which nothing was computed."""
+    if not folder.is_dir():
+        return
+    for empty in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        if not any(empty.iterdir()):
+            empty.rmdir()
+    if {path.name for path in folder.iterdir()} <= {CONFIG, LOCK}:
+        (folder / CONFIG).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def claim_run_folder(folder: Path, arguments: dict[str, Any], overwrite: bool) -> bool:
-    """Makes `folder` the home of the run that `arguments` describe, before anything is computed.
+    """Writes the arguments of a run into `folder`, before anything is computed.
 
     Returns:
-        True when the folder holds the same run already, which goes on where it was.
+        True when the folder already holds the same run, which then continues.
 
     Raises:
         ValueError: The folder holds something else.
     """
     if overwrite and is_run(folder):
-        shutil.rmtree(folder)
+        _empty(folder)
     config = folder / CONFIG
-    if not folder.exists() or all(path.name in PLOTS_OF_PREPARATION for path in folder.iterdir()):
+    if not folder.exists() or all(path.name in (*PLOTS_OF_PREPARATION, LOCK) for path in folder.iterdir()):
         write_text(yaml.safe_dump(arguments, sort_keys=True, allow_unicode=True), config)
         return False
     if not is_run(folder):
@@ -106,16 +143,19 @@ def claim_run_folder(folder: Path, arguments: dict[str, Any], overwrite: bool) -
     return True
 
 
+def _empty(folder: Path) -> None:
+    """Removes what is in `folder` but the lock, which this process holds."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
 def read_run_config(folder: Path) -> dict[str, Any]:
-    """The arguments of a run; empty where none are written down."""
+    """The arguments of a run; empty if the folder has none."""
     path = folder / CONFIG
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint in `folder`; `trainer_state.json` is the last file of each."""
-    found = [path.parent for path in (folder / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")]
-    return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None
 
 
 def read_results(folder: str | Path) -> dict[str, Any]:
@@ -144,7 +184,7 @@ def write_results(results: Mapping[str, Any], folder: Path) -> None:
 
 
 def add_to_results(folder: Path, **sections: Any) -> dict[str, Any]:
-    """Puts sections into the results of a finished run, in the place of those of the same name, and returns the whole.
+    """Adds sections to the results of a finished run, replaces those of the same name, and returns all results.
 
     Raises:
         FileNotFoundError, ValueError: As `read_results`.
@@ -155,18 +195,18 @@ def add_to_results(folder: Path, **sections: Any) -> dict[str, Any]:
 
 
 def attached_sections(folder: Path) -> dict[str, Any]:
-    """What other commands added to the results of a folder whose runs are finished, and are now pooled again."""
-    before = read_results(folder) if is_finished(folder) else {}
+    """Sections that other commands added to the results; pooling the runs again must keep them."""
+    before = read_results(folder) if (folder / RESULTS).is_file() else {}
     return {key: before[key] for key in ATTACHED if key in before}
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The content of `training_log.json`; empty where the run did not train step by step."""
+    """The content of `training_log.json`; empty if the run had no training steps."""
     return read_json(folder / LOG, list) if (folder / LOG).is_file() else []
 
 
 def pooled_models(folder: Path) -> str | None:
-    """What to say of a folder that pools several runs and holds no model of its own; None for another folder."""
+    """An error text for a folder that pools several runs and has no model of its own; None for other folders."""
     parts = [path.relative_to(folder).as_posix() for path in fold_folders(folder, MODEL_CONFIG)]
     if not parts or has_model(folder):
         return None
@@ -192,7 +232,7 @@ def tested_models(folder: Path) -> list[Path]:
 
 
 def what_lies_in(folder: Path) -> str:
-    """What a finished run left, in words: whose model it is, or that pooled runs have none in common."""
+    """A sentence part that lists what a finished run left and which model it holds."""
     models, files = fold_folders(folder, MODEL_CONFIG), f"{RESULTS}, {REPORT}"
     if not models:
         return f"model, {files}" if has_model(folder) else files

@@ -1,7 +1,8 @@
-"""The stored form of a clip, 16 kHz mono PCM_16 WAV inside a `datasets` column, and the one way to read it."""
+"""How a clip is stored, as a 16 kHz mono WAV in a `datasets` column, and how it is read."""
 
 import io
 import json
+import struct
 import wave as wave_format
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,21 @@ def pcm_16(wave: np.ndarray) -> np.ndarray:
 
 
 def encode_wav(wave: np.ndarray) -> bytes:
-    """Writes a wave as a WAV file of 16 kHz mono PCM_16.
+    """Writes a wave as a WAV file of 16 kHz mono that [`decode_wav`] reads back bit for bit.
+
+    The samples are PCM_16 if 16 bits can hold them, as they can if the source is an integer or lossy file, and 32-bit
+    float if not: a faint float file would lose its sound if it were rounded.
 
     Args:
-        wave: Shape `(T,)`, float32 in [-1, 1]; values that 16 bits can hold come back bit for bit.
+        wave: Shape `(T,)`, float32.
     """
-    samples = pcm_16(wave)
-    buffer = io.BytesIO()
+    samples, buffer = pcm_16(wave), io.BytesIO()
+    if not np.array_equal(samples / np.float32(32768), wave):
+        data = np.asarray(wave, "<f4").tobytes()
+        form = struct.pack("<4sIHHIIHHH", b"fmt ", 18, 3, 1, SAMPLING_RATE_HZ, 4 * SAMPLING_RATE_HZ, 4, 32, 0)
+        fact = struct.pack("<4sII", b"fact", 4, len(wave))
+        content = b"WAVE" + form + fact + struct.pack("<4sI", b"data", len(data)) + data
+        return struct.pack("<4sI", b"RIFF", len(content)) + content
     with wave_format.open(buffer, "wb") as file:
         file.setparams((1, 2, SAMPLING_RATE_HZ, len(samples), "NONE", ""))
         file.writeframes(samples.tobytes())
@@ -71,7 +80,7 @@ def clip_wave(row: dict[str, Any]) -> np.ndarray:
 
 
 def corpus_facts(dataset: "datasets.Dataset") -> dict[str, Any]:
-    """Returns what is known of the corpus: name, label_source, licence, language, citation, homepage, skipped, ...
+    """Returns what is known about the corpus: name, label_source, licence, language, citation, homepage, skipped, ...
 
     Raises:
         ValueError: The dataset was not made by `data_prep.py`.
@@ -79,19 +88,20 @@ def corpus_facts(dataset: "datasets.Dataset") -> dict[str, Any]:
     try:
         return json.loads(dataset.info.description)
     except (TypeError, json.JSONDecodeError):
-        raise ValueError("The dataset carries no facts about its corpus; prepare it with data_prep.py.") from None
+        raise ValueError("The dataset holds no facts about its corpus; prepare it with data_prep.py.") from None
 
 
 def checked_wave(wave: np.ndarray) -> np.ndarray:
-    """Returns the wave as it came.
+    """Returns the wave unchanged.
 
     Raises:
-        ValueError: It is shorter than one frame or all zeros.
+        ValueError: It is shorter than one frame or silent: every sample has the same value.
     """
     if len(wave) < MIN_SAMPLES:
         raise ValueError(
             f"is too short: {len(wave)} samples at 16 kHz, one frame needs {MIN_SAMPLES} ({MIN_SAMPLES / 16:.0f} ms)."
         )
-    if not wave.any():
-        raise ValueError("is silent: every sample is zero; record or export it again.")
+    if wave.min() == wave.max():
+        value = f"{wave[0]:g}" if wave[0] else "zero"
+        raise ValueError(f"is silent: every sample is {value}; record or export it again.")
     return wave

@@ -74,7 +74,7 @@ class OnnxClassifier:
         """Logits `[B, C]`, float32, of mono waves `[T]` of any lengths at `sampling_rate_hz`.
 
         Raises:
-            ValueError: There is no wave, or a wave is too short or has more than one axis.
+            ValueError: There is no wave, a wave is too short or has more than one axis, or its logits are not finite.
         """
         if not len(waves):
             raise ValueError("waves: none was given.")
@@ -84,7 +84,13 @@ class OnnxClassifier:
                     f"waves[{index}]: has shape {np.shape(wave)}; expected one axis of {self.min_samples} samples or "
                     f"more at {self.sampling_rate_hz} Hz."
                 )
-        return self.run(*padded([normalized(wave) if self.do_normalize else wave for wave in waves]))
+        logits = self.run(*padded([normalized(wave) if self.do_normalize else wave for wave in waves]))
+        for index in np.flatnonzero(~np.isfinite(logits).all(axis=1))[:1]:
+            raise ValueError(
+                f"waves[{index}]: its logits are not finite, so there are no scores. Look for NaN in the wave; if it "
+                "has none, the weights in the file are damaged: export the model again."
+            )
+        return logits
 
     def run(self, input_values: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         """Logits `[B, C]` of normalised and padded waves `[B, T]`; the mask is 1 on valid samples."""

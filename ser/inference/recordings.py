@@ -5,12 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# Suffixes that libsndfile reads, then those that need the ffmpeg program. A folder is searched for both: without
-# ffmpeg a file is reported as unreadable, not skipped in silence.
-AUDIO_SUFFIXES = (
-    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"),
-    *(".m4a", ".aac", ".wma", ".amr", ".mp4", ".m4v", ".mov", ".mkv", ".webm"),
-)
+from ser.audio_files import AUDIO_SUFFIXES
 
 
 def find_recordings(paths: Iterable[str], listed: Iterable[str] = ()) -> list[str]:

@@ -111,11 +111,10 @@ def _scored(
     lengths = np.array([len(wave) if isinstance(wave, np.ndarray) else -1 for _, wave in buffer]) / rate_hz
     order = np.argsort(lengths, kind="stable")
     for batch in fill_by_duration(order[lengths[order] >= 0], lengths, batch_seconds):
-        waves = [buffer[row][1] for row in batch]
+        waves = [{"array": buffer[row][1], "sampling_rate": rate_hz, "path": buffer[row][0]} for row in batch]
         for row, outcome in zip(batch, _scores_of(pipe, waves), strict=True):
-            is_error = isinstance(outcome, Exception)
-            answers[row] = {"file": buffer[row][0]}
-            answers[row] |= {"error": reason(outcome, "array")} if is_error else {"scores": outcome}
+            file, is_error = buffer[row][0], isinstance(outcome, Exception)
+            answers[row] = {"file": file, **({"error": reason(outcome, file)} if is_error else {"scores": outcome})}
     for row, (file, outcome) in enumerate(buffer):
         if isinstance(outcome, Exception):
             answers[row] = {"file": file, "error": reason(outcome, file)}
@@ -124,7 +123,7 @@ def _scored(
     yield from answers
 
 
-def _scores_of(pipe: Any, waves: list[np.ndarray]) -> list[list[dict[str, Any]] | ValueError]:
+def _scores_of(pipe: Any, waves: list[dict[str, Any]]) -> list[list[dict[str, Any]] | ValueError]:
     """Scores of each wave of a batch, or its error: after an error of the batch, each wave is scored alone."""
     try:
         found = pipe(waves, batch_size=len(waves))

@@ -22,13 +22,13 @@ def balancing(arguments: Any) -> str:
 
 
 def draw_weights(balance: str, classes: Sequence[int], rows: Mapping[str, Any] | Any) -> np.ndarray | None:
-    """Weight of each clip in a draw with replacement, `[N]`; None where every clip is to come once an epoch.
+    """Weight of each clip in a draw with replacement, `[N]`; None if every clip comes once an epoch.
 
     Args:
         balance: One of [`BALANCES`]. With "class_and_corpus" every class comes equally often, and within a class
             every corpus that has it.
         classes: Class of each clip, `[N]`.
-        rows: The clips; their column `corpus` is read where it is needed.
+        rows: The clips; the column `corpus` is read only if it is needed.
     """
     if balance == "none":
         return None

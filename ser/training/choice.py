@@ -1,4 +1,4 @@
-"""Choosing among settings without looking at test: on dev, and what that choice is worth; p values of many at once."""
+"""Chooses among settings by dev scores, measures that choice on test, and corrects p values of many comparisons."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ RUN = ["seed", "fold"]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values of m comparisons, so that 0.05 or less is a false alarm among all of them in 5 % of cases at most.
+    """Corrects the p values of m comparisons: the chance of any false alarm at 0.05 is then at most 5 %.
 
-    The k-th smallest is multiplied by m - k + 1 and is no smaller than the one before: Holm, "A Simple Sequentially
+    The k-th smallest is multiplied by m - k + 1 and is at least the one before: Holm, "A Simple Sequentially
     Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6, 1979.
 
     >>> holm([0.01, 0.04, 0.03])
@@ -41,10 +41,10 @@ def dev_scores(predictions: pd.DataFrame) -> dict[tuple[int, int], float]:
 
 
 def chosen_by_dev(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
-    """The score on test of choosing the best setting by dev, each run by its own.
+    """The test score when each run chooses the best setting by its own dev set.
 
-    Under `--fold all` the dev clips of one fold are test clips of another: a choice by all of dev has seen test. A run
-    that chooses by its own dev has not, and its test clips say what choosing is worth.
+    With `--fold all` the dev clips of one fold are test clips of another, so a choice by all dev clips has seen test.
+    A run that chooses by its own dev set has not, and its test score is a fair score of the choice.
 
     Args:
         tables: Predictions of every setting, by name, of the same runs.
@@ -56,7 +56,7 @@ def chosen_by_dev(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
     runs = next(iter(by_setting.values()))
     if not runs or any(own.keys() != runs.keys() for own in by_setting.values()):
         return None
-    # The first of equals wins.
+    # The first of equal settings wins.
     best = {run: max(by_setting, key=lambda name, run=run: by_setting[name][run]) for run in runs}
     rows = pd.concat([_test_of(tables[name], run) for run, name in best.items()], ignore_index=True)
     table, labels = scored(rows, labels_of(rows)), labels_of(rows)

@@ -1,4 +1,4 @@
-"""The processes of one training: how they part."""
+"""The processes of one training: how they end."""
 
 import gc
 
@@ -8,8 +8,9 @@ from accelerate import PartialState
 def leave_process_group() -> None:
     """Ends the group of processes, where there is one, before Python itself ends.
 
-    A worker of gloo that frees its last tensor while the interpreter shuts down aborts the process (SIGABRT), and the
-    launcher then calls a finished run failed. Trainer and DDP hold the group in cycles of references: they go first.
+    A gloo worker that frees its last tensor during the shutdown of the interpreter aborts the process (SIGABRT), and
+    the launcher then reports a finished run as failed. Trainer and DDP hold the group in reference cycles, so these
+    are collected first.
     """
     gc.collect()
     PartialState().destroy_process_group()

@@ -1,13 +1,14 @@
-"""Fine-tuning from a fitted head that never ends below it on dev."""
+"""Fine-tuning from a fitted head, which is kept if dev scores no better."""
 
 from typing import Any
 
 import torch
 
+from ser.training.signals import training_steps
 from ser.training.trainer import SERTrainer
 
-# How far to go from the start towards the trained weights: half of the way, as WiSE-FT advises where nothing can be
-# tuned. A dev set of a few speakers cannot tell shares apart; it is asked only whether to go at all.
+# Share of the way from the start to the trained weights: one half, as WiSE-FT advises if nothing can be tuned. A dev
+# set of a few speakers cannot compare shares; it only decides between this share and 0.
 SHARE = 0.5
 
 Weights = dict[str, torch.Tensor]
@@ -16,31 +17,31 @@ Weights = dict[str, torch.Tensor]
 def finetune(
     trainer: SERTrainer, checkpoint: str | None, keeps_start: bool, share: float | None = None
 ) -> dict[str, Any] | None:
-    """Trains, then takes the mean of the weights before and after; what was before, where dev likes that no less.
+    """Trains, then averages the weights before and after; keeps those before if the average scores no better on dev.
 
-    Fine-tuning from a fitted head (LP-FT, arXiv 2202.10054) can still lose what the backbone knows, on a small corpus
-    most of all. Weights between the two often do better than either on what training did not see (WiSE-FT, arXiv
+    Fine-tuning from a fitted head (LP-FT, arXiv 2202.10054) can still lose what the backbone learned in pretraining,
+    most of all on a small corpus. Weights between the two often generalise better than either (WiSE-FT, arXiv
     2109.01903, eq. 1).
 
     Args:
-        trainer: Its model's head was fitted on the frozen backbone, if `keeps_start`.
-        checkpoint: Where to go on from; None: from the start.
+        trainer: With `keeps_start`, the head of its model is already fitted on the frozen backbone.
+        checkpoint: Folder of the checkpoint to continue; None: train from the start.
         keeps_start: Whether the start is a candidate.
-        share: How far to go, 0 to 1, where there is no dev to ask.
+        share: Share of the way to the trained weights, 0 to 1, if there is no dev set.
 
     Returns:
-        The section `start` of `results.json`: `metric`, its values on dev at the `start`, after `training` and of what
-        was `kept`, and the `share` of the way that was gone, 0 for the start; None where there was no choice.
+        The section `start` of `results.json`: `metric`; its dev values at the `start`, after `training` and for the
+        `kept` weights; and the `share` of the way, 0 for the start. None if there was no choice.
     """
     args = trainer.args
     scores_dev = args.load_best_model_at_end and args.eval_strategy != "no" and len(trainer.eval_dataset)
     if not keeps_start or not (scores_dev or share is not None):
-        trainer.train(resume_from_checkpoint=checkpoint)
+        _train(trainer, checkpoint)
         return None
     metric = str(args.metric_for_best_model).removeprefix("eval_")
     found = {0.0: _on_dev(trainer, metric)} if scores_dev else {}
     start = _copied(trainer.model)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    _train(trainer, checkpoint)
     trained = _copied(trainer.model)
     if scores_dev:
         for step in (1.0, SHARE):
@@ -62,14 +63,20 @@ def finetune(
     }
 
 
+def _train(trainer: SERTrainer, checkpoint: str | None) -> None:
+    with training_steps():
+        trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.check_weights()
+
+
 def _on_dev(trainer: SERTrainer, metric: str) -> float:
-    # `predict` and not `evaluate`: it leaves no trace in the log that early stopping and the choice of the best read.
+    # `predict`, because `evaluate` would write to the log that early stopping and the choice of the best read.
     output = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval")
     return float(output.metrics[f"eval_{metric}"])
 
 
 def _copied(model: torch.nn.Module) -> Weights:
-    """The weights that training may move."""
+    """Copies of the trainable weights."""
     named = model.named_parameters()
     return {name: parameter.detach().cpu().clone() for name, parameter in named if parameter.requires_grad}
 
@@ -77,7 +84,7 @@ def _copied(model: torch.nn.Module) -> Weights:
 @torch.no_grad()
 def _move(model: torch.nn.Module, start: Weights, trained: Weights, share: float) -> None:
     for name, parameter in model.named_parameters():
-        if name in start and share in (0.0, 1.0):  # to the bit, also where the other end is not finite
+        if name in start and share in (0.0, 1.0):  # exact, even if the other weights are not finite
             parameter.copy_(start[name] if share == 0.0 else trained[name])
         elif name in start:
             parameter.copy_(torch.lerp(start[name], trained[name], share))

@@ -1,4 +1,4 @@
-"""From a split to a trained model: on the whole backbone or on its statistics alone, for a fold or for all clips."""
+"""Trains the model of one split, by fine-tuning or on frozen statistics, for one fold or for all clips."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ser.data.audio import corpus_facts
 from ser.data.batching import Clips, Collator
 from ser.data.splits import Split, split_hash
 from ser.files import write_json
 from ser.predictions import read_predictions, test_rows
-from ser.run_folder import last_checkpoint, read_log, read_results
+from ser.run_folder import read_log, read_results
 from ser.training.arguments import ModelArguments
+from ser.training.checkpoints import checkpoint_to_continue
 from ser.training.finetune import finetune
 from ser.training.freezing import freeze
 from ser.training.frozen_head import FrozenHeads, starts_from_probe
@@ -22,7 +24,7 @@ from ser.training.models import new_model, trained_model
 from ser.training.temperature import calibrate, uncalibrated
 from ser.training.trainer import SERTrainer
 
-# So many clips show what the model of all clips says: enough to tell whether an upload or an export says the same.
+# Number of clips whose predictions are kept for the model of all clips, to check an upload or an export.
 FINAL_CLIPS = 200
 # Outputs of a model for clips, logits `[N, C]` or values `[N, D]`, and their targets.
 Outputs = Callable[[Clips], tuple[np.ndarray, np.ndarray]]
@@ -31,15 +33,15 @@ Outputs = Callable[[Clips], tuple[np.ndarray, np.ndarray]]
 def make_model(
     job: Job, labels: list[str], split: Split, parts: Mapping[str, Clips], heads: FrozenHeads
 ) -> tuple[Any, Any, Outputs, dict[str, Any]]:
-    """The model of a run, trained on `train` of the clips' `parts` as the run asks; it may look at `dev`.
+    """Makes the model of a run: trains it on `parts["train"]`, chooses checkpoints on `parts["dev"]`.
 
     Returns:
-        The model, its feature extractor, what gives its outputs for clips, and facts: `trainable`, the number of
-        trained weights, and the sections `head` and `start` of `results.json`, None where they do not apply.
+        The model, its feature extractor, a function from clips to outputs, and facts: `trainable`, the number of
+        trained weights, and the sections `head` and `start` of `results.json` (None if they do not apply).
     """
     args, train, dev = job.training_arguments(), parts["train"], parts["dev"]
     if not args.do_train:
-        model, feature_extractor = trained_model(job, split)
+        model, feature_extractor = trained_model(job, split, labels, corpus_facts(dev.rows)["name"])
         trainer = SERTrainer(model, args, job.model, labels, Collator(feature_extractor), eval_dataset=dev)
         return model, feature_extractor, _outputs_by(trainer), {"trainable": 0, "head": None, "start": None}
     model, feature_extractor = new_model(job, labels)
@@ -55,7 +57,8 @@ def make_model(
         outputs_of = heads.outputs_by(job, model)
     else:
         trainer = SERTrainer(model, args, job.model, labels, collator, train_dataset=train, eval_dataset=dev)
-        start = finetune(trainer, last_checkpoint(job.folder), keeps_start=head is not None, share=job.share)
+        checkpoint = checkpoint_to_continue(job.folder, job.training.resume_from_checkpoint)
+        start = finetune(trainer, checkpoint, keeps_start=head is not None, share=job.share)
         if job.model.lora_rank:
             merge_lora(model)
         if args.should_save:
@@ -73,15 +76,16 @@ def _outputs_by(trainer: SERTrainer) -> Outputs:
 
 
 def final_job(whole: Job, folders: list[Path]) -> Job:
-    """The run that trains on all clips once the folds are finished: as long as they trained, in the median."""
+    """The run that trains on all clips after the folds, for the median of their best epochs."""
     training = replace_in(whole.training, do_eval=False, eval_strategy="no", load_best_model_at_end=False)
     share = None
     if whole.model.train_mode == "finetune":
-        epochs = [_best_epoch(folder) for folder in folders]
+        metric = str(whole.training_arguments().metric_for_best_model)
+        epochs = [_best_epoch(folder, metric) for folder in folders]
         training = replace_in(training, num_train_epochs=float(np.median(epochs)), max_steps=-1)
         shares = [share for folder in folders if (share := read_start(folder).get("share")) is not None]
         share = float(np.mean(shares)) if shares else None
-        if share == 0.0:  # every fold kept the head that it began with
+        if share == 0.0:  # every fold kept its first head
             whole = replace(whole, model=replace_in(whole.model, train_mode="probe"))
     return replace(whole, training=training, seed=whole.training.seed_list()[0], share=share)
 
@@ -106,17 +110,17 @@ def whole_split(dataset: Any, job: Job) -> Split:
 def few_clips(dataset: Any) -> tuple[str, ...]:
     """Ids of `FINAL_CLIPS` clips, or of all where there are fewer, evenly from the shortest to the longest."""
     order = np.argsort(dataset["duration"], kind="stable")
-    places = np.linspace(0, len(order) - 1, min(FINAL_CLIPS, len(order))).round().astype(int)
-    return tuple(dataset["id"][row] for row in order[places].tolist())
+    indices = np.linspace(0, len(order) - 1, min(FINAL_CLIPS, len(order))).round().astype(int)
+    return tuple(dataset["id"][row] for row in order[indices].tolist())
 
 
 def calibrate_out_of_fold(
     model: Any, folders: list[Path], labels: list[str], arguments: ModelArguments
 ) -> dict[str, Any]:
-    """Calibrates a model of all clips on what the folds' models said of clips that they had not heard.
+    """Calibrates a model of all clips with the test predictions of the folds.
 
-    Their test logits stand for its own: each was trained on the larger part of the same clips. A fold's own
-    calibration, which its probabilities were written with, is taken out again.
+    The test logits of the folds replace its own: each fold was trained on most of the same clips. The written
+    probabilities include the calibration of the fold, which is removed first.
     """
     logits, truth = [], []
     for folder in folders:
@@ -129,13 +133,13 @@ def calibrate_out_of_fold(
 
 
 def read_start(folder: Path) -> dict[str, Any]:
-    """The section `start` of a run's results; empty where there was no choice."""
+    """The section `start` of a run's results; empty if there was no choice."""
     return read_results(folder).get("start") or {}
 
 
-def _best_epoch(folder: Path) -> float:
-    """The epoch that a run took its weights from; the last, where dev was not scored."""
-    log = read_log(folder)
-    metric = f"eval_{read_start(folder).get('metric', 'uar')}"
+def _best_epoch(folder: Path, metric: str) -> float:
+    """The epoch whose weights a run used; the last one if dev was not scored."""
+    log, metric = read_log(folder), f"eval_{metric.removeprefix('eval_')}"
     scored = [entry for entry in log if metric in entry]
-    return float(max(scored, key=lambda entry: entry[metric])["epoch"] if scored else log[-1]["epoch"])
+    best = min if metric.endswith("loss") else max
+    return float(best(scored, key=lambda entry: entry[metric])["epoch"] if scored else log[-1]["epoch"])

@@ -1,4 +1,4 @@
-"""Which weights are trained."""
+"""Decides which weights are trained."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from ser.training.lora import add_lora
 
 
 def freeze(model: Any, arguments: ModelArguments) -> int:
-    """Freezes what `arguments` ask for, and adds LoRA where they ask for that.
+    """Freezes weights and adds LoRA as `arguments` say.
 
     Returns:
-        Number of weights that are left to train.
+        Number of trainable weights.
 
     Raises:
         ValueError: Nothing is left, the backbone has fewer layers than `freeze_layers`, or LoRA does not fit it.
@@ -30,7 +30,7 @@ def freeze(model: Any, arguments: ModelArguments) -> int:
 
 
 def freezes_feature_encoder(arguments: ModelArguments) -> bool:
-    """Whether the convolutions stay as they are: as the flag says, else when they come from a checkpoint."""
+    """Whether the convolutions are frozen: the flag decides; by default true for a pretrained backbone."""
     if arguments.freeze_feature_encoder is not None:
         return arguments.freeze_feature_encoder
     return arguments.model_name_or_path is not None

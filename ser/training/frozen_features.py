@@ -1,7 +1,8 @@
-"""Statistics of a frozen backbone: run once over a corpus, kept, and shared by every fold and seed."""
+"""Statistics of a frozen backbone: computed once for a corpus, cached, and shared by all folds and seeds."""
 
 import hashlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,20 @@ from tqdm.auto import tqdm
 from ser.data.batching import Clips, fill_by_duration
 from ser.files import draft_of
 
-# Part of the cache's key: raise it when the same model and clips would give other statistics.
+# Part of the cache key: raise it when the code gives other statistics for the same model and clips.
 VERSION = 1
-# Seconds of audio in a batch, padding counted. On a CPU, what fits the caches of the cores beats what fills memory.
+# Seconds of audio in a batch, padding counted. On a CPU, small batches that fit its caches are faster.
 BATCH_SECONDS = {"cpu": 16.0, "cuda": 256.0}
+# Clips in one file of a pass that is under way: what a kill may lose.
+SHARD_CLIPS = 32
 
 
 class FrozenFeatures:
     """Statistics of every clip of a corpus, by id.
 
     Args:
-        ids: Of the clips.
-        tables: `[N, L + 1, 2 D]`: of the clips as they are, then of each augmented copy.
+        ids: Ids of the clips.
+        tables: Arrays `[N, L + 1, 2 D]`: first of the original clips, then of each augmented copy.
     """
 
     def __init__(self, ids: Sequence[str], tables: list[np.ndarray]):
@@ -32,12 +35,12 @@ class FrozenFeatures:
         self._row_of = {clip: row for row, clip in enumerate(ids)}
 
     def of(self, ids: Sequence[str], copy: int = 0) -> torch.Tensor:
-        """Statistics of clips `[len(ids), L + 1, 2 D]`; `copy` is 0 for the clips as they are."""
+        """Statistics of clips `[len(ids), L + 1, 2 D]`; `copy` is 0 for the original clips."""
         return torch.from_numpy(np.ascontiguousarray(self.tables[copy][[self._row_of[clip] for clip in ids]]))
 
     @torch.inference_mode()
     def logits(self, model: Any, ids: Sequence[str]) -> np.ndarray:
-        """What `model` says of clips, from their statistics: `[len(ids), C]`, float32."""
+        """Outputs of `model` for clips, from their statistics: `[len(ids), C]`, float32."""
         was_training = model.training
         model.eval()
         weight = model.classifier.weight
@@ -50,49 +53,88 @@ class FrozenFeatures:
 
 
 def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copies: int = 0) -> FrozenFeatures:
-    """Statistics of a whole corpus, from the cache, or computed and put there.
+    """Statistics of a whole corpus, read from the cache or computed and written to it.
 
     Args:
-        clips: Every clip of the corpus, whatever the split, so that all folds share one run of the backbone.
-        model: Its backbone is run in evaluation mode.
-        collator: As in training.
+        clips: All clips of the corpus, so that all folds share one pass of the backbone.
+        model: The model whose backbone is run, in evaluation mode.
+        collator: The collator of training.
         cache: Folder of the cache.
-        copies: Augmented copies of each clip, beside the clean one; what `clips.augment` makes of them.
+        copies: Number of copies of each clip that `clips.augment` makes, besides the original.
 
     Raises:
-        ValueError: Copies are asked for, and no augmentation.
+        ValueError: `copies` is above 0, but there is no augmentation.
     """
     if copies and clips.augment is None:
-        raise ValueError("--probe_augmented_copies: there is nothing to augment with; give --augmentations.")
-    # What the model does with the backbone's outputs is mixed in later, all but how much Whisper hears.
+        raise ValueError("--probe_augmented_copies: needs --augmentations; give both.")
+    # The head is no part of the key; only the window of Whisper changes the outputs of the backbone.
     weights = f"{_hash_of_weights(model.backbone)} {getattr(model.config, 'whisper_full_window', True)}"
     tables = []
     for copy in range(copies + 1):
         path = cache / "ser_probe" / f"{_key(clips, weights, collator, copy)}.npy"
         if not path.is_file():
-            _write(path, _compute(clips, model, collator, copy))
+            parts = path.with_suffix(".parts")
+            _write(path, _compute(clips, model, collator, copy, parts))
+            shutil.rmtree(parts, ignore_errors=True)
         tables.append(np.load(path, mmap_mode="r"))
     return FrozenFeatures(clips.ids, tables)
 
 
-def _compute(clips: Clips, model: Any, collator: Any, copy: int) -> np.ndarray:
-    """Runs the backbone over every clip, shortest first, in batches filled by duration."""
+def _compute(clips: Clips, model: Any, collator: Any, copy: int, parts: Path) -> np.ndarray:
+    """Runs the backbone over all clips, the shortest first, in batches filled by duration.
+
+    What a killed pass left in the folder `parts` is read and not computed again. The batches are the same then, so
+    that the statistics are equal to the bit.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, was_training = model.to(device), model.training
     lengths, table = clips.lengths_seconds(), None
     batches = fill_by_duration(np.argsort(lengths, kind="stable"), lengths, BATCH_SECONDS[device.type])
     model.eval()
     with torch.inference_mode(), tqdm(total=len(clips), unit="clip", desc=f"backbone, copy {copy}") as progress:
-        for rows in batches:
-            batch = collator([clips[(int(row), -copy, 0)] if copy else clips[int(row)] for row in rows])
-            batch = {name: values.to(device) for name, values in batch.items() if name != "labels"}
-            values = model.layer_statistics(**batch).float().cpu().numpy()
+        for number, group in enumerate(_shards(batches)):
+            rows = [int(row) for batch in group for row in batch]
+            path = parts / f"{device.type}-{number:06d}.npy"
+            values = _read_shard(path, len(rows))
+            if values is None:
+                found = [_statistics(clips, model, collator, copy, batch) for batch in group]
+                values = np.concatenate(found)
+                _write(path, values)
             if table is None:
                 table = np.empty((len(clips), *values.shape[1:]), np.float32)
             table[rows] = values
             progress.update(len(rows))
     model.train(was_training)
     return table
+
+
+def _statistics(clips: Clips, model: Any, collator: Any, copy: int, rows: Sequence[int]) -> np.ndarray:
+    """Statistics of one batch, `[len(rows), L + 1, 2 D]`, float32."""
+    batch = collator([clips[(int(row), -copy, 0)] if copy else clips[int(row)] for row in rows])
+    device = next(model.parameters()).device
+    batch = {name: values.to(device) for name, values in batch.items() if name != "labels"}
+    return model.layer_statistics(**batch).float().cpu().numpy()
+
+
+def _shards(batches: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+    """Groups of batches with `SHARD_CLIPS` clips or more each, but for the last."""
+    group: list[Sequence[int]] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(map(len, group)) >= SHARD_CLIPS:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _read_shard(path: Path, count: int) -> np.ndarray | None:
+    """Statistics that an earlier pass wrote; None if there are none, or not of `count` clips."""
+    try:
+        values = np.load(path)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return values if len(values) == count else None
 
 
 def _write(path: Path, table: np.ndarray) -> None:
@@ -102,7 +144,7 @@ def _write(path: Path, table: np.ndarray) -> None:
 
 
 def _key(clips: Clips, weights: str, collator: Any, copy: int) -> str:
-    """Everything the statistics depend on: code, backbone, preprocessing, clips and, for a copy, how it was made."""
+    """A hash of everything that the statistics depend on: code, backbone, preprocessing, clips and augmentation."""
     digest = hashlib.sha256(f"{VERSION} {weights} {collator.feature_extractor.to_json_string()}".encode())
     for row in clips.rows:
         digest.update(hashlib.sha256(row["audio"]["bytes"]).digest())

@@ -1,4 +1,4 @@
-"""The head of a run, fitted on statistics of its frozen backbone: the whole of a probe, the start of fine-tuning."""
+"""The head of a run, fitted on statistics of the frozen backbone: all of a probe, or the start of fine-tuning."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,9 +22,9 @@ from ser.training.losses import build_loss, concordance_loss
 
 
 def starts_from_probe(arguments: ModelArguments, continues_head: bool = False) -> bool:
-    """Whether the head is fitted on frozen statistics before anything else.
+    """Whether the head is first fitted on frozen statistics.
 
-    As the flag says; by default where the backbone is pretrained and no trained head was taken over.
+    The flag decides; by default true if the backbone is pretrained and no trained head was taken over.
     """
     if arguments.train_mode == "probe":
         return True
@@ -40,11 +40,11 @@ def starts_from_probe(arguments: ModelArguments, continues_head: bool = False) -
 
 @dataclass
 class FrozenHeads:
-    """What the runs of all folds and seeds share: the backbone's statistics, and what each fold's train chose.
+    """Shared by the runs of all folds and seeds: the statistics of the backbone, and the layer that each fold chose.
 
     Attributes:
-        dataset: Prepared corpus.
-        cache: Folder of the cache of statistics.
+        dataset: The prepared corpus.
+        cache: Folder where statistics are cached.
     """
 
     dataset: Any
@@ -53,7 +53,7 @@ class FrozenHeads:
     choices: dict[str, Choice] = field(default_factory=dict)
 
     def prepare(self, job: Job, model: Any, collator: Collator) -> None:
-        """Runs the backbone of `model` over the corpus, unless that was done."""
+        """Runs the backbone of `model` over the corpus, unless its statistics are there already."""
         if _backbone_key(job) not in self.features:
             copies = job.model.probe_augmented_copies
             augment = build_augmentation(job.data.augmentations) if copies else None
@@ -61,15 +61,15 @@ class FrozenHeads:
             self.features[_backbone_key(job)] = corpus_statistics(clips, model, collator, self.cache, copies)
 
     def of(self, job: Job) -> FrozenFeatures:
-        """Statistics by the backbone of `job`, which [`prepare`] made."""
+        """The statistics that [`prepare`] made for `job`."""
         return self.features[_backbone_key(job)]
 
     def fit(self, job: Job, model: Any, split: Split, clips: Clips) -> dict[str, Any]:
-        """Chooses layer and strength inside train where they are not given, and fits the head of `model` to `clips`.
+        """Chooses layer and strength by cross-validation in train if they are not given, and fits the head of `model`.
 
         Returns:
-            The section `head` of `results.json`: `layer_mix`, `strength`, `objective`, and of a choice the `score` of
-            cross-validation inside train.
+            The section `head` of `results.json`: `layer_mix`, `strength`, `objective` and, after a choice, its
+            cross-validated score.
         """
         features, targets = self.of(job), np.asarray(clips.targets)
         choice = self._choice(job, model, clips, targets, split)
@@ -89,7 +89,7 @@ class FrozenHeads:
         return found | ({metric: choice.score if targets.ndim == 2 else -choice.score} if choice else {})
 
     def _choice(self, job: Job, model: Any, clips: Clips, targets: np.ndarray, split: Split) -> Choice | None:
-        """What cross-validation inside train chooses; None where there is nothing to choose."""
+        """The choice by cross-validation in train; None if there is nothing to choose."""
         mix, last = job.model.layer_mix, self.of(job).tables[0].shape[1] - 1
         if mix == "weighted" or (mix != "best" and job.model.head_strength is not None):
             return None
@@ -105,7 +105,7 @@ class FrozenHeads:
         return self.choices[key]
 
     def layers_of(self, job: Job, split: Split) -> list[pd.DataFrame]:
-        """The held-out predictions that the choice for `split` rests on, with `chosen`; empty without a choice."""
+        """The held-out predictions behind the choice for `split`, with a column `chosen`; empty without a choice."""
         choice = self.choices.get(_choice_key(job, split))
         if choice is None:
             return []
@@ -113,13 +113,13 @@ class FrozenHeads:
         return [table]
 
     def outputs_by(self, job: Job, model: Any) -> Callable[[Clips], tuple[np.ndarray, np.ndarray]]:
-        """What gives a model's outputs for clips, and their targets, from statistics."""
+        """A function from clips to the outputs of `model`, computed from statistics, and the targets."""
         features = self.of(job)
         return lambda clips: (features.logits(model, clips.ids), np.asarray(clips.targets))
 
 
 def _backbone_key(job: Job) -> str:
-    """A pretrained backbone is the same under every seed, one from scratch is not."""
+    """A key for the statistics: a backbone from scratch depends on the seed, a pretrained one does not."""
     return "" if job.model.model_name_or_path else str(job.seed)
 
 
@@ -131,7 +131,7 @@ def _choice_key(job: Job, split: Split) -> str:
 def _fit(
     job: Job, model: Any, statistics: torch.Tensor, targets: np.ndarray, strength: float, corpora: Any = None
 ) -> float:
-    """Fits on classes, or on values, which are brought to mean 0 and deviation 1 for the time of the fit."""
+    """Fits the head to classes, or to values; values are standardised during the fit."""
     if targets.ndim == 2:
         values = torch.from_numpy(targets).float()
         mean, deviation = values.mean(0), values.std(0, correction=0).clamp(min=1e-6)
@@ -149,7 +149,7 @@ def _fit(
     drawn = drawn_classes(balance, targets, corpora, len(counts))
     loss = build_loss(job.model, drawn, job.training.label_smoothing_factor)
     weights = draw_weights(balance, targets, corpora)
-    if weights is not None:  # in the expectation, what drawing by these weights gives
+    if weights is not None:  # equal in expectation to sampling with these weights
         weights = torch.as_tensor(weights / weights.mean(), dtype=torch.float32)
     probabilities = torch.nn.functional.one_hot(torch.from_numpy(targets), len(counts)).float()
     return fit_head(model, statistics, probabilities, loss, strength, weights)

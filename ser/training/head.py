@@ -1,4 +1,4 @@
-"""A head fitted on the statistics of a frozen backbone: all clips at once, by a solver made for that."""
+"""Fits a head on the statistics of a frozen backbone with L-BFGS, all clips at once."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,25 +21,25 @@ def fit_head(
     strength: float,
     weights: torch.Tensor | None = None,
 ) -> float:
-    """Standardises the vectors over the clips, then fits the head of `model` in place; its backbone stays.
+    """Standardises the vectors over the clips, then fits the head of `model` in place; the backbone does not change.
 
     L-BFGS (Liu and Nocedal, Mathematical Programming 45, 1989) minimises the mean loss plus `strength / 2` times the
-    sum of the squared weights, biases left out, from the model's present weights. A linear head under cross-entropy
+    sum of the squared weights, biases left out, from the current weights. A linear head under cross-entropy
     is then scikit-learn's logistic regression with `C = 1 / (strength N)`.
 
     Args:
         model: `SERForAudioClassification`.
-        statistics: Of the clips to learn from, `[N, L + 1, 2 D]`, as `layer_statistics` gives them.
+        statistics: Output of `layer_statistics` for the training clips, `[N, L + 1, 2 D]`.
         targets: Probabilities of the classes `[N, C]`, or values `[N, C]` of a regression.
-        loss: From outputs `[N, C]` and targets to the loss of each clip `[N]`.
+        loss: A function from outputs `[N, C]` and targets to the loss of each clip `[N]`.
         strength: Weight of the squared weights, above 0.
-        weights: How often each clip counts, `[N]`, with mean 1; all alike by default.
+        weights: Weight of each clip, `[N]`, with mean 1; default: all equal.
 
     Returns:
-        The objective that was reached.
+        The final value of the objective.
 
     Raises:
-        ValueError: It is not finite.
+        ValueError: That value is not finite.
     """
     vectors = model.vectors_of(statistics)
     model.standardize.fit(vectors)
@@ -48,7 +48,7 @@ def fit_head(
         mixed = None if hasattr(model, "layer_weights") else vectors.flatten(1)
     basis = None
     if mixed is not None and mixed.shape[0] < mixed.shape[1]:
-        # The squared weights keep the solution within the space that the clips span, [E, N], where it is found sooner.
+        # With an L2 penalty the solution lies in the span of the clips, [E, N]; the fit is faster there.
         basis = torch.linalg.qr(mixed.T).Q
         mixed = mixed @ basis
     layers = _copied_layers(model, basis)
@@ -75,7 +75,7 @@ def linear_layers(model: Any) -> list[nn.Linear]:
 
 
 def _copied_layers(model: Any, basis: torch.Tensor | None) -> list[nn.Linear]:
-    """Copies of the head's layers, the first one turned into the space of `basis` `[E, N]`."""
+    """Copies of the layers of the head; the first is projected onto `basis` `[E, N]`."""
     copies = []
     for index, layer in enumerate(linear_layers(model)):
         weight = layer.weight.detach().float()
@@ -115,7 +115,7 @@ def _minimise(objective: Callable[[], torch.Tensor], parameters: list[nn.Paramet
 
 @contextmanager
 def _few_threads(num_weights: int) -> Iterator[None]:
-    """One thread where the layer is small: more gain little, and wait for each other where others use the cores."""
+    """Uses one thread for a small layer: more threads gain little, and block each other on busy cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if num_weights <= _SMALL else before)
     try:

@@ -1,4 +1,4 @@
-"""One run of many: its arguments, its folder, its clips."""
+"""A job: the arguments, folder and clips of one run."""
 
 import copy
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its arguments, its folder, its seed and its fold; fold -1 stands for several.
+    """One run: its arguments, folder, seed and fold; fold -1 means several folds.
 
-    `share` is how far fine-tuning goes from its start where no dev can tell, see `ser.training.finetune`.
+    `share` is the share of the way to the fine-tuned weights if there is no dev set, see `ser.training.finetune`.
     """
 
     model: ModelArguments
@@ -32,7 +32,7 @@ class Job:
     share: float | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """The merged arguments, as `run_config.yaml` holds them."""
+        """The merged arguments, as written to `run_config.yaml`."""
         merged = merged_arguments(self.model, self.data, self.training)
         if self.fold < 0:
             return merged
@@ -41,22 +41,23 @@ class Job:
 
     @property
     def is_one_of_many(self) -> bool:
-        """Whether this is one of the runs of several folds or seeds, whose results are pooled."""
+        """Whether the results of this run are pooled with those of other folds or seeds."""
         return self.fold >= 0 and self.folder != Path(self.training.output_dir)
 
     def training_arguments(self) -> SERTrainingArguments:
-        """The trainer's arguments: its checkpoints lie in a folder of their own."""
+        """The arguments for the Trainer, which writes to the folder of checkpoints."""
         args = copy.deepcopy(self.training)
         args.seed, args.output_dir = self.seed, str(self.folder / CHECKPOINTS)
         if self.model.head == "stock":
-            args.per_device_eval_batch_size = 1  # its scores depend on padding; alone is how its users will hear them
-        args.push_to_hub = False  # checkpoints stay here; the finished run is pushed, once, through the gate
-        if self.data.target_columns and args.metric_for_best_model == "uar":
+            args.per_device_eval_batch_size = 1  # its scores depend on padding; users score one clip at a time
+        args.hub_token = None  # each checkpoint holds these arguments
+        args.push_to_hub = False  # checkpoints are never pushed; `push_run` checks and pushes the finished run
+        if self.data.target_columns and args.metric_for_best_model in ("uar", "eval_uar"):
             args.metric_for_best_model = "ccc"
         return args
 
     def at(self, folder: Path, seed: int, fold: int) -> "Job":
-        """The same run in another folder, with another seed and fold."""
+        """A copy with another folder, seed and fold."""
         return replace(self, folder=folder, seed=seed, fold=fold)
 
     def labels(self, dataset: Any) -> list[str]:
@@ -65,14 +66,14 @@ class Job:
 
 
 def jobs_of(whole: Job, dataset: Any) -> list[Job]:
-    """The runs that `--fold` and `--seeds` ask for: one in the output folder itself, or several in folders below it."""
+    """The runs of `--fold` and `--seeds`: one run in the output folder itself, or several in folders below it."""
     fold, seeds = whole.data.fold, whole.training.seed_list()
     if fold != "all" and not fold.isdigit():
         raise ValueError(f"--fold: {fold!r} is neither a number from 0 nor all.")
     if fold == "all" and whole.data.protocol == "train_on_one_corpus":
         raise ValueError(
             "--fold all: train_on_one_corpus tests every clip once for each other corpus, which cannot be pooled. Give "
-            "one fold, or the table of all with: ser cross CONFIG"
+            "one fold, or make the table of all corpora with: ser cross CONFIG"
         )
     if whole.training.final_fit and fold != "all":
         raise ValueError(f"--final_fit: needs --fold all, whose models calibrate the final one; --fold is {fold}.")
@@ -87,7 +88,7 @@ def jobs_of(whole: Job, dataset: Any) -> list[Job]:
 
 
 def split_of(job: Job, dataset: Any) -> Split:
-    """The split that the arguments ask for, checked against leaks."""
+    """Makes the split of the arguments and checks it for leaks."""
     data = job.data
     split = make_split(dataset, data.protocol, job.fold, data.num_folds, data.split_seed, data.splits_file)
     check_split(split, dataset, data.accept_speaker_leakage, data.accept_near_copies)
@@ -95,19 +96,19 @@ def split_of(job: Job, dataset: Any) -> Split:
 
 
 def check_splits(jobs: Sequence[Job], dataset: Any) -> None:
-    """Makes the split of every run, so that a fold that cannot be is found before the first is trained.
+    """Makes the split of every run, so that an impossible fold is found before any training.
 
     Raises:
-        ValueError: A split cannot be made, or leaks; see `make_split` and `check_split`.
+        ValueError: A split cannot be made, or has a leak; see `make_split` and `check_split`.
     """
     for job in {job.fold: job for job in jobs}.values():
         split_of(job, dataset)
 
 
 def part_clips(job: Job, dataset: Any, split: Split, part: str) -> Clips:
-    """The clips of one part of the split; those of dev and test with the longest first, which pads least."""
-    place = {clip: row for row, clip in enumerate(dataset["id"][:])}
-    rows, durations = [place[clip] for clip in getattr(split, part)], dataset["duration"][:]
+    """The clips of one part of the split; dev and test are sorted, the longest first, which needs least padding."""
+    row_of = {clip: row for row, clip in enumerate(dataset["id"][:])}
+    rows, durations = [row_of[clip] for clip in getattr(split, part)], dataset["duration"][:]
     if part != "train":
         rows.sort(key=lambda row: -durations[row])
     rows = dataset.select(rows)
@@ -121,7 +122,7 @@ def part_clips(job: Job, dataset: Any, split: Split, part: str) -> Clips:
 
 
 def targets_of(job: Job, rows: Any) -> Any:
-    """Class numbers `[N]`, or the values `[N, D]` of a regression."""
+    """Class indices `[N]`, or the values `[N, D]` of a regression."""
     columns = job.data.parsed_target_columns()
     return (
         np.stack([np.asarray(rows[name][:], np.float32) for name in columns], axis=1) if columns else rows["emotion"][:]

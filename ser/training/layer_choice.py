@@ -1,11 +1,11 @@
-"""Which layer of a frozen backbone to take, and how strongly to regularise its head: chosen inside train.
+"""Chooses a layer of a frozen backbone and the regularisation of the head by cross-validation in train.
 
-Every layer is tried with logistic regression (ridge regression for dimensions) by cross-validation over the speakers
-of train. Dev and test play no part in it. A linear model stands for the head that is fitted afterwards: it takes a
-twentieth of the time, and both like the same layers.
+Each layer is scored with logistic regression (ridge regression for dimensions) by cross-validation over the speakers
+of train. Dev and test are not used. The linear model replaces the head that is fitted afterwards: it needs a
+twentieth of the time and prefers the same layers.
 
-Classes are judged by the log loss of held-out clips, every class counting the same, and not by UAR: a clip changes its
-class all at once, so that UAR of a few hundred clips jumps about by more than the settings differ.
+Classes are scored by the class-balanced log loss of held-out clips, not by UAR: on a few hundred clips the noise of
+UAR is larger than the differences between settings.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ import pandas as pd
 
 from ser.evaluation.metrics import concordance
 
-# Weight of half the squared weights beside the mean loss of a clip, the strongest first, which wins a tie.
+# L2 penalties relative to the mean loss of a clip. The strongest comes first and wins a tie.
 STRENGTHS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-# For a head whose strength nothing chose.
+# The penalty if nothing was chosen.
 USUAL_STRENGTH = 0.01
 _INNER_FOLDS = 4
 _LOG_OF_NOTHING = float(np.log(1e-6))
@@ -27,13 +27,13 @@ _LOG_OF_NOTHING = float(np.log(1e-6))
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and what it was chosen from.
+    """The choice, and the predictions behind it.
 
     Attributes:
         layer_mix: Number of a layer, or `all`.
         strength: One of `STRENGTHS`.
-        score: What decided: minus the log loss, every class counting the same, or the mean CCC of dimensions, of the
-            held-out clips of train.
+        score: The score of the held-out clips of train that decided: minus the class-balanced log loss, or the mean CCC
+            of the dimensions.
         held_out: One row for each clip and layer, with the best strength of that layer: `layer`, `strength`, `id`,
             `speaker`, `truth`, `predicted`; a column `truth_<name>` and `predicted_<name>` for each dimension.
     """
@@ -54,14 +54,14 @@ def choose_layer(
     """Cross-validates every layer and strength over the speakers of train.
 
     Args:
-        vectors: Pooled vectors of each layer of the clips of train, `[N, L + 1, E]`.
-        targets: Class numbers `[N]`, or values `[N, D]`.
+        vectors: Pooled vectors of the training clips in each layer, `[N, L + 1, E]`.
+        targets: Class indices `[N]`, or values `[N, D]`.
         rows: The same clips, with the columns `id` and `speaker`.
         labels: Names of the classes or dimensions.
-        layers: What to choose from: numbers of layers, and `all` for every layer's vector side by side.
+        layers: The candidates: numbers of layers, and `all` for the concatenated vectors of all layers.
 
     Returns:
-        The layer and strength with the best score; of equal ones the lower layer and the stronger regularisation.
+        The layer and strength with the best score; a tie goes to the lower layer and the stronger regularisation.
     """
     from joblib import Parallel, delayed
     from threadpoolctl import threadpool_limits
@@ -69,8 +69,8 @@ def choose_layer(
     targets = np.asarray(targets)
     folds = inner_folds(targets, rows["speaker"])
     jobs = [(layer, fold) for layer in layers for fold in range(int(folds.max()) + 1)]
-    # Threads: the arrays are shared, and linear algebra runs outside of Python's lock. Its own threads would only wait
-    # for each other on matrices of this size.
+    # Threads share the arrays, and linear algebra releases Python's lock. Threads inside of it would only block each
+    # other on matrices of this size.
     with threadpool_limits(1):
         outputs = Parallel(n_jobs=-1, prefer="threads")(
             delayed(_held_out_outputs)(matrix_of(vectors, layer), targets, folds == fold, len(labels))
@@ -92,9 +92,9 @@ def choose_layer(
 
 
 def inner_folds(targets: np.ndarray, speakers: Sequence[str | None]) -> np.ndarray:
-    """Number of the inner fold of each clip, `[N]`: no speaker in two, classes spread as evenly as that allows.
+    """Inner fold of each clip, `[N]`: every speaker is in one fold, and classes are spread as evenly as possible.
 
-    Clips are dealt out at random, within classes, where a speaker is not known or there is one alone.
+    If a speaker is unknown, or there is only one, clips are assigned at random within classes.
     """
     from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
@@ -112,7 +112,7 @@ def inner_folds(targets: np.ndarray, speakers: Sequence[str | None]) -> np.ndarr
 
 
 def matrix_of(vectors: np.ndarray, layer: int | str) -> np.ndarray:
-    """The vectors of one layer, or of all side by side, `[N, E]`."""
+    """The vectors of one layer, or the concatenated vectors of all layers, `[N, E]`."""
     return vectors.reshape(len(vectors), -1) if layer == "all" else vectors[:, layer]
 
 
@@ -132,16 +132,16 @@ def _held_out_outputs(matrix: np.ndarray, targets: np.ndarray, held: np.ndarray,
     model = LogisticRegression(class_weight="balanced", tol=1e-3, max_iter=300, warm_start=True)
     for index, strength in enumerate(STRENGTHS):
         model.set_params(C=1 / (strength * count)).fit(inside, truth)
-        # A class that no clip to learn from has is as good as excluded.
+        # A class without training clips gets the lowest probability.
         outputs[index][:, model.classes_] = np.maximum(model.predict_log_proba(outside), _LOG_OF_NOTHING)
     return outputs
 
 
 def standardised(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both matrices `[N, E]` by the mean and deviation of the first.
+    """Standardises both matrices `[N, E]` by the mean and deviation of the first.
 
-    Where there are more dimensions than clips, both are turned into the space that the clips of the first span,
-    `[N, rank]`: a linear model with squared weights finds the same solution there, in less time.
+    With more dimensions than clips, both are projected onto the span of the first, `[N, rank]`: a linear model with an
+    L2 penalty finds the same solution there, faster.
     """
     mean, deviation = inside.mean(0), inside.std(0)
     deviation = np.where(deviation > 1e-6 * np.abs(inside).max(0), deviation, 1.0)

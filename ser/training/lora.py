@@ -6,7 +6,7 @@ from torch import nn
 
 from ser.training.arguments import ModelArguments
 
-# What the supported backbones call their attention's projections.
+# Names of the attention projections in the supported backbones.
 PROJECTIONS = (("q_proj", "k_proj", "v_proj", "out_proj"), ("linear_q", "linear_k", "linear_v", "linear_out"))
 
 
@@ -14,11 +14,11 @@ def add_lora(model: Any, arguments: ModelArguments) -> int:
     """Freezes the backbone and adds low-rank updates to its attention (arXiv 2106.09685, eq. 3); the head is trained.
 
     Returns:
-        Number of projections that have an update now.
+        Number of projections with an update.
 
     Raises:
         ImportError: peft is not installed.
-        ValueError: The backbone has no such projections, or calls them in a way that passes LoRA by.
+        ValueError: The backbone has no such projections, or bypasses them, so that LoRA would have no effect.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -27,8 +27,8 @@ def add_lora(model: Any, arguments: ModelArguments) -> int:
     backbone = model.base_model
     if arguments.head == "stock" and model.config.model_type == "wavlm":
         raise ValueError(
-            "--lora_rank: transformers' WavLM hands the weights of its projections to a function, so that their LoRA "
-            "would never be trained. Use --head tanh, which calls them."
+            "--lora_rank: with --head stock, WavLM of transformers bypasses the projection modules, so LoRA would "
+            "never be trained. Use --head tanh."
         )
     found = {name.rsplit(".", 1)[-1] for name, module in backbone.named_modules() if isinstance(module, nn.Linear)}
     targets = next((names for names in PROJECTIONS if set(names) <= found), None)
@@ -41,7 +41,7 @@ def add_lora(model: Any, arguments: ModelArguments) -> int:
 
 
 def merge_lora(model: Any) -> None:
-    """Adds every update to the weight it belongs to and takes peft's layers out again."""
+    """Adds every update to its weight and removes the layers of peft."""
     for parent, name, layer in _adapted(model):
         layer.merge()
         setattr(parent, name, layer.get_base_layer())

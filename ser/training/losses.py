@@ -1,4 +1,4 @@
-"""Losses over classes, for one clip at a time: whoever sums them divides by the number of clips."""
+"""Losses of single clips; the caller sums them and divides by the number of clips."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,14 +13,14 @@ def build_loss(arguments: ModelArguments, class_counts: Sequence[float], label_s
     """Builds the loss that `arguments.loss` names.
 
     Args:
-        class_counts: Clips of each class that training serves; see `served.served_counts`.
-        label_smoothing: Share of each target that is spread evenly over the classes, [0, 1).
+        class_counts: Clips of each class that reach the loss; see `served.served_counts`.
+        label_smoothing: Share of each target that is spread evenly over all classes, [0, 1).
 
     Returns:
         A function of logits `[B, C]` and target probabilities `[B, C]` to losses `[B]`.
 
     Raises:
-        ValueError: A class has no clip in train, whose weight or prior would be infinite.
+        ValueError: A class has no clip in train, so its weight or log prior would be infinite.
     """
     counts = torch.as_tensor(class_counts, dtype=torch.float32)
     if arguments.loss in ("weighted", "logit_adjusted") and bool((counts == 0).any()):
@@ -42,8 +42,8 @@ def build_loss(arguments: ModelArguments, class_counts: Sequence[float], label_s
 def class_weights(class_counts: Sequence[float]) -> torch.Tensor:
     """Weights `n / (C n_c)`, `[C]`, scikit-learn's `balanced`.
 
-    Their mean over the clips served is 1, so that a sum of weighted losses is divided by the number of clips, and a
-    batch gives the same gradient whole, in parts, and on several processes.
+    Their mean over the clips is 1, so a sum of weighted losses can be divided by the number of clips: the gradient of
+    a batch is then the same in one piece, in accumulated parts and on several processes.
     """
     counts = torch.as_tensor(class_counts, dtype=torch.float32)
     return counts.sum() / (len(counts) * counts)
@@ -55,7 +55,7 @@ def soft_cross_entropy(
     """`-sum_c w_c q_c (1 - p_c)^gamma log p_c` with `p = softmax(logits + shift)`, for each clip: `[B]`.
 
     With `gamma` the focal loss (arXiv 1708.02002, eq. 4); with `shift = tau log prior` the logit-adjusted loss
-    (arXiv 2007.07314, eq. 10), whose logits, unshifted, are those of a balanced world.
+    (arXiv 2007.07314, eq. 10), whose unshifted logits assume equally frequent classes.
 
     Args:
         logits: `[B, C]`.
@@ -71,7 +71,7 @@ def soft_cross_entropy(
 def concordance_loss(predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """`1 - CCC`, the mean over dimensions, of a batch `[B, D]`; Lin's concordance correlation (Biometrics 45, 1989).
 
-    The concordance is the batch's, not a clip's: unlike the other losses it depends on how clips are batched.
+    The concordance is a property of the batch: unlike the other losses it depends on how clips are batched.
     """
     predicted, truth = predicted.float(), truth.float()
     mean_p, mean_t = predicted.mean(0), truth.mean(0)

@@ -1,4 +1,4 @@
-"""Mixup of waves within a batch, with partners drawn so that classes come equally often."""
+"""Mixup of waves within a batch, with partners balanced by class."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from ser.data.augment import hash_of
 
 
 class BalancedMixup:
-    """`x = l x_i + (1 - l) x_j`, targets alike, `l ~ Beta(alpha, alpha)` (arXiv 1710.09412, eq. 1; 2302.08650).
+    """`x = l x_i + (1 - l) x_j`, the same for targets, `l ~ Beta(alpha, alpha)` (arXiv 1710.09412, eq. 1; 2302.08650).
 
-    The partner `j` is drawn from the batch with a chance inverse to how often its class is drawn, so that rare classes
-    are mixed into others as often as common ones; behind a balanced sampler every clip has the same chance. A mixture
-    is as long as the longer of the two, and `l` is made at least one half: the clip itself stays the louder.
+    The chance of a partner `j` from the batch is inverse to the frequency of its class, so that rare classes are mixed
+    in as often as common ones; with a balanced sampler every clip has the same chance. A mixture is as long as the
+    longer of the two, and `l` is at least one half: the clip itself stays louder than its partner.
 
     Args:
         alpha: Above 0.
@@ -32,7 +32,7 @@ class BalancedMixup:
         Args:
             inputs: `input_values` `[B, T]`, zero on padding, and `attention_mask` `[B, T]`.
             targets: One-hot `[B, C]`.
-            key: What the draw depends on, and nothing else: a resumed run draws what an unbroken one does.
+            key: Seeds the draw, so that a resumed run draws the same as an unbroken one.
         """
         generator = np.random.default_rng(hash_of(key))
         chances = self.chances[targets.argmax(-1).cpu().numpy()]

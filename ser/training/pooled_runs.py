@@ -1,4 +1,4 @@
-"""Several runs as one result: every fold's test clips together, each once per seed."""
+"""Pools several runs into one result: the test clips of all folds, each once per seed."""
 
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ def pooled_predictions(folders: list[Path]) -> list[pd.DataFrame]:
 
 
 def pooled_context(folders: list[Path], arguments: dict[str, Any], dataset: Any) -> dict[str, Any]:
-    """What `results.json` of several runs says beside the scores, from the results of each.
+    """The sections of `results.json` besides the scores, for several pooled runs.
 
     Args:
-        folders: Finished runs, which differ in seed and fold alone.
-        arguments: Of the whole.
+        folders: Finished runs that differ only in seed and fold.
+        arguments: The arguments of the whole job.
         dataset: The corpus.
     """
     runs = [read_results(folder) for folder in folders]
@@ -45,7 +45,7 @@ def pooled_context(folders: list[Path], arguments: dict[str, Any], dataset: Any)
     protocol["what_is_wrong"] = [*found.pop("what_is_wrong"), *control_words(arguments)]
     return {
         **{key: runs[0][key] for key in ("corpus", "label_source", "versions") if key in runs[0]},
-        # Each fold may have chosen another layer.
+        # Folds may have chosen different layers.
         "model": {
             key: own for key, own in runs[0]["model"].items() if all(run["model"].get(key) == own for run in runs)
         },

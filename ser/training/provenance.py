@@ -1,4 +1,4 @@
-"""What results.json says beside the scores: corpus, protocol, model, versions, configuration."""
+"""The sections of results.json besides the scores: corpus, protocol, model, versions, configuration."""
 
 import importlib.metadata
 import platform
@@ -19,14 +19,14 @@ PACKAGES = ("torch", "transformers", "datasets", "accelerate", "audiomentations"
 def run_context(
     split: Split, dataset: Any, num_folds: int, config: dict[str, Any], model: dict[str, Any], outcome: dict[str, Any]
 ) -> dict[str, Any]:
-    """What `results.json` of one run says beside the scores.
+    """The sections of `results.json` besides the scores, for one run.
 
     Args:
-        split: The clips that it learned from and was tested on.
+        split: The clips of train, dev and test.
         dataset: The corpus.
         num_folds: Folds of the protocol.
-        config: The arguments of the run, its seed among them.
-        model: The section `model`, and what was chosen on the way (`head`, `start`, `layers`, `svm`, ...).
+        config: The arguments of the run, including its seed.
+        model: The section `model` and those of choices (`head`, `start`, `layers`, `svm`, ...).
         outcome: The sections `calibration` and `seconds`.
     """
     wrong = [*what_is_wrong(split, dataset), *control_words(config)]
@@ -43,7 +43,7 @@ def run_context(
 
 
 def corpus_section(dataset: Any) -> dict[str, Any]:
-    """Facts about the corpus, and what is in it."""
+    """Facts about the corpus, and counts of its clips, speakers and hours."""
     facts = corpus_facts(dataset)
     speakers = {speaker for speaker in dataset["speaker"][:] if speaker is not None}
     section = {
@@ -65,7 +65,7 @@ def corpus_section(dataset: Any) -> dict[str, Any]:
 
 
 def protocol_section(split: Split, num_folds: int, seeds: list[int], folds: list[int]) -> dict[str, Any]:
-    """How clips were split."""
+    """How the clips were split."""
     return {
         "name": split.protocol,
         "speaker_independent": split.speaker_independent,
@@ -79,32 +79,32 @@ def protocol_section(split: Split, num_folds: int, seeds: list[int], folds: list
 
 
 def control_words(arguments: dict[str, Any]) -> list[str]:
-    """Sentences on what a run's arguments do to its scores: labels dealt out, or a model of unknown training."""
+    """Warnings that follow from the arguments: shuffled labels, or a model whose training clips are unknown."""
     shuffled = "The labels of train were shuffled: this run is a control, whose scores are chance or a leak."
     words = [shuffled] if arguments.get("shuffle_train_labels") else []
     name = arguments.get("model_name_or_path")
     if name and not arguments.get("do_train", True) and not (Path(name) / SPLIT).is_file():
         words.append(
-            f"{shown_name(name)} was not trained here and brings no {SPLIT}: it may have been trained on clips, or "
-            "on voices, of this test set."
+            f"{shown_name(name)} was not trained here and has no {SPLIT}: it may have been trained on clips or "
+            "speakers of this test set."
         )
     return words
 
 
 def shown_name(name: str) -> str:
-    """What results call a model: its repository on the Hub, or its folder's own name without the path to it."""
+    """The name of a model in results: its repository on the Hub, or the name of its folder without the path."""
     folder = Path(name).expanduser()
     return folder.resolve().name if folder.is_dir() else name
 
 
 def shown_config(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments as results show them; where the model lay on this machine stays in `run_config.yaml`."""
+    """The arguments as shown in results; the path of the model on this machine stays in `run_config.yaml`."""
     name = arguments.get("model_name_or_path")
     return {**arguments, "model_name_or_path": shown_name(name)} if name else arguments
 
 
 def model_section(model: Any, backbone: str | None, trainable: int) -> dict[str, Any]:
-    """What was trained."""
+    """Facts about the model."""
     config = model.config
     made = f"{getattr(config, 'backbone_config', config).model_type}, from scratch"
     return {

@@ -1,4 +1,4 @@
-"""How often each class reaches the loss, once sampler and mixup have had their say."""
+"""How often each class reaches the loss, after sampler and mixup."""
 
 from collections.abc import Iterable, Sequence
 
@@ -22,25 +22,25 @@ def drawn_counts(class_counts: Sequence[int], balanced: bool) -> np.ndarray:
 def served_counts(
     drawn: np.ndarray, targets: Sequence[int], batches: Iterable[Sequence[int]], alpha: float
 ) -> np.ndarray:
-    """Mass of each class in the targets of an epoch, in clips, `[C]`: what a loss may call the prior.
+    """Sum of the targets of each class over an epoch, in clips, `[C]`: the class prior that a loss needs.
 
-    Without mixup it is what the sampler draws. Mixup gives `1 - E[l]` of every target to a partner from the same batch,
-    whom it draws with a chance inverse to `drawn`; a class that a batch lacks cannot be drawn in it.
+    Without mixup it equals `drawn`. Mixup gives `1 - E[l]` of every target to a partner from the same batch, drawn with
+    a chance inverse to `drawn`; a class that is missing from a batch cannot be drawn there.
 
     Args:
-        drawn: From [`drawn_counts`].
+        drawn: Output of [`drawn_counts`].
         targets: Class of each clip of train.
-        batches: Rows of train in each batch of an epoch; looked at with mixup alone.
-        alpha: Of mixup; 0: none.
+        batches: Rows of train in each batch of an epoch; only used with mixup.
+        alpha: Alpha of mixup; 0: no mixup.
     """
-    if alpha == 0 or len(set(drawn[drawn > 0])) == 1:  # classes that come alike are alike as partners
+    if alpha == 0 or len(set(drawn[drawn > 0])) == 1:  # equally frequent classes are equally frequent partners
         return drawn
     targets, partners = np.asarray(targets), np.zeros_like(drawn)
     for rows in batches:
         chances = np.bincount(targets[list(rows)], minlength=len(drawn)) / np.maximum(drawn, 1)
         partners += len(rows) * chances / chances.sum()
     share = mean_share(alpha)
-    # The draws of one epoch stand for all; its size is that of every epoch.
+    # One epoch is taken as typical of all; every epoch has the same number of clips.
     return share * drawn + (1 - share) * partners * drawn.sum() / partners.sum()
 
 

@@ -1,4 +1,4 @@
-"""The temperature that calibrates a model and the class biases that fit it to the corpus, in its last layer."""
+"""Calibrates a model: puts a temperature, and class biases if asked, into its last layer."""
 
 from typing import Any
 
@@ -15,19 +15,18 @@ def calibrate(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Fits temperature and class biases to dev and folds them into `model`.
 
-    The temperature changes no decision. The biases do: they move it from the balanced error, which UAR is one minus of,
-    to the frequencies of the corpus. They are kept in the configuration, and in the scores only where
-    `calibrate_prior` says so.
+    The temperature changes no decision. The biases do: they fit the scores to the class frequencies of the corpus,
+    which lowers UAR. They are kept in the configuration, and put into the scores only with `calibrate_prior`.
 
     Args:
-        model: The model, or what holds its last layer and its configuration.
-        logits: Of dev, `[N, C]`.
-        truth: Class numbers of dev, `[N]`.
+        model: The model, or an object with its `classifier` and `config`.
+        logits: Logits of dev, `[N, C]`.
+        truth: Class indices of dev, `[N]`.
         labels: Names of the classes.
-        arguments: `calibrate_prior`, and how classes were weighed in training.
+        arguments: `calibrate_prior`, and the weighting of classes in training.
 
     Returns:
-        The logits as the model gives them from now on, and the facts for `results.json`: `temperature`, `bias` (by
+        The logits of the calibrated model, and the facts for `results.json`: `temperature`, `bias` (by
         label), `calibrate_prior` and `reading`.
     """
     temperature, bias = fit_prior(logits, truth)
@@ -38,10 +37,10 @@ def calibrate(
 
 
 def uncalibrated(probabilities: np.ndarray, facts: dict[str, Any], labels: list[str]) -> np.ndarray:
-    """The logits `[N, C]`, up to a constant for each clip, that a model gave before it was calibrated.
+    """The logits `[N, C]` of a model before calibration, up to a constant for each clip.
 
     Args:
-        probabilities: What it gives now, `[N, C]`.
+        probabilities: Probabilities of the calibrated model, `[N, C]`.
         facts: The section `calibration` of its `results.json`.
         labels: Names of the classes.
     """
@@ -51,21 +50,23 @@ def uncalibrated(probabilities: np.ndarray, facts: dict[str, Any], labels: list[
 
 
 def reading_of(arguments: ModelArguments) -> str:
-    """Whose class frequencies the scores suppose: "balanced" where training weighed all classes alike, or "corpus"."""
-    drawn = balancing(arguments) in ("class", "class_and_corpus") or arguments.mixup_alpha > 0  # its partners are
+    """The class frequencies that scores assume: "balanced" if training weighed all classes equally, else "corpus"."""
+    drawn = (
+        balancing(arguments) in ("class", "class_and_corpus") or arguments.mixup_alpha > 0
+    )  # mixup balances its partners
     balances = arguments.loss in ("weighted", "logit_adjusted") or drawn
     return "balanced" if balances and not (arguments.calibrate and arguments.calibrate_prior) else "corpus"
 
 
 @torch.no_grad()
 def fold_calibration(model: Any, temperature: float, bias: np.ndarray, calibrate_prior: bool = False) -> None:
-    """Divides every logit by `temperature` from now on, in the last linear layer, so that nobody else need know.
+    """Divides the weights of the last linear layer by `temperature`, so that every user gets calibrated logits.
 
-    Temperature scaling (arXiv 1706.04599, eq. 9). The order of the classes does not change, unless the biases are
-    added too. What they were stays in the model's configuration.
+    Temperature scaling (arXiv 1706.04599, eq. 9). The order of the classes does not change unless the biases
+    are added. Both values are kept in the configuration of the model.
 
     Args:
-        bias: Of each class, `[C]`, added after the division.
+        bias: Bias of each class, `[C]`, added after the division.
         calibrate_prior: Whether to add it.
 
     Raises:
@@ -77,7 +78,7 @@ def fold_calibration(model: Any, temperature: float, bias: np.ndarray, calibrate
     model.classifier.bias /= temperature
     if calibrate_prior:
         model.classifier.bias += torch.as_tensor(bias).to(model.classifier.bias)
-    # `temperature` itself is a word of text generation, which transformers refuses in a model's configuration.
+    # Not named `temperature`: transformers reserves that key for text generation.
     before = getattr(model.config, "calibration_temperature", 1.0)
     model.config.calibration_temperature = before * temperature
     model.config.calibration_bias, model.config.calibrate_prior = np.asarray(bias).tolist(), calibrate_prior

@@ -1,6 +1,8 @@
-"""transformers' Trainer with this project's batches, losses and learning rates."""
+"""The Trainer of transformers with the batches, losses and learning rates of this project."""
 
 import re
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,26 +10,29 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer
+from transformers.trainer_utils import rotate_checkpoints
 
 from ser.data.batching import EpochBatches
 from ser.evaluation.metrics import score_regression
 from ser.evaluation.trainer_metrics import UAR, Accuracy, MacroF1
 from ser.training.arguments import ModelArguments, SERTrainingArguments
 from ser.training.balance import balancing, draw_weights, drawn_classes
+from ser.training.checkpoints import SEAL, seal
 from ser.training.losses import build_loss, concordance_loss
 from ser.training.mixup import BalancedMixup
 from ser.training.served import served_counts
+from ser.training.signals import Stopped, received
 from ser_model import has_norm_behind_layers
 
 
 class SERTrainer(Trainer):
-    """Trains and scores a model on clips, or a probe on their statistics.
+    """Trains and scores a model on clips.
 
     Args:
         labels: Names of the classes, or of the dimensions of a regression.
         model_arguments: Loss, mixup, sampler and learning rates.
         collator: Makes batches of examples.
-        datasets: `train_dataset` and `eval_dataset`, [`Clips`] or what answers as they do.
+        datasets: `train_dataset` and `eval_dataset`, each [`Clips`].
     """
 
     def __init__(
@@ -42,7 +47,7 @@ class SERTrainer(Trainer):
         self.model_arguments, self.labels = model_arguments, labels
         self.is_regression = model.config.problem_type == "regression"
         if model_arguments.mixup_alpha > 0 and model.main_input_name != "input_values":
-            raise ValueError("--mixup_alpha: mixes waves, and this backbone takes features of them; leave it 0.")
+            raise ValueError("--mixup_alpha: mixes waves, but this backbone takes spectral features; set it to 0.")
         train = datasets.get("train_dataset")
         self.class_loss = None
         if train is not None and not self.is_regression:
@@ -51,24 +56,25 @@ class SERTrainer(Trainer):
             rows = ([row for row, *_ in batch] for batch in self._batches_of(train, args))
             served = served_counts(self.drawn_counts, train.targets, rows, model_arguments.mixup_alpha)
             self.class_loss = build_loss(model_arguments, served, args.label_smoothing_factor)
-        # Without scores of dev there is nothing to be patient about.
+        # Without dev scores, early stopping has nothing to compare.
         patience = args.early_stopping_patience if args.eval_strategy != "no" else 0
         super().__init__(
             model=model,
             args=args,
             data_collator=collator,
             compute_metrics=self.metrics_of,
-            # Its presence makes Trainer count the clips of all accumulated batches and processes; `compute_loss` below
-            # does the work.
+            # With this argument Trainer counts the clips of all accumulated batches and processes; the loss itself is
+            # computed in `compute_loss` below.
             compute_loss_func=lambda *_, **__: None,
             callbacks=[EarlyStoppingCallback(patience)] if patience else None,
             **datasets,
         )
         self.loss_is_scaled_for_ga = True
         self._last_step, self._micro_step = -1, 0
+        self._epoch_end_step = -1
 
     def metrics_of(self, prediction: Any) -> dict[str, float]:
-        """Dev's headline metrics, for the log and for choosing the best checkpoint."""
+        """Metrics of dev, for the log and the choice of the best checkpoint."""
         if self.is_regression:
             return {"ccc": score_regression(prediction.label_ids, prediction.predictions, self.labels)["ccc"]}
         given = {"predictions": prediction.predictions.argmax(axis=-1), "references": prediction.label_ids}
@@ -76,10 +82,11 @@ class SERTrainer(Trainer):
         return {name: value for kind in kinds for name, value in kind.compute(**given).items()}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Sum of the clips' losses over the clips of the whole step, on all processes and accumulated batches.
+        """Sum of the losses of the clips, divided by the number of clips of the step on all processes and batches.
 
-        One batch of 8, two accumulated batches of 4 and two processes of 4 then have the same gradient.
+        One batch of 8, two accumulated batches of 4 and two processes of 4 then give the same gradient.
         """
+        clips = inputs.pop("clips", ())
         labels = inputs.pop("labels")
         targets = labels
         if not self.is_regression:
@@ -88,17 +95,73 @@ class SERTrainer(Trainer):
                 inputs, targets = self._mixup(inputs, targets)
         outputs = model(**inputs)
         losses = self._losses(outputs.logits, targets)
+        if model.training and not bool(torch.isfinite(losses).all()):
+            raise self._not_finite(f"the loss is not finite; its batch held {', '.join(clips)}")
         if model.training and num_items_in_batch is not None:
-            # DDP takes the mean of the processes' gradients; the sum is wanted.
+            # DDP averages the gradients of the processes; we need their sum.
             loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
         else:
             loss = losses.mean()
         return (loss, outputs) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int | None:
-        """Clips of the whole step; Trainer counts the numbers in `labels`, of which a regression has D a clip."""
+        """Number of clips of the step; Trainer would count `labels`, of which a regression has D for each clip."""
         clips = [{"labels": batch["labels"].new_zeros(len(batch["labels"]))} for batch in batch_samples]
         return super()._get_num_items_in_batch(clips, device)
+
+    def _not_finite(self, found: str) -> ValueError:
+        rate = self._get_learning_rate() if self.lr_scheduler is not None else self.args.learning_rate
+        return ValueError(
+            f"--learning_rate: at step {self.state.global_step + 1} with a learning rate of {rate:.3g}, {found}. Use a "
+            "lower --learning_rate, or look at these clips. The checkpoints before this step are kept."
+        )
+
+    def check_weights(self) -> None:
+        """Raises ValueError if a weight is not finite: such a model must be neither saved nor scored."""
+        for name, weight in self.model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                raise self._not_finite(f"the weight {name} is not finite")
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Saves a checkpoint and seals it; older ones are removed only after that."""
+        self.check_weights()
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()  # each process writes the state of its random numbers
+        if self.args.should_save:
+            seal(self._checkpoint())
+            rotate_checkpoints(self.args.output_dir, limit, self.state.best_model_checkpoint, use_mtime=True)
+
+    def _checkpoint(self) -> Path:
+        return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+
+    def _maybe_log_save_evaluate(self, tr_loss, grad_norm, model, trial, *args, **kwargs) -> None:
+        """As in Trainer; then stops, with a checkpoint, if a signal asked for it.
+
+        The last step of an epoch is followed by a second call, which scores dev: the checkpoint comes after that.
+        """
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
+        ends_epoch = self.control.should_training_stop or float(self.state.epoch).is_integer()
+        if ends_epoch and self._epoch_end_step != self.state.global_step:
+            self._epoch_end_step = self.state.global_step
+            return
+        number = self._agreed_signal()
+        if number is None or self.state.global_step >= self.state.max_steps:
+            return
+        if not (self._checkpoint() / SEAL).is_file():
+            self._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+        raise Stopped(number, self._checkpoint().name)
+
+    def _agreed_signal(self) -> int | None:
+        """The signal that any process received: all of them must stop at the same step."""
+        number = received() or 0
+        if self.args.world_size > 1:
+            number = int(self.accelerator.gather(torch.tensor([number], device=self.args.device)).max())
+        return number or None
 
     def _losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if self.is_regression:
@@ -108,7 +171,7 @@ class SERTrainer(Trainer):
         return self.class_loss(logits, targets)
 
     def _mixup(self, inputs: dict[str, Any], targets: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor]:
-        # The batches that are accumulated for one step share its number.
+        # Accumulated batches share the number of their step.
         step = self.state.global_step
         self._micro_step = self._micro_step + 1 if step == self._last_step else 0
         self._last_step = step
@@ -116,24 +179,24 @@ class SERTrainer(Trainer):
         return mixup(inputs, targets, (self.args.seed, step, self._micro_step, self.args.process_index))
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of [`EpochBatches`], already this process's own."""
+        """Batches of [`EpochBatches`] for this process."""
         train, args = self.train_dataset, self.args
         batches = self._batches_of(train, args).on_process(args.process_index, args.world_size)
         workers = args.dataloader_num_workers
         loader = DataLoader(
             train,
             batch_sampler=batches,
-            collate_fn=self.data_collator,
+            collate_fn=partial(_with_ids, self.data_collator),
             num_workers=workers,
             pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
             persistent_workers=args.dataloader_persistent_workers and workers > 0,
             prefetch_factor=args.dataloader_prefetch_factor if workers else None,
         )
-        # One process as far as accelerate goes: it is to move tensors and mark the end, not to share batches again.
+        # accelerate must move tensors and mark the end, but not split the batches again: hence one process.
         return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
 
     def _batches_of(self, train: Any, args: SERTrainingArguments) -> EpochBatches:
-        """The batches of all processes together."""
+        """The batches of all processes."""
         classes = np.zeros(len(train), int) if self.is_regression else train.targets
         weights = draw_weights(balancing(self.model_arguments), classes, train.rows)
         return EpochBatches(
@@ -146,11 +209,11 @@ class SERTrainer(Trainer):
         )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
-        # Dev and test come sorted by length; Trainer's own grouping wants token ids to measure.
+        # Dev and test are already sorted by length; the grouping of Trainer needs token ids.
         return SequentialSampler(eval_dataset)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """As Trainer's, with the rate of every parameter group set by its layer and by `head_learning_rate`."""
+        """Makes the optimizer; layers and head get their own learning rates."""
         model = self.model if model is None else model
         arguments = self.model_arguments
         if self.optimizer is None and (arguments.layer_lr_decay < 1 or arguments.head_learning_rate is not None):
@@ -167,7 +230,7 @@ class SERTrainer(Trainer):
         return super().create_optimizer(model)
 
     def _learning_rate_of(self, name: str, model: Any) -> float:
-        """Layer `l` of `L` learns at `rate * decay^(L - l)`, what stands before the layers as layer 0 (ULMFiT, 4.2)."""
+        """Layer `l` of `L` gets `rate * decay^(L - l)`; modules before the layers count as layer 0 (ULMFiT, 4.2)."""
         rate, decay = self.args.learning_rate, self.model_arguments.layer_lr_decay
         if "backbone." not in name and not name.startswith(f"{model.base_model_prefix}."):
             return rate if self.model_arguments.head_learning_rate is None else self.model_arguments.head_learning_rate
@@ -178,6 +241,11 @@ class SERTrainer(Trainer):
         if has_norm_behind_layers(config) and re.search(r"(?:encoder|backbone)\.layer_norm\.", name):
             depth = layers - 1
         return rate * decay ** (layers - 1 - depth)
+
+
+def _with_ids(collator: Any, examples: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch with the ids of its clips, to name them in an error."""
+    return {**collator(examples), "clips": [example["key"][2] for example in examples]}
 
 
 def backbone_depth(model: Any) -> int:

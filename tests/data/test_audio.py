@@ -27,8 +27,12 @@ def test_the_stored_bytes_are_a_16_khz_mono_pcm_wav_that_others_read():
     assert (info.samplerate, info.channels, info.subtype, info.frames) == (16_000, 1, "PCM_16", 800)
 
 
-def test_what_is_louder_than_full_scale_is_clipped_and_does_not_wrap():
-    np.testing.assert_array_equal(decode_wav(encode_wav(np.float32([1.5, -1.5]))), np.float32([32767 / 32768, -1]))
+@pytest.mark.parametrize("scale", [1e-4, 0.3, 1.5])
+def test_what_16_bits_cannot_hold_is_stored_as_float_bit_for_bit(scale):
+    wave = (scale * np.random.default_rng(0).uniform(-1, 1, 800)).astype(np.float32)
+    np.testing.assert_array_equal(decode_wav(encode_wav(wave)), wave)
+    info = soundfile.info(io.BytesIO(encode_wav(wave)))
+    assert (info.samplerate, info.channels, info.subtype, info.frames) == (16_000, 1, "FLOAT", 800)
 
 
 def test_corpus_and_prediction_round_to_the_same_16_bits():
@@ -68,7 +72,7 @@ def test_facts_of_a_dataset_from_elsewhere_are_refused():
 
 
 def test_a_wave_of_one_frame_is_long_enough_and_one_sample_less_is_not():
-    assert len(checked_wave(np.ones(400, np.float32))) == 400
+    assert len(checked_wave(np.arange(400, dtype=np.float32))) == 400
     with pytest.raises(ValueError, match="399 samples"):
         checked_wave(np.ones(399, np.float32))
 
@@ -76,3 +80,5 @@ def test_a_wave_of_one_frame_is_long_enough_and_one_sample_less_is_not():
 def test_digital_silence_is_refused():
     with pytest.raises(ValueError, match="every sample is zero"):
         checked_wave(np.zeros(16_000, np.float32))
+    with pytest.raises(ValueError, match=r"silent: every sample is 0\.25"):
+        checked_wave(np.full(16_000, 0.25, np.float32))

@@ -55,7 +55,7 @@ def test_one_bad_recording_does_not_take_its_batch_along():
 
         def __call__(self, waves, batch_size):
             bad = noise(1.0, 1)
-            return [[{"label": "x", "score": float("nan") if (wave == bad).all() else 0.5}] for wave in waves]
+            return [[{"label": "x", "score": float("nan") if (wave["array"] == bad).all() else 0.5}] for wave in waves]
 
     answers = list(predict(Pipe(), ["0", "1", "2"], batch_seconds=60))
     assert ["error" in answer for answer in answers] == [False, True, False]

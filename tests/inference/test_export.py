@@ -207,7 +207,7 @@ def test_check_compares_the_file_with_the_run(run, int8, model, tmp_path):
     probabilities = np.concatenate([of_model(model, [clip.astype(np.float32)]) for clip in waves_16_bit])
     truth = probabilities.argmax(axis=1)
     assert len(set(truth)) > 1
-    stored = {str(row): encode_wav(clip) for row, clip in enumerate(clips)}
+    stored = {str(row): encode_wav(clip) for row, clip in enumerate(waves_16_bit)}
     write_predictions(tmp_path, probabilities, truth)
     found = compare_with_run(run / "model.onnx", str(tmp_path), stored.__getitem__)
     assert (found.clips, found.same_label, found.points) == (12, 1.0, 0.0)
@@ -331,3 +331,10 @@ def test_files_that_are_not_ours_are_refused(tmp_path):
         assert result.exit_code == 2
         assert reason in result.stderr
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_logits_that_are_not_finite_are_an_error_and_no_probabilities(run):
+    classify, clips = OnnxClassifier(run / "model.onnx"), waves(0.5, 0.6)
+    clips[1][7] = np.nan
+    with pytest.raises(ValueError, match=r"^waves\[1\]: its logits are not finite"):
+        classify.probabilities(clips)

@@ -234,7 +234,7 @@ def test_pipeline_scores_a_clip_as_training_does(family, tmp_path):
     collator.feature_extractor.save_pretrained(tmp_path)
     classify = pipeline("audio-classification", model=str(tmp_path), trust_remote_code=True)
     assert classify.model.main_input_name == "input_features"
-    waves = clips(4, 0.2, 3)
+    waves = [wave / 8 for wave in clips(4, 0.2, 3)]  # in [-1, 1], as audio is
     with torch.no_grad():
         expected = model(**batch_of(collator, waves)).logits.softmax(-1)
     for size in (1, 4):
@@ -275,7 +275,7 @@ def test_the_trainer_trains_them(family, tmp_path):
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses[-1] < losses[0]
-    with pytest.raises(ValueError, match="--mixup_alpha: mixes waves, and this backbone takes features"):
+    with pytest.raises(ValueError, match="--mixup_alpha: mixes waves, but this backbone takes spectral features"):
         SERTrainer(model, args, ModelArguments(mixup_alpha=0.4), ["a", "b", "c"], collator, train_dataset=rows)
 
 

@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor, pipeline
 
 import run_ser
+from ser import run_folder
 from ser.data.audio import decode_wav, encode_wav
 from ser.inference.loading import read_config
 from ser.predictions import read_own_predictions
 from ser.publish import pre_push_checks
 from ser.publish.staging import check_run, stage
-from ser.run_folder import read_results, tested_models
+from ser.run_folder import read_results
 
 pytestmark = pytest.mark.slow  # most of them train
 FROZEN = str(ROOT / "configs" / "splits" / "shemo_speaker_5fold.json")
@@ -163,7 +164,7 @@ def test_a_run_does_not_go_on_from_a_model_that_knows_its_test_clips(probe, fina
     flags = ("--pooling", "mean_std", "--layer_mix", "1")
     for number, model in enumerate((probe, final)):
         assert launch(tmp_path / str(number), manifest, *flags_of(model, *flags, "--fold", "2")) == 2
-        assert "clips that are test now" in capsys.readouterr().err
+        assert "clips of the test set" in capsys.readouterr().err
     assert launch(tmp_path / "same fold", manifest, *flags_of(probe, *flags)) == 0
 
 
@@ -257,7 +258,7 @@ def test_folds_without_a_final_fit_promise_no_model_and_get_one_later(final, man
 
 
 def test_robustness_takes_the_tested_models_of_the_folds(final):
-    assert tested_models(final) == [final / "seed-42" / f"fold-{fold}" for fold in range(3)]
+    assert run_folder.tested_models(final) == [final / "seed-42" / f"fold-{fold}" for fold in range(3)]
 
 
 def test_a_final_fit_that_was_killed_is_made_again_and_no_fold_is(final, manifest, encoder, tmp_path, capsys):

@@ -133,7 +133,7 @@ def test_the_layer_that_holds_the_classes_is_chosen(informative):
 
 
 def test_a_layer_that_tells_speakers_apart_is_not_chosen_for_it():
-    """In each layer the class can be read: in layer 0 only of voices that were heard, in layer 1 of all."""
+    """In each layer the class can be read: in layer 0 only for speakers of train, in layer 1 for all."""
     count, speakers = 240, 8
     statistics, classes = made_statistics(count, informative=1)
     speaker = np.arange(count) * speakers // count
