@@ -1,4 +1,4 @@
-"""Files to one checked Dataset: 16 kHz mono clips with id, speaker, gender, emotion and duration.
+"""From files to one checked Dataset: 16 kHz mono clips with id, speaker, gender, emotion and duration.
 
     python data_prep.py configs/demo.yaml
     python data_prep.py configs/emodb_tiny.yaml --data_dir path/to/emodb/wav
@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import tempfile
+import typing
 import zipfile
 import zlib
 from collections import Counter, defaultdict
@@ -25,26 +26,26 @@ import pyarrow as pa
 
 from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, corpus_facts, encode_wav
 from ser.data.corpora import list_corpus
-from ser.data.corpora.recordings import Corpus, Recording, note, noted, unusable
+from ser.data.corpora.recordings import Corpus, Recording, read_problems, unusable, write_problem
 from ser.data.data_arguments import DataArguments, read_data_arguments
 
 logger = logging.getLogger(__name__)
-# Part of the cache's key: raise it when the same files would give another Dataset.
+# Part of the cache's key: raise it when a change of the code gives another Dataset for the same files.
 _VERSION = datasets.Version("1.2.0")
-# Few enough for a progress bar that moves and for a laptop's memory.
+# Small enough for a progress bar that moves and for a laptop's memory.
 _CLIPS_PER_TABLE = 16
 
 
 def load_corpus(args: DataArguments) -> datasets.Dataset:
-    """Prepares a corpus, or takes it from the cache if its files and labels are the same as then.
+    """Prepares a corpus, or takes it from the cache if its files and labels have not changed.
 
     Returns:
-        One row a clip, sorted by id: id, corpus, speaker, gender, emotion, transcript, ipa, duration (s),
+        One row for each clip, sorted by id: id, corpus, speaker, gender, emotion, transcript, ipa, duration (s),
         source_sampling_rate (Hz), audio (16 kHz mono WAV); split, session and target columns where the source
-        has them; no emotion where it has numbers only. `ser.data.audio.corpus_facts` tells the rest.
+        has them; no emotion where it has numbers only. `ser.data.audio.corpus_facts` reads what else is known.
 
     Raises:
-        ValueError, FileNotFoundError: A flag does not fit, or files cannot be used; all of them are listed at once.
+        ValueError, FileNotFoundError: A flag does not fit, or files cannot be used; the message lists all of them.
     """
     dataset = _prepared(args)
     facts = corpus_facts(dataset)
@@ -69,7 +70,7 @@ def _prepared(args: DataArguments) -> datasets.Dataset:
 class SpeechCorpus(datasets.ArrowBasedBuilder):
     """Decodes, resamples and stores the clips of a corpus, in parallel, once.
 
-    It writes finished Arrow tables: to encode audio example by example, `datasets` needs torchcodec.
+    It writes Arrow tables, because `datasets` needs torchcodec to encode audio example by example.
 
     Args:
         args: What to prepare, and where the cache is.
@@ -97,15 +98,15 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
         )
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
-        # A run that was killed leaves its unfinished files here; they would become part of the cache.
-        for path in Path(self._output_dir).iterdir():
-            path.unlink()
         return [datasets.SplitGenerator(name=datasets.Split.TRAIN, gen_kwargs={})]
 
     def _prepare_split(self, split_generator: datasets.SplitGenerator, **kwargs) -> None:
-        # The workers are forked with the imports of the reader, some seconds, behind them.
+        # Imported before the workers are forked, so that not every worker needs some seconds for it.
         import ser_model  # noqa: F401
 
+        # A run that was killed leaves its files here; without this they would become part of the cache.
+        for path in Path(self._output_dir).iterdir():
+            path.unlink()
         with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as failures:
             corpus = self.corpus.fetch(Path(scratch)) if self.corpus.fetch else self.corpus
             total = len(corpus.recordings)
@@ -117,7 +118,7 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
             split_generator.split_info.num_examples = total  # the progress bar's end
             kwargs["num_proc"] = min(kwargs.get("num_proc") or 1, -(-total // _CLIPS_PER_TABLE))
             super()._prepare_split(split_generator, **kwargs)
-            skipped = noted(Path(failures))
+            skipped = read_problems(Path(failures))
         if skipped and not self.skip_unreadable:
             raise ValueError(
                 f"{unusable(skipped, total)}\nRepair or remove them, or leave them out with --skip_unreadable true."
@@ -125,6 +126,17 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
         if len(skipped) == total:
             raise ValueError(f"No clip is left. {unusable(skipped, total)}")
         self.info.description = json.dumps(corpus.all_facts(skipped), ensure_ascii=False)
+
+    def as_streaming_dataset(self, *args, **kwargs) -> typing.NoReturn:
+        """Refuses: clips are checked and decoded once, before any of them is used.
+
+        Raises:
+            NotImplementedError: Always; the message says what to do.
+        """
+        raise NotImplementedError(
+            "This corpus must be prepared before it is read. Call download_and_prepare(), then "
+            "as_dataset(split='train').to_iterable_dataset()."
+        )
 
     def _generate_tables(
         self, recordings: list[Recording], corpus: Corpus, failures: str
@@ -135,7 +147,7 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
                 try:
                     rows.append(row_of(recording, corpus))
                 except (ValueError, OSError) as error:
-                    note(recording, error, Path(failures))
+                    write_problem(recording, error, Path(failures))
             if rows:
                 yield start, pa.Table.from_pylist(rows, schema=self.info.features.arrow_schema)
 
@@ -143,8 +155,8 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
 class ShEMO(SpeechCorpus):
     """Sharif Emotional Speech Database: 3000 clips of Persian radio plays, 87 speakers, six emotions.
 
-    Two configurations: `filename`, the label that the letter in the file's name stands for, and `modified`, the label
-    that `modified_shemo.json` corrects (163 clips differ).
+    Two configurations: `filename` takes the label from the letter in the file's name, `modified` takes the corrected
+    label in `modified_shemo.json` (163 clips differ).
 
         builder = ShEMO("modified", data_dir="shemo")
         builder.download_and_prepare(num_proc=8)
@@ -152,8 +164,8 @@ class ShEMO(SpeechCorpus):
 
     Args:
         config_name: `filename` or `modified`.
-        options: Fields of `DataArguments`: `data_dir` with the folders or the two zips, which are downloaded without
-            it, `modified_labels`, `label_map`, `skip_unreadable`, `max_clips`, `cache_dir`.
+        options: Fields of `DataArguments`: `data_dir` with the folders or the two zips (without it, they are
+            downloaded), `modified_labels`, `label_map`, `skip_unreadable`, `max_clips`, `cache_dir`.
     """
 
     BUILDER_CONFIGS = (
@@ -184,7 +196,7 @@ def num_cores() -> int:
 
 
 def row_of(recording: Recording, corpus: Corpus) -> dict[str, Any]:
-    """Reads one recording from the disk into a row of the Dataset.
+    """Reads one recording and makes its row of the Dataset.
 
     Raises:
         ValueError, OSError: It cannot be used; the message says why.
@@ -199,7 +211,7 @@ def row_of(recording: Recording, corpus: Corpus) -> dict[str, Any]:
     wave = checked_wave(read_wave(source, recording.path))
     try:
         source_rate_hz = soundfile.info(io.BytesIO(source) if recording.archive else source).samplerate
-    except soundfile.LibsndfileError:  # read through ffmpeg, which does not tell
+    except soundfile.LibsndfileError:  # read by ffmpeg, which does not tell the rate
         source_rate_hz = None
     same = ("id", "corpus", "speaker", "gender", "transcript", "ipa", "split", "session")
     return {
@@ -265,7 +277,7 @@ def main(argv: Sequence[str]) -> None:
     """Prepares the corpus of a configuration, prints what it holds and draws it."""
     try:
         args, output_dir = read_data_arguments(argv)
-        dataset = _prepared(args)  # what load_corpus warns of stands in the summary
+        dataset = _prepared(args)  # not load_corpus: its warnings are in the summary
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         sys.exit(f"data_prep.py: {error}")
     print(summary(dataset))

@@ -20,7 +20,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sized
 from functools import partial
 from itertools import chain, pairwise
-from os import PathLike, fspath
+from os import PathLike, fspath, listdir
 from os.path import abspath, basename, isdir
 from types import GeneratorType
 from typing import Any, NamedTuple
@@ -758,7 +758,8 @@ def span_mask(frames: torch.Tensor, size: int, probability: float, length: int, 
     """
     wanted = probability * frames / length + torch.rand(frames.shape, device=frames.device)
     spans = torch.minimum(wanted.floor().clamp(min=min_spans), frames // length)  # a clip below one span stays whole
-    most = int(spans.max().item())
+    # A compiled graph must not depend on a drawn number; it uses the largest number of spans that fit.
+    most = size // length if torch.compiler.is_compiling() else int(spans.max().item())
     if most == 0:
         return torch.zeros(len(frames), size, dtype=torch.bool, device=frames.device)
     frame = torch.arange(size, device=frames.device)
@@ -957,6 +958,22 @@ def new_backbone(config: PreTrainedConfig) -> PreTrainedModel:
     return AutoModel.from_config(config)
 
 
+def check_no_pickle(name_or_path: str) -> None:
+    """Refuses a folder whose weights are only in pickled files: to unpickle a file can run code that it holds.
+
+    Raises:
+        ValueError: It is such a folder.
+    """
+    files = listdir(name_or_path) if isdir(name_or_path) else []
+    pickled = [name for name in files if name.endswith((".bin", ".pt", ".pth")) and "model" in name]
+    if pickled and not any(name.endswith(".safetensors") for name in files):
+        raise ValueError(
+            f"model_name_or_path: {name_or_path} holds its weights only as a pickled file, {pickled[0]}, which is not "
+            "opened: it could run code. If you trust its source, convert it once in Python: "
+            "AutoModel.from_pretrained('FOLDER').save_pretrained('NEW_FOLDER'), and copy preprocessor_config.json too."
+        )
+
+
 def new_feature_extractor(config: PreTrainedConfig) -> Any:
     """Makes the feature extractor for a backbone with random weights."""
     from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
@@ -1120,8 +1137,10 @@ class SERForAudioClassification(PreTrainedModel):
             config: Arguments of [`SERConfig`]; `backbone_config` is a dict of values that replace the backbone's own.
 
         Raises:
-            ValueError: The checkpoint lacks a weight of the backbone, or has a weight that the backbone lacks.
+            ValueError: The folder holds only pickled weights, or the checkpoint lacks a weight of the backbone, or has
+                one that the backbone lacks.
         """
+        check_no_pickle(name_or_path)
         overrides = config.pop("backbone_config", None) or {}
         # Training is in float32, with autocast if asked for, also from a half-precision checkpoint such as Whisper's.
         kwargs: dict[str, Any] = {"dtype": torch.float32}

@@ -1,4 +1,4 @@
-"""Names as people spell them: how a cell of a table is read, and when two names are one."""
+"""Names as people write them: how a cell of a table is read, and which names differ in spelling alone."""
 
 import re
 import unicodedata
@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-# What programs write for an empty cell, and what people write for somebody whom they do not know; as `folded` has them.
+# Words for an empty cell, and words for an unknown speaker, as [`folded`] writes them.
 _MISSING = frozenset(("nan", "none", "null", "nil", "n/a", "#n/a", "na", "<na>", "nat", "-"))
 _UNKNOWN = frozenset(("unknown", "unk", "?", "not known", "نامشخص", "ناشناس", "未知"))
-# Marks without a width: joiners, marks of direction, the byte order mark.
+# Characters without width: joiners, direction marks, the byte order mark.
 _INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 _EDGES = re.compile(rf"^[\s{_INVISIBLE}]+|[\s{_INVISIBLE}]+$")
-# Arabic yeh, alef maksura and kaf, which keyboards and old code pages put for the Persian letters.
+# Arabic yeh, alef maksura and kaf, which keyboards and old code pages write instead of the Persian letters.
 _LETTERS = str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک"} | dict.fromkeys(_INVISIBLE))
 
 
 def tidy(name: str) -> str:
-    """A name without blanks around it, in Unicode's composed form (NFC): what is equal to the eye is equal."""
+    """A name without blanks around it, in Unicode's composed form (NFC), so that names that look equal are equal."""
     return _EDGES.sub("", unicodedata.normalize("NFC", name))
 
 
@@ -31,17 +31,17 @@ def cell(value: Any) -> str | None:
 
 
 def speaker_cell(value: Any) -> str | None:
-    """As [`cell`]; None also for the words that say that nobody knows who speaks (unknown)."""
+    """As [`cell`]; None also for the words that mean an unknown speaker (unknown, ?)."""
     name = cell(value)
     return None if name is None or folded(name) in _UNKNOWN else name
 
 
 @lru_cache(maxsize=1 << 16)
 def folded(name: str) -> str:
-    """What is left of a name without what people vary when they write it twice.
+    """The form of a name in which spellings that mean the same are equal.
 
-    Case, Unicode's compatible forms (NFKC), Arabic letters for Persian ones, digits of other scripts, marks without
-    width, the number of blanks, leading zeros, and the ".0" that programs add to whole numbers.
+    It ignores case, Unicode's compatible forms (NFKC), Arabic letters for Persian ones, digits of other scripts,
+    characters without width, the number of blanks, leading zeros, and the ".0" that programs add to whole numbers.
 
     >>> folded("S01") == folded("s1"), folded("03") == folded("3.0") == folded("۳")
     (True, True)
@@ -71,6 +71,6 @@ def check_speakers(speakers: Iterable[str | None], remedy: str = "--speakers_dif
         listed = "; ".join(" and ".join(map(repr, group)) for group in groups[:10])
         more = f"; and {len(groups) - 10} more" if len(groups) > 10 else ""
         raise ValueError(
-            f"Column 'speaker': names that differ in spelling alone: {listed}{more}. One voice under two names may be "
-            f"in train and in test. Spell each name one way, or, if they are different people, say {remedy}."
+            f"Column 'speaker': names that differ in spelling alone: {listed}{more}. One person under two names may be "
+            f"in train and in test. Write each name in one way, or, if they are different people, give {remedy}."
         )

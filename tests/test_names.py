@@ -45,7 +45,7 @@ def test_two_names_stay_two(one, other):
 
 
 def test_speakers_in_two_spellings_are_listed():
-    with pytest.raises(ValueError, match=r"'03' and '3'; 'S01' and 's01'.*say --speakers_differ true"):
+    with pytest.raises(ValueError, match=r"'03' and '3'; 'S01' and 's01'.*give --speakers_differ true"):
         check_speakers(["S01", "3", "s01", "03", None, "F02"])
     check_speakers(["S01", "S02", "03", None])
 

@@ -1,4 +1,4 @@
-"""The stored form of a clip, a 16 kHz mono WAV inside a `datasets` column, and the one way to read it."""
+"""How a clip is stored, as a 16 kHz mono WAV in a `datasets` column, and how it is read."""
 
 import io
 import json
@@ -80,7 +80,7 @@ def clip_wave(row: dict[str, Any]) -> np.ndarray:
 
 
 def corpus_facts(dataset: "datasets.Dataset") -> dict[str, Any]:
-    """Returns what is known of the corpus: name, label_source, licence, language, citation, homepage, skipped, ...
+    """Returns what is known about the corpus: name, label_source, licence, language, citation, homepage, skipped, ...
 
     Raises:
         ValueError: The dataset was not made by `data_prep.py`.
@@ -88,11 +88,11 @@ def corpus_facts(dataset: "datasets.Dataset") -> dict[str, Any]:
     try:
         return json.loads(dataset.info.description)
     except (TypeError, json.JSONDecodeError):
-        raise ValueError("The dataset carries no facts about its corpus; prepare it with data_prep.py.") from None
+        raise ValueError("The dataset holds no facts about its corpus; prepare it with data_prep.py.") from None
 
 
 def checked_wave(wave: np.ndarray) -> np.ndarray:
-    """Returns the wave as it came.
+    """Returns the wave unchanged.
 
     Raises:
         ValueError: It is shorter than one frame or silent: every sample has the same value.

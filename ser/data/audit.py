@@ -1,4 +1,4 @@
-"""What is wrong with a split: voices and recordings in two parts, classes too small to score, uneven genders."""
+"""What is wrong with a split: speakers and recordings in two parts, classes too small to score, uneven genders."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ser.audio_files import AUDIO_SUFFIXES, files_below
 from ser.clip_names import matched, one_name_each
-from ser.data.clips import ALL_CLIPS, DEV, TEST, TRAIN, Clip, classes_of, clips_of, counted, listed
+from ser.data.clips import ALL_CLIPS, DEV, TEST, TRAIN, Clip, classes_of, counted, listed, read_clips
 from ser.data.copies import Copies, copies_in, copies_of
 from ser.data.leaks import (
     Pair,
@@ -25,16 +26,15 @@ from ser.data.split_files import read_frozen, read_split_file, split_paths
 from ser.data.splits import Split, num_folds_of
 from ser.names import alike, check_speakers
 
-# The recall of a class is too uncertain to be called a score below this many clips, where one of 0.5 has a 95 %
-# interval (Wilson) of 0.30 to 0.70; and below this many speakers, whose clips are not independent.
+# With fewer clips or speakers than this, the recall of a class is too uncertain to be called a score: with 20 clips, a
+# recall of 0.5 has a 95 % interval (Wilson) of 0.30 to 0.70, and clips of one speaker are not independent.
 MIN_CLIPS, MIN_SPEAKERS = 20, 5
 # Share of the clips below which a gender is called rare in a part.
 MIN_GENDER_SHARE = 0.2
-_AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 
 
 def audit(split: Split, columns: Mapping[str, list] | Any) -> dict[str, Any]:
-    """Audits a split of a corpus, its recordings included as far as `copies_of` knows them.
+    """Audits a split of a corpus, with its recordings where `copies_of` can read them.
 
     Args:
         split: What `make_split` returned.
@@ -43,34 +43,34 @@ def audit(split: Split, columns: Mapping[str, list] | Any) -> dict[str, Any]:
     Returns:
         See [`audit_parts`].
     """
-    return audit_parts(split.parts, clips_of(columns), copies_of(columns), classes_of(columns))
+    return audit_parts(split.parts, read_clips(columns), copies_of(columns), classes_of(columns))
 
 
 def what_is_wrong(split: Split, columns: Mapping[str, list] | Any) -> list[str]:
-    """Sentences on what a reader of this split's results must know, found in the data; empty where all is well."""
+    """Sentences that a reader of this split's results must know, found in the data; empty where nothing is wrong."""
     found = audit(split, columns)
     once = []
     if num_folds_of(split.protocol, columns) == 1:
         total = sum(len(ids) for ids in split.parts.values())
-        voices = found["parts"][TEST]["speakers"]
-        by = f", by {counted(voices, 'speaker')}," if voices else ""
+        speakers = found["parts"][TEST]["speakers"]
+        by = f", by {counted(speakers, 'speaker')}," if speakers else ""
         once = [f"Only {len(split.test)} of {counted(total, 'clip')}{by} are ever tested: there is no other fold."]
     return [*found["leaks"], *found["warnings"], *once, *split.notes]
 
 
 def audit_of_folds(splits: Sequence[Split], columns: Mapping[str, list] | Any) -> dict[str, Any]:
-    """Audits several folds as the one result that they are pooled into.
+    """Audits several folds as one pooled result.
 
-    What is too small to score in one fold may be large enough in all; what leaks in one fold leaks.
+    A class that is too small to score in one fold may be large enough in all of them; a leak in one fold is a leak.
 
     Args:
         splits: The folds, whose test clips are pooled.
         columns: As for [`audit`].
 
     Returns:
-        `ok`, `leaks`, `warnings` and `what_is_wrong`, the two and what the protocol itself says of itself; and, as in
-        [`audit_parts`], `checked`, what was looked for in every fold, `shared_speakers`, of each pair of parts the fold
-        that shares most, `identical_audio` and `near_identical_audio`, of all folds.
+        `ok`, `leaks`, `warnings`, and `what_is_wrong` (leaks, warnings and the notes of the protocol). As in
+        [`audit_parts`]: `checked` (what was looked for in every fold), `shared_speakers` (for each pair of parts, the
+        fold that shares most), `identical_audio` and `near_identical_audio` (of all folds).
     """
     audits = [audit(split, columns) for split in splits]
     searched = searched_in_all(audits)
@@ -80,9 +80,9 @@ def audit_of_folds(splits: Sequence[Split], columns: Mapping[str, list] | Any) -
     leaky = [found["leaks"] for found in audits if found["leaks"]]
     leaks = list(leaky[0]) if leaky else []
     if len(leaky) > 1:
-        leaks.append(f"{len(leaky)} of {len(splits)} folds leak; these lines are the first one's.")
+        leaks.append(f"{len(leaky)} of {len(splits)} folds leak; the lines above are about the first of them.")
     tested = {clip for split in splits for clip in split.test}
-    pooled = audit_parts({TEST: sorted(tested)}, clips_of(columns), Copies({}), classes_of(columns))
+    pooled = audit_parts({TEST: sorted(tested)}, read_clips(columns), Copies({}), classes_of(columns))
     notes = dict.fromkeys(note for split in splits for note in split.notes)
     wrong = [*leaks, *pooled["warnings"], *notes]
     found = {"ok": _verdict(leaks, searched["checked"]), "leaks": leaks, "warnings": pooled["warnings"]}
@@ -99,8 +99,8 @@ def audit_files(
 
     Args:
         files: Files, or one folder.
-        audio: Folder, searched whole, with the recordings, whose names or paths without suffix are the clips'. Without
-            it, recordings are compared only where a file holds their hashes.
+        audio: Folder of the recordings, searched to any depth. A recording belongs to the clip that has its name or
+            path without suffix. Without it, recordings are compared only where a file holds their hashes.
         read_wave: Reads one recording as `(T,)` float32 at 16 kHz; needed with `audio`.
         speakers_differ: Whether speakers whose names differ in spelling alone are different people.
 
@@ -184,23 +184,23 @@ def audit_parts(
 
 
 def _verdict(leaks: Sequence[str], checked: Mapping[str, bool]) -> bool | None:
-    """`ok` of an audit: who did not look for something cannot say that it is not there."""
+    """`ok` of an audit: None where no leak was found and one of the searches was not made."""
     return False if leaks else (True if all(checked.values()) else None)
 
 
 def _part_table(clips: Sequence[Clip], classes: Sequence[str]) -> dict[str, Any]:
     """Counts of one part; speakers are None where no clip names one."""
-    voices = {label: {clip.speaker for clip in clips if clip.emotion == label} - {None} for label in classes}
+    speakers = {label: {clip.speaker for clip in clips if clip.emotion == label} - {None} for label in classes}
     nameless = sum(clip.speaker is None for clip in clips)
     labels = Counter(clip.emotion for clip in clips)
     return {
         "clips": len(clips),
-        "speakers": len(set().union(*voices.values())) or (None if clips else 0),
+        "speakers": len(set().union(*speakers.values())) or (None if clips else 0),
         "clips_without_speaker": nameless,
         "genders": dict(sorted(Counter(clip.gender or "unknown" for clip in clips).items())),
         "clips_per_class": {label: labels[label] for label in classes},
         "speakers_per_class": {
-            label: len(own) if nameless < len(clips) or not clips else None for label, own in voices.items()
+            label: len(own) if nameless < len(clips) or not clips else None for label, own in speakers.items()
         },
     }
 
@@ -230,7 +230,7 @@ def _too_small(tables: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
         for label, count in table["clips_per_class"].items()
     ]
     few = [(tables[row["part"]]["speakers"] or 0) >= MIN_SPEAKERS > (row["speakers"] or 0) for row in rows]
-    return [row for row, few_voices in zip(rows, few, strict=True) if few_voices or row["clips"] < MIN_CLIPS]
+    return [row for row, few_speakers in zip(rows, few, strict=True) if few_speakers or row["clips"] < MIN_CLIPS]
 
 
 def _warnings(
@@ -239,7 +239,7 @@ def _warnings(
     found = [f"There is no {part}." for part, table in tables.items() if not table["clips"]]
     nameless = sum(clip.speaker is None for clip in clips)
     if nameless:
-        found.append(f"{nameless} of {len(clips)} clips name no speaker: whether voices are shared is unknown.")
+        found.append(f"{nameless} of {len(clips)} clips name no speaker: whether speakers are shared is unknown.")
     if {clip.emotion for clip in clips} == {ALL_CLIPS}:
         found.append("No labels are known: classes are not checked.")
         small = []
@@ -253,7 +253,7 @@ def _warnings(
     for part, table in tables.items():
         if 0 < (table["speakers"] or 0) < MIN_SPEAKERS:
             if part not in (TRAIN, DEV):
-                found.append(f"{part} has {counted(table['speakers'], 'speaker')}: its score is that of few voices.")
+                found.append(f"{part} has {counted(table['speakers'], 'speaker')}: its score rests on few people.")
             continue
         both = {gender: table["genders"].get(gender, 0) for gender in ("female", "male")}
         rare, count = min(both.items(), key=lambda item: item[1])
@@ -275,8 +275,7 @@ def _recordings_in(folder: str, ids: set[str]) -> tuple[dict[str, str], list[str
     """Path of each clip's recording, and the clips that have none."""
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"--audio: {folder} is not a folder.")
-    paths = (path for path in Path(folder).rglob("*") if path.suffix.lower() in _AUDIO_SUFFIXES)
-    names = sorted(path.relative_to(folder).as_posix() for path in paths)
+    names = sorted(path.as_posix() for path in files_below(Path(folder)) if path.suffix.lower() in AUDIO_SUFFIXES)
     found = {i: str(Path(folder) / name) for i, name in matched(sorted(ids), names, "--audio").items()}
     if not found:
         raise ValueError(f"--audio: {folder} holds {len(names)} recordings, none of the {len(ids)} of the split.")

@@ -1,14 +1,15 @@
-"""Augmentation by audiomentations, drawn from a generator of each clip's own."""
+"""Augmentation by audiomentations, with one seed for each clip and epoch."""
 
 import hashlib
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from ser.data.audio import SAMPLING_RATE_HZ
+from ser.data.audio import MIN_SAMPLES, SAMPLING_RATE_HZ
 from ser.data.data_arguments import closest
 
 Augment = Callable[[np.ndarray, tuple], np.ndarray]
@@ -23,8 +24,8 @@ def build_augmentation(specification: str | None) -> Augment | None:
     """Builds the function that augments a training clip.
 
     audiomentations draws from Python's and NumPy's global generators. They are seeded before every clip with a number
-    made of the clip's key, and put back behind it: the same clip in the same epoch gives the same audio in any worker,
-    process and order, and nothing else that draws from them is disturbed.
+    made from the clip's key, and restored after it: the same clip in the same epoch gives the same audio in any worker,
+    process and order, and other code that draws from these generators is not disturbed.
 
     Args:
         specification: JSON list of transforms in audiomentations' own names,
@@ -34,27 +35,48 @@ def build_augmentation(specification: str | None) -> Augment | None:
         A function of a wave `[T]` and a key (any tuple) to a wave `[T]`, with `specification` as attribute; or None.
 
     Raises:
-        ValueError: A transform or one of its parameters is unknown.
+        ValueError: A transform or one of its parameters is unknown, or a transform fails on one second of noise.
     """
     transforms = _transforms(specification)
     if not transforms:
         return None
 
     def augment(wave: np.ndarray, key: tuple) -> np.ndarray:
-        seed = hash_of(key) % 2**32
-        python_state, numpy_state = random.getstate(), np.random.get_state()
-        random.seed(seed)
-        np.random.seed(seed)
-        try:
+        with _seeded(hash_of(key) % 2**32):
             for transform in transforms:
-                wave = transform(samples=wave, sample_rate=SAMPLING_RATE_HZ)
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
+                wave = _applied(transform, wave)
         return np.ascontiguousarray(wave, dtype=np.float32)
 
     augment.specification = specification
     return augment
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds Python's and NumPy's global generators, and restores them at the end."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def _applied(transform: Any, wave: np.ndarray) -> np.ndarray:
+    """Applies a transform; a longer result is cut to the clip's length, for which its batch was planned.
+
+    Raises:
+        ValueError: Less than a frame is left of the clip.
+    """
+    result = transform(samples=wave, sample_rate=SAMPLING_RATE_HZ)[: len(wave)]
+    if len(result) < MIN_SAMPLES:
+        raise ValueError(
+            f"--augmentations: {type(transform).__name__} left {len(result)} of {len(wave)} samples of a clip; a model "
+            f"needs {MIN_SAMPLES}. Change its parameters."
+        )
+    return result
 
 
 def _transforms(specification: str | None) -> list[Any]:
@@ -78,11 +100,23 @@ def _transform(entry: Any) -> Any:
     parameters = {key: value for key, value in entry.items() if key != "name"}
     kind = getattr(audiomentations, str(entry["name"]), None)
     if not (isinstance(kind, type) and issubclass(kind, BaseWaveformTransform)):
+        if kind in (audiomentations.OneOf, audiomentations.SomeOf, audiomentations.Compose):
+            raise ValueError(
+                f"--augmentations: {entry['name']} holds other transforms, which is not supported; list them "
+                "one by one, each with its own p."
+            )
         known = [name for name in dir(audiomentations) if name[0].isupper()]
         raise ValueError(
             f"--augmentations: audiomentations has no transform {entry['name']!r}.{closest(str(entry['name']), known)}"
         )
     try:
-        return kind(**parameters)
-    except (TypeError, ValueError, AssertionError) as error:
+        transform = kind(**parameters)
+        # Tried once, so that a missing extra or a wrong parameter shows now and not at the first clip that draws it.
+        noise = np.random.default_rng(0).normal(0, 0.1, SAMPLING_RATE_HZ).astype(np.float32)
+        with _seeded(0):
+            _applied(kind(**{**parameters, "p": 1.0}), noise)
+    except ImportError as error:
+        raise ValueError(f"--augmentations: {entry['name']} needs a package that is missing ({error}).") from None
+    except Exception as error:  # each transform checks its parameters in its own way
         raise ValueError(f"--augmentations: {entry['name']} does not take {parameters} ({error}).") from None
+    return transform

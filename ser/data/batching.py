@@ -24,7 +24,7 @@ class Clips(Dataset):
         targets: One class number, or one list of values, for each row.
         augment: From `build_augmentation`; used only on rows asked for as [`Draw`].
         seed: Part of the key that augmentation is drawn from.
-        max_seconds: Longer clips are cropped to this, at a place drawn from the same key; only for a [`Draw`].
+        max_seconds: Longer clips are cropped to this, at a start drawn from the same key; only for a [`Draw`].
     """
 
     def __init__(
@@ -68,11 +68,11 @@ def _crop(wave: np.ndarray, length: int, key: tuple) -> np.ndarray:
 
 
 class Collator:
-    """Makes the model's inputs of waves, as prediction does, and stacks the labels.
+    """Makes the model's inputs from waves, as prediction does, and stacks the labels.
 
     Clips are padded to the longest of the batch. Whisper's log-mel features see 12 ms beyond a clip, and its window is
-    30 s whatever the clip: they are made of each clip and the silence that fills the window, so that a clip's features
-    depend on no other. What a clip holds beyond the window is left out.
+    always 30 s: each clip is padded with silence to the whole window, so that its features depend on no other clip.
+    Audio beyond the window is left out.
 
     Args:
         feature_extractor: The model's own; it normalises or makes log-mel features, pads and masks.
@@ -94,10 +94,10 @@ class Collator:
 
 
 class EpochBatches(Sampler[list[Draw]]):
-    """The batches of each epoch, for one process: the same for the same seed and epoch, however training got there.
+    """The batches of each epoch, for one process: the same for the same seed and epoch, also after a resume.
 
     Every process gets as many batches as every other, and the same number in every epoch. No batch exceeds
-    `batch_seconds` but one of a single clip. Without `weights`, nothing is left out and nothing comes twice.
+    `batch_seconds`, except one that holds a single clip. Without `weights`, each clip comes exactly once.
 
     Args:
         lengths_seconds: Length of each clip.
@@ -105,7 +105,7 @@ class EpochBatches(Sampler[list[Draw]]):
         batch_seconds: Seconds in a batch, padding counted; batches are then filled with clips of like length.
         seed: Of the order.
         by_length: Whether batches of `batch_size` are filled with clips of like length.
-        weights: Chance of each clip to be drawn, with replacement; None: each clip once an epoch.
+        weights: Relative probability of each clip, drawn with replacement; None: each clip once an epoch.
     """
 
     def __init__(
@@ -140,12 +140,12 @@ class EpochBatches(Sampler[list[Draw]]):
     def __iter__(self) -> Iterator[list[Draw]]:
         batches = split_to_number(self._at_most(len(self) * self.num_processes), len(self) * self.num_processes)
         seen: dict[int, int] = {}
-        for place, batch in enumerate(batches):
+        for index, batch in enumerate(batches):
             draws = []
             for row in batch:
                 draws.append((int(row), self.epoch, seen.get(row, 0)))
                 seen[row] = seen.get(row, 0) + 1
-            if place % self.num_processes == self.process:
+            if index % self.num_processes == self.process:
                 yield draws
 
     def _batches(self, epoch: int) -> list[list[int]]:
@@ -159,22 +159,22 @@ class EpochBatches(Sampler[list[Draw]]):
             return [list(order[i : i + self.batch_size]) for i in range(0, count, self.batch_size)]
         chunks = [order[i : i + _CHUNK] for i in range(0, count, _CHUNK)]
         batches = [batch for chunk in chunks for batch in self._filled(chunk)]
-        return [batches[place] for place in generator.permutation(len(batches))]
+        return [batches[index] for index in generator.permutation(len(batches))]
 
     def _at_most(self, count: int) -> list[list[int]]:
-        """The batches of the epoch, in `count` or fewer; those filled by seconds vary in number from epoch to epoch."""
+        """At most `count` batches for the epoch; without a limit, batches filled by seconds vary in number."""
         batches = self._batches(self.epoch)
         if len(batches) <= count:
             return batches
         if self.weights is not None:
-            return batches[:count]  # they come in random order, and how many draws make an epoch is a convention
-        # The longest clip is in some batch, which does best to hold the next longest: no filling needs fewer batches,
-        # so epoch 0 did not.
+            return batches[:count]  # draws are random and with replacement: a few fewer of them change nothing
+        # Filled from the longest clip on over the whole corpus, batches are as few as they can be, so no more than in
+        # epoch 0.
         generator = np.random.default_rng((self.seed, self.epoch, 1))
         order = generator.permutation(len(self.lengths))
         order = order[np.argsort(-self.lengths[order], kind="stable")]
         batches = fill_by_duration(order, self.lengths, self.batch_seconds)
-        return [batches[place] for place in generator.permutation(len(batches))]
+        return [batches[index] for index in generator.permutation(len(batches))]
 
     def _filled(self, chunk: np.ndarray) -> list[list[int]]:
         order = chunk[np.argsort(self.lengths[chunk], kind="stable")]
@@ -208,7 +208,7 @@ def split_to_number(batches: list[list[int]], count: int) -> list[list[int]]:
         raise ValueError(f"train: {rows} clips cannot be shared by {count} processes; start at most {rows}.")
     batches = [list(batch) for batch in batches]
     while len(batches) < count:
-        place = max(range(len(batches)), key=lambda i: len(batches[i]))
-        half = len(batches[place]) // 2
-        batches[place : place + 1] = [batches[place][:half], batches[place][half:]]
+        largest = max(range(len(batches)), key=lambda i: len(batches[i]))
+        half = len(batches[largest]) // 2
+        batches[largest : largest + 1] = [batches[largest][:half], batches[largest][half:]]
     return batches

@@ -1,4 +1,4 @@
-"""What the splits need to know of each clip: who speaks, with which label, and not the audio."""
+"""What splits need to know about each clip: who speaks, with which label. No audio."""
 
 import difflib
 import functools
@@ -23,7 +23,7 @@ class Clip:
         speaker: Who speaks, or None where the source does not tell.
         gender: "female", "male" or None.
         emotion: The name of its label; "all" in a corpus without labels.
-        split: "train", "dev" or "test" where its source puts it in one, else None.
+        split: "train", "dev" or "test" where its source says so, else None.
         session: In which session it was recorded, or None.
         corpus: The corpus it comes from, or None.
         recording: Hash of the decoded samples, or None where the audio is not at hand.
@@ -39,8 +39,8 @@ class Clip:
     recording: str | None = None
 
 
-def clips_of(columns: Mapping[str, list] | Any) -> list[Clip]:
-    """Reads a corpus into clips sorted by id, so that no split depends on the order of its rows.
+def read_clips(columns: Mapping[str, list] | Any) -> list[Clip]:
+    """Reads a corpus into clips sorted by id, so that a split does not depend on the order of the rows.
 
     Args:
         columns: A `datasets.Dataset`, or a dict of equally long lists. `id` is required; `speaker`, `gender`,
@@ -50,20 +50,20 @@ def clips_of(columns: Mapping[str, list] | Any) -> list[Clip]:
     Raises:
         ValueError: There is no column `id`, an id occurs twice, or a word for a split is unknown.
     """
-    return _clips_of_mapping(columns) if isinstance(columns, Mapping) else list(_clips_of_dataset(columns))
+    return _read_mapping(columns) if isinstance(columns, Mapping) else list(_read_dataset(columns))
 
 
 @functools.lru_cache(maxsize=4)
-def _clips_of_dataset(dataset: Any) -> tuple[Clip, ...]:
-    """The same object never holds other rows, and every fold asks for the clips of the whole corpus a dozen times."""
-    return tuple(_clips_of_mapping(dataset))
+def _read_dataset(dataset: Any) -> tuple[Clip, ...]:
+    """Kept for datasets, which never change: every fold asks for the clips of the whole corpus a dozen times."""
+    return tuple(_read_mapping(dataset))
 
 
-def _clips_of_mapping(columns: Mapping[str, list] | Any) -> list[Clip]:
+def _read_mapping(columns: Mapping[str, list] | Any) -> list[Clip]:
     names = getattr(columns, "column_names", None) or list(columns)
     if "id" not in names:
         raise ValueError(f"A split needs the column 'id'; the corpus has the columns {', '.join(names)}.")
-    # A column of a Dataset is read row by row, unless it is asked for whole.
+    # `[:]` reads a column of a Dataset at once; iterating over it reads row by row.
     ids = [str(value) for value in columns["id"][:]]
     twice = [i for i, count in Counter(ids).items() if count > 1]
     if twice:
@@ -81,7 +81,7 @@ def _clips_of_mapping(columns: Mapping[str, list] | Any) -> list[Clip]:
 def classes_of(columns: Mapping[str, list] | Any) -> list[str]:
     """The labels of a corpus: the names of its `ClassLabel` if it has one, else those that occur, sorted."""
     names = getattr(_label_feature(columns), "names", None)
-    return list(names) if names else sorted({clip.emotion for clip in clips_of(columns)})
+    return list(names) if names else sorted({clip.emotion for clip in read_clips(columns)})
 
 
 def split_word(word: str | None) -> str | None:

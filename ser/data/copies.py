@@ -1,4 +1,4 @@
-"""Which clips of a corpus hold one recording: looked for once a corpus, and kept beside the prepared one."""
+"""Which clips of a corpus hold the same recording: searched once for each corpus, and kept beside the prepared one."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -13,11 +13,12 @@ from ser.data.fingerprint import Fingerprint, fingerprint, near_copies, recordin
 from ser.files import read_json, write_json_rows
 
 logger = logging.getLogger(__name__)
-# Part of the file's name: raise it when the same clips would be found otherwise.
+# Part of the file's name: raise it when a change of the code finds other copies in the same clips.
 _VERSION = 1
-# Fingerprints of so many hours take about 4 GB while they are compared. Beyond, nobody looks, and audits say so.
+# Fingerprints of this many hours take about 4 GB while they are compared. Larger corpora are not searched for near
+# copies, and audits say so.
 MAX_HOURS = 100.0
-# Those of the corpora that this process has used last.
+# The copies of the corpus that this process used last.
 _held: dict[str, "Copies"] = {}
 
 
@@ -26,9 +27,9 @@ class Copies:
     """What is known of the recordings of clips.
 
     Attributes:
-        hashes: Hash of the samples by id, of the clips whose audio is known; clips of one hash are identical.
-        near: `(id, id, bit error)` of the clips of other samples whose fingerprints are nearly identical, sorted by
-            bit error; None where nobody looked.
+        hashes: Hash of the samples by id, for the clips whose audio is known; clips with one hash are identical.
+        near: `(id, id, bit error)` of clips whose samples differ and whose fingerprints are nearly identical, sorted
+            by bit error; None where they were not searched for.
     """
 
     hashes: Mapping[str, str]
@@ -38,8 +39,8 @@ class Copies:
 def copies_of(columns: Mapping[str, list] | Any) -> Copies:
     """The copies in a corpus, whatever its split.
 
-    Of a prepared `datasets.Dataset` every clip is read once; then a file beside it in the cache holds the answer. Other
-    columns say what a column `recording` says, and nothing of near copies.
+    Every clip of a prepared `datasets.Dataset` is read once; a file beside it in the cache then keeps the answer. For
+    other columns, only the column `recording` is read, and near copies are not searched for.
     """
     names = getattr(columns, "column_names", None) or list(columns)
     if "recording" in names:
@@ -81,7 +82,7 @@ def _with_progress(dataset: Any) -> Iterable[tuple[str, np.ndarray]]:
 
 
 def _file_of(dataset: Any, key: str) -> Path | None:
-    """Where the answer for a dataset lies; None for one that lies in memory."""
+    """The file that keeps the answer for a dataset; None for a dataset in memory."""
     files = dataset.cache_files
     return Path(files[0]["filename"]).with_name(f"copies-{_VERSION}-{key}.json") if files else None
 

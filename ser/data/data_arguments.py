@@ -1,4 +1,4 @@
-"""What a user may say about the data: one dataclass, read from a flat YAML file and from flags."""
+"""The flags about data: one dataclass, read from a flat YAML file and from the command line."""
 
 import argparse
 import itertools
@@ -13,6 +13,7 @@ from typing import Any
 from ser.data.clips import closest
 from ser.data.corpora import CORPORA as LISTINGS
 from ser.names import tidy
+from ser.yaml_files import read_yaml
 
 CORPORA = tuple(LISTINGS)
 LABEL_SOURCES = ("filename", "modified")
@@ -38,7 +39,7 @@ def _argument(default, text: str, **metadata):
 
 @dataclass
 class DataArguments:
-    """Which clips, under which labels, split how; the help of each flag stands beside it.
+    """Which clips to use, with which labels, and how to split them; each field holds the help of its flag.
 
     Raises:
         ValueError: A value is outside its range, or two values exclude each other. The message names the flag.
@@ -50,6 +51,9 @@ class DataArguments:
     )
     manifest: str | None = _argument(
         None, "CSV or JSONL with the columns path and label and, if known, id, speaker, gender, split, transcript."
+    )
+    folder_levels: str | None = _argument(
+        None, "What the levels of folders in --corpus folder mean: label, speaker, split, or - (split,label,speaker)."
     )
     corpora: str | None = _argument(
         None,
@@ -68,26 +72,26 @@ class DataArguments:
     )
     protocol: str = _argument("speaker_kfold", "How clips are split into train, dev and test.", choices=PROTOCOLS)
     splits_file: str | None = _argument(None, "File that holds the split, for --protocol given and published ones.")
-    num_folds: int = _argument(5, "Number of folds of the k-fold protocols; of speakers at most one a speaker.")
+    num_folds: int = _argument(5, "Number of folds of the k-fold protocols; at most the number of speakers.")
     fold: str = _argument("0", "The fold to test on, counted from 0, or all.")
     split_seed: int = _argument(42, "Seed of the split.")
     accept_speaker_leakage: bool = _argument(
-        False, "Train although speakers are unknown or shared between splits; results are then speaker-dependent."
+        False, "Train even if speakers are unknown or shared between parts; results are then speaker-dependent."
     )
     accept_near_copies: bool = _argument(
-        False, "Train although recordings in two splits sound the same to the fingerprint; the results then name them."
+        False, "Train even if recordings in two parts sound the same to a fingerprint; the results then name them."
     )
     speakers_differ: bool = _argument(
-        False, "Speakers whose names differ in spelling alone (S01 and s01, 3 and 03) are different people."
+        False, "Treat speakers whose names differ in spelling alone (S01 and s01, 3 and 03) as different people."
     )
-    skip_unreadable: bool = _argument(False, "Leave out files that cannot be used, and say so in the results.")
+    skip_unreadable: bool = _argument(False, "Leave out files that cannot be used; the results count them.")
     augmentations: str | None = _argument(
         None, 'JSON list of audiomentations transforms: [{"name": "AddGaussianNoise", "p": 0.5}]. Train only.'
     )
-    max_train_seconds: float | None = _argument(None, "Longest random crop of a clip in training.")
+    max_train_seconds: float | None = _argument(None, "Crop longer training clips to this length, at a random start.")
     num_proc: int | None = _argument(None, "Processes that decode and resample; all cores by default.")
     cache_dir: str | None = _argument(None, "Where prepared corpora are kept; the cache of datasets by default.")
-    max_clips: int | None = _argument(None, "Use this many clips, evenly spaced over the corpus, to try things out.")
+    max_clips: int | None = _argument(None, "Use only this many clips, evenly spaced over the corpus, for a quick try.")
     synthetic_clips: int = _argument(720, "Number of clips of --corpus synthetic.")
     synthetic_voices: int = _argument(12, f"Number of voices of --corpus synthetic, 2 to {MAX_SYNTHETIC_VOICES}.")
     synthetic_seed: int = _argument(0, "Seed of --corpus synthetic.")
@@ -110,16 +114,18 @@ class DataArguments:
         self.entries()
 
     def entries(self) -> dict[str, "DataArguments"]:
-        """The corpora of `--corpora` by name, each with arguments of its own; empty where there is no such list.
+        """The corpora of `--corpora` by name, each with its own arguments; empty without `--corpora`.
 
-        A corpus is named by its `name`, or else as `--corpus` names it, a manifest by its file and a folder by itself;
-        the second of one name gets a 2 behind it.
+        The name of an entry is its `name`, else that of its manifest or folder, else that of `--corpus`. A second entry
+        with one name gets `-2` at its end.
         """
         if not self.corpora:
             return {}
         for flag in ("data_dir", "manifest"):
             if getattr(self, flag):
-                raise ValueError(f"--{flag}: {getattr(self, flag)!r}, but --corpora is given; put it into its entries.")
+                raise ValueError(
+                    f"--{flag}: {getattr(self, flag)!r}, but --corpora is given; move it into an entry of that list."
+                )
         try:
             listed = json.loads(self.corpora)
         except json.JSONDecodeError as error:
@@ -131,7 +137,7 @@ class DataArguments:
             try:
                 name, own = self._entry(entry)
                 if name in found and entry.get("name"):
-                    raise ValueError(f"name: {name!r} is that of another entry; give each its own.")
+                    raise ValueError(f"name: {name!r} is the name of another entry too; give each entry its own name.")
             except ValueError as error:
                 raise ValueError(f"--corpora, entry {number}: {error}") from None
             free = (f"{name}-{copy}" for copy in itertools.count(2) if f"{name}-{copy}" not in found)
@@ -151,11 +157,11 @@ class DataArguments:
         own = replace(self, corpora=None, label_map=label_map, max_clips=None, **values)
         name = str(entry.get("name") or own.corpus_name())
         if "/" in name:
-            raise ValueError(f"name: {name!r} has a slash, which stands between a corpus and its clips; leave it out.")
+            raise ValueError(f"name: {name!r} has a slash; leave it out, ids put one between corpus and clip.")
         return name, own
 
     def corpus_name(self) -> str:
-        """What clips of this corpus say in the column `corpus`."""
+        """The name of this corpus in the column `corpus`."""
         if self.corpus == "manifest" and self.manifest:
             return Path(self.manifest).stem
         if self.corpus == "folder" and self.data_dir:
@@ -189,12 +195,12 @@ def _check_choice(flag: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def read_data_arguments(argv: Sequence[str]) -> tuple[DataArguments, str | None]:
-    """Parses `CONFIG.yaml [--flag value ...]` for the data alone and leaves the keys of model and training be.
+    """Parses `CONFIG.yaml [--flag value ...]` for the data alone; keys of model and training are ignored.
 
-    Without transformers, whose own parser takes seconds to import.
+    It does not use transformers, whose parser takes seconds to import.
 
     Args:
-        argv: The command line behind the name of the program.
+        argv: The command line without the name of the program.
 
     Returns:
         The arguments and `output_dir`, None where neither names one.
@@ -218,7 +224,7 @@ def read_data_arguments(argv: Sequence[str]) -> tuple[DataArguments, str | None]
     flags = vars(flags)
     config = flags.pop("config", None)
     values = {}
-    for key, value in (read_config(Path(config)) if config else {}).items():
+    for key, value in (read_yaml(Path(config)) if config else {}).items():
         if key in known and value is not None:
             values[key] = _typed(f"{config}: {key}", _as_text(value), known[key])
         elif key not in known and (guess := closest(key, known, cutoff=0.8)):
@@ -230,31 +236,6 @@ def read_data_arguments(argv: Sequence[str]) -> tuple[DataArguments, str | None]
     except ValueError as error:
         named = next((key for key in values if f"--{key}:" in str(error) and key not in flags), None)
         raise ValueError(f"{config}: {named}: {error}" if named else str(error)) from None
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Reads a flat YAML file.
-
-    Raises:
-        ValueError: It is not YAML, or not one mapping of keys to values, or names a key twice.
-        FileNotFoundError: There is no such file.
-    """
-    import yaml
-
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such configuration file.")
-    text = path.read_text(encoding="utf-8")
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: is not YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected lines of the form `key: value`, found {type(values).__name__}.")
-    keys = [str(node[0].value) for node in yaml.compose(text).value]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise ValueError(f"{path}: key {twice[0]!r} is given twice.")
-    return {str(key): value for key, value in values.items()}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -8,11 +8,11 @@ windows of 128 ms every 8 ms, and differences over 64 ms in time:
 
 A gain cancels in the differences. Two clips are near-identical when, at the best offset, at most a quarter of the bits
 differ over 0.32 s or more in which both sound, and over half or more of the shorter one. A clip with less sound than
-that is matched only when at most an eighth differ; one under 0.32 s has no fingerprint.
+that is matched only when at most an eighth of the bits differ; a clip under 0.32 s has no fingerprint.
 
 False positives, measured by `benchmarks/fingerprint.py` on EMO-DB, whose speakers say the same ten sentences again and
-again: none in the 142,845 pairs of its 535 clips. Of their copies at -6 dB, at other rates, through MP3 at its lowest
-rate or through Vorbis, none is missed; they differ in 0.15 of the bits at most.
+again: none in the 142,845 pairs of its 535 clips. Copies of them at -6 dB, at other rates, through MP3 at its lowest
+rate and through Vorbis are all found; they differ in 0.15 of the bits at most.
 """
 
 import hashlib
@@ -30,14 +30,14 @@ _MAX_BIT_ERROR_SHORT = 0.125
 _WINDOW, _HOP, _LAG = 2048, 128, 8
 _BANDS_HZ = np.geomspace(300, 3000, 34)
 _BINS = slice(int(_BANDS_HZ[0] * _WINDOW / SAMPLING_RATE_HZ), int(_BANDS_HZ[-1] * _WINDOW / SAMPLING_RATE_HZ) + 2)
-# Voiced frames that an overlap needs, and below which fewer errors are allowed: 0.13 s and 0.32 s.
+# An overlap needs 0.13 s of frames in which both clips sound; below 0.32 s fewer errors are allowed.
 _MIN_FRAMES, _SHORT_FRAMES = 16, 40
 # Frames more than 40 dB under the loudest hold noise that codecs replace.
 _SILENCE = 1e-4
-# Two clips are compared where 24 neighbouring bits of a frame agree, the lower ones or the upper ones; of frames that
-# agree by the hundreds, as those of hum do, each is compared with a few.
+# Two clips are compared where the lower or the upper 24 bits of a frame agree. Hum makes hundreds of frames agree: each
+# is then compared with a few of them only.
 _KEY_SHIFTS, _KEY_MASK, _MAX_NEIGHBOURS = (0, 8), np.uint32(0xFFFFFF), 32
-# Around such a frame these are looked at before the whole overlap is.
+# Offsets of the frames around such a frame that are compared before the whole overlap is.
 _LOOK_AROUND = (-24, -16, -8, 8, 16, 24)
 _MAX_BIT_ERROR_AROUND = 0.35
 _BLOCK_FRAMES = 2048
@@ -45,7 +45,7 @@ _BLOCK_FRAMES = 2048
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Of one clip.
+    """The fingerprint of one clip.
 
     Attributes:
         codes: `(F,)` uint32, the 32 bits of each frame.
@@ -103,7 +103,7 @@ def near_copies(prints: Sequence[Fingerprint], groups: Sequence[Hashable]) -> li
         groups: What each clip belongs to; clips of one group are not compared.
 
     Returns:
-        `(first, second, bit error)`, places in `prints`, sorted by bit error.
+        `(first, second, bit error)`, the first two as indices into `prints`, sorted by bit error.
     """
     best: dict[tuple[int, int], float] = {}
     for first, second, offset in _candidates(prints, groups):
@@ -156,10 +156,10 @@ def _candidates(prints: Sequence[Fingerprint], groups: Sequence[Hashable]) -> It
     for shift in _KEY_SHIFTS:
         keys = (codes[sounding] >> np.uint32(shift)) & _KEY_MASK
         order = np.argsort(keys, kind="stable")
-        keys, places = keys[order], sounding[order]
+        keys, frames = keys[order], sounding[order]
         for step in range(1, _MAX_NEIGHBOURS + 1):
             same = np.flatnonzero(keys[step:] == keys[:-step])
-            one, two = places[same], places[same + step]
+            one, two = frames[same], frames[same + step]
             keep = group[one] != group[two]
             one, two = _agreeing_around(codes, clip, one[keep], two[keep])
             swap = clip[one] > clip[two]
@@ -169,7 +169,7 @@ def _candidates(prints: Sequence[Fingerprint], groups: Sequence[Hashable]) -> It
 
 
 def _agreeing_around(codes: np.ndarray, clip: np.ndarray, one: np.ndarray, two: np.ndarray):
-    """Of the pairs of frames, given by their places in `codes`, those whose surroundings nearly agree too."""
+    """Keeps the pairs of frames, given as indices into `codes`, whose neighbouring frames nearly agree too."""
     errors, looked_at = np.zeros(len(one)), np.zeros(len(one))
     last = len(codes) - 1
     for step in _LOOK_AROUND:

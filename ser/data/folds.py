@@ -16,25 +16,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ser.data.clips import DEV, TEST, TRAIN, Clip, clips_of, listed
+from ser.data.clips import DEV, TEST, TRAIN, Clip, listed, read_clips
 from ser.files import write_json_rows
 
-# Random changes that are tried to even out the folds, and for how many in a row, a speaker, none helps before it ends.
+# How many random changes are tried to balance the folds; the search stops early after `_PATIENCE` failures in a row for
+# each speaker.
 _PROPOSALS, _PATIENCE = 20_000, 50
-# Cost of a fold without a clip of a class that has speakers enough for every fold: more than any unevenness.
+# Cost of a fold without a clip of a class that has enough speakers for every fold: larger than any imbalance.
 _EMPTY_COST = 1e6
-# Train gives one part of so many where a protocol has no dev.
+# Where a protocol has no dev, one of this many parts of train becomes dev.
 _DEV_FOLDS = 10
 
 
 def speaker_folds(clips: Sequence[Clip], num_folds: int, seed: int, labels: Sequence[Sequence[str]] = ()) -> list[int]:
     """Number of the fold of each clip, no speaker in two folds.
 
-    scikit-learn's `StratifiedGroupKFold` over label and gender gives the start: it places one speaker after another,
-    those with the most uneven labels first, and takes none back. Random moves and swaps of speakers follow, of which
-    those are kept that lower the sum of `(n / (N / K) - 1)^2` over the folds of all counts n of clips, labels, genders
-    and labels within a gender, N being the count over all folds: a class of 38 clips weighs as much as one of 1,000,
-    as it does in UAR. A fold without a clip of a class that K or more speakers have is the last thing it accepts.
+    scikit-learn's `StratifiedGroupKFold` over label and gender gives the start: it puts one speaker after another
+    into a fold, those with the most uneven labels first, and never moves one again. Random moves and swaps of speakers
+    follow. A change is kept when it lowers the sum of `(n / (N / K) - 1)^2`, where n counts the clips of a fold (all,
+    by label, by gender, by label within gender) and N is the same count over all folds. A class of 38 clips then weighs
+    as much as one of 1,000, as it does in UAR. A class that K or more speakers have gets a clip in every fold before
+    anything else is balanced.
 
     Args:
         clips: The clips, sorted by id.
@@ -54,17 +56,18 @@ def speaker_folds(clips: Sequence[Clip], num_folds: int, seed: int, labels: Sequ
             f"--num_folds {num_folds}: the corpus has {len(speakers)} speakers, and each fold needs one; {least}."
         )
     traits = [_traits(clip, extra) for clip, extra in zip(clips, labels or [()] * len(clips), strict=True)]
-    voices = [clip.speaker for clip in clips]
+    speaker_of_clip = [clip.speaker for clip in clips]
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-    fold_of = dict(zip(voices, _fold_numbers(splitter, [" ".join(t) for t in traits], voices), strict=True))
+    first = _fold_numbers(splitter, [" ".join(own) for own in traits], speaker_of_clip)
+    fold_of = dict(zip(speaker_of_clip, first, strict=True))
     start = [fold_of[speaker] for speaker in speakers]
     fold_of = dict(zip(speakers, _evened(start, _counts(clips, traits, speakers), num_folds, seed), strict=True))
     return [fold_of[clip.speaker] for clip in clips]
 
 
 def fewer_folds(total: int, asked: int) -> list[str]:
-    """What is to be said where a corpus has fewer speakers than folds were asked for."""
-    few = f"The corpus has {total} speakers, so that there are {total} folds and not {asked}."
+    """The note for a corpus with fewer speakers than the folds asked for; empty for other corpora."""
+    few = f"The corpus has {total} speakers, so there are {total} folds, not {asked}."
     return [few] if total < asked else []
 
 
@@ -125,7 +128,7 @@ def corpora_of(clips: Sequence[Clip]) -> list[tuple[str]] | tuple[()]:
 
 
 def with_dev(parts: dict[str, list[Clip]], protocol: str, seed: int) -> tuple[dict[str, list[Clip]], list[str]]:
-    """The parts with a dev, made of a tenth of train where the protocol names none; see `splits.make_split`.
+    """Adds a dev part, made of a tenth of train, where the protocol names none; see `splits.make_split`.
 
     Returns:
         The clips by part, and notes on how dev came about.
@@ -142,9 +145,9 @@ def with_dev(parts: dict[str, list[Clip]], protocol: str, seed: int) -> tuple[di
     if parts[DEV]:
         return parts, []
     train = parts[TRAIN]
-    voices = {clip.speaker for clip in train}
-    by_speaker = protocol != "random_holdout" and None not in voices and len(voices) >= 2
-    folds = speaker_folds(train, min(_DEV_FOLDS, len(voices)), seed, corpora_of(train)) if by_speaker else []
+    speakers = {clip.speaker for clip in train}
+    by_speaker = protocol != "random_holdout" and None not in speakers and len(speakers) >= 2
+    folds = speaker_folds(train, min(_DEV_FOLDS, len(speakers)), seed, corpora_of(train)) if by_speaker else []
     folds = folds or random_folds(train, _DEV_FOLDS, seed)
     dev = [clip for clip, number in zip(train, folds, strict=True) if number == 0]
     rest = [clip for clip, number in zip(train, folds, strict=True) if number != 0]
@@ -160,7 +163,10 @@ def fold_hash(fold_of: dict[str, int]) -> str:
 
 
 def hash_of_folds(hashes: Sequence[str]) -> str:
-    """One hash for the splits of several folds: SHA-256 over theirs, in the order of the folds; of one, its own."""
+    """One hash for the splits of several folds: SHA-256 over their hashes in the order of the folds.
+
+    A single fold keeps its own hash.
+    """
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
@@ -177,7 +183,7 @@ def frozen_folds(columns: dict[str, list], num_folds: int = 5, seed: int = 42) -
     names = [name for name in columns if name.startswith("emotion")]
     order = sorted(range(len(columns["id"])), key=lambda row: columns["id"][row])
     columns = {name: [values[row] for row in order] for name, values in columns.items()}
-    clips = clips_of({name: columns[name] for name in ("id", "speaker", "gender")} | {"emotion": columns[names[0]]})
+    clips = read_clips({name: columns[name] for name in ("id", "speaker", "gender")} | {"emotion": columns[names[0]]})
     labels = [tuple(columns[name][row] for name in names[1:]) for row in range(len(clips))]
     folds = speaker_folds(clips, num_folds, seed, labels)
     members = [[row for row, number in enumerate(folds) if number == fold] for fold in range(num_folds)]
@@ -201,25 +207,25 @@ def frozen_folds(columns: dict[str, list], num_folds: int = 5, seed: int = 42) -
 
 
 def _traits(clip: Clip, labels: Sequence[str]) -> tuple[str, ...]:
-    """What is to be spread evenly of one clip: its labels, its gender, and each label within the gender."""
-    labels = dict.fromkeys((f"0 {clip.emotion}", *(f"{place} {label}" for place, label in enumerate(labels, 1))))
+    """The properties of one clip that are balanced over folds: labels, gender, and each label within the gender."""
+    labels = dict.fromkeys((f"0 {clip.emotion}", *(f"{index} {label}" for index, label in enumerate(labels, 1))))
     return (*labels, f"{clip.gender}", *(f"{label} {clip.gender}" for label in labels))
 
 
 def _counts(clips: Sequence[Clip], traits: Sequence[tuple[str, ...]], speakers: Sequence[str]):
-    """Clips of each speaker with each trait, `[speakers, traits]`, and all clips in the last column."""
+    """Number of clips of each speaker with each trait, `[speakers, traits + 1]`; the last column counts all clips."""
     import numpy as np
 
-    columns = {trait: place for place, trait in enumerate(sorted({trait for own in traits for trait in own}))}
-    places = {speaker: place for place, speaker in enumerate(speakers)}
+    columns = {trait: index for index, trait in enumerate(sorted({trait for own in traits for trait in own}))}
+    rows = {speaker: index for index, speaker in enumerate(speakers)}
     counts = np.zeros((len(speakers), len(columns) + 1))
     for clip, own in zip(clips, traits, strict=True):
-        counts[places[clip.speaker], [*(columns[trait] for trait in own), -1]] += 1
+        counts[rows[clip.speaker], [*(columns[trait] for trait in own), -1]] += 1
     return counts
 
 
 def _evened(folds: list[int], counts, num_folds: int, seed: int) -> list[int]:
-    """Moves and swaps speakers between folds while that lowers the cost; see [`speaker_folds`]."""
+    """Moves and swaps speakers between folds while this lowers the cost; see [`speaker_folds`]."""
     import numpy as np
 
     expected = counts.sum(axis=0) / num_folds
@@ -254,7 +260,7 @@ def _fold_numbers(splitter: Any, strata: Sequence[str], groups: Sequence[str] | 
         strata = [""] * len(strata)
     folds = np.zeros(len(strata), dtype=int)
     with warnings.catch_warnings():
-        # A stratum with fewer clips than folds. What it costs a class is in the split's table of clips per class.
+        # A stratum has fewer clips than folds. The split's table of clips per class shows what this costs a class.
         warnings.filterwarnings("ignore", message="The least populated class")
         for number, (_, held) in enumerate(splitter.split(strata, strata, groups)):
             folds[held] = number

@@ -55,11 +55,11 @@ def shared_speakers(parts: Parts, clips: Iterable[Clip]) -> dict[tuple[str, str]
 def speaker_leaks(parts: Parts, clips: Iterable[Clip]) -> list[str]:
     """Sentences on the speakers of each part that an earlier part has too, the last part (test) first.
 
-    A model is trained on train and chosen by dev, so a voice of test must be in neither.
+    A model is trained on train and chosen by dev, so a speaker of test must be in neither.
     """
     heard, found = speakers_by_part(parts, clips), []
-    for place, part in enumerate(parts):
-        where = [earlier for earlier in list(parts)[:place] if heard[earlier] & heard[part]]
+    for index, part in enumerate(parts):
+        where = [earlier for earlier in list(parts)[:index] if heard[earlier] & heard[part]]
         both = heard[part] & set().union(*(heard[earlier] for earlier in where))
         if both:
             found.append(f"{len(both)} of the {len(heard[part])} {part} speakers are also in {' or '.join(where)}.")
@@ -73,22 +73,22 @@ def shared_recordings(parts: Parts, recordings: Mapping[str, str]) -> list[Pair]
         parts: The ids of each part.
         recordings: Hash of the samples of each clip whose audio is known.
     """
-    places = defaultdict(list)
+    clips_by_hash = defaultdict(list)
     for part, ids in parts.items():
         for i in dict.fromkeys(ids):
             if i in recordings:
-                places[recordings[i]].append((part, i))
-    pairs = (pair for own in places.values() for pair in combinations(own, 2))
+                clips_by_hash[recordings[i]].append((part, i))
+    pairs = (pair for own in clips_by_hash.values() for pair in combinations(own, 2))
     return [Pair(*first, *second) for first, second in pairs if first[0] != second[0] and first[1] != second[1]]
 
 
 def searched_in_all(audits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the audits of several folds looked for and found, as one."""
+    """Joins what the audits of several folds looked for and found."""
     shared: dict[str, dict[str, Any]] = {}
     for found in audits:
-        for pair, of in found["shared_speakers"].items():
-            if pair not in shared or of["shared"] > shared[pair]["shared"]:
-                shared[pair] = of
+        for pair, counts in found["shared_speakers"].items():
+            if pair not in shared or counts["shared"] > shared[pair]["shared"]:
+                shared[pair] = counts
     kinds = ("identical_audio", "near_identical_audio")
     return {
         "checked": {key: all(found["checked"][key] for found in audits) for key in audits[0]["checked"]},
@@ -104,9 +104,9 @@ def near_recordings(parts: Parts, near: Iterable[tuple[str, str, float]]) -> lis
         parts: The ids of each part.
         near: Ids of two clips, and the share of the bits that differ; see `Copies.near`.
     """
-    places = defaultdict(list)
-    for place, (part, ids) in enumerate(parts.items()):
+    found_in = defaultdict(list)
+    for index, (part, ids) in enumerate(parts.items()):
         for i in dict.fromkeys(ids):
-            places[i].append((place, part, i))
-    found = ((sorted((one, two)), error) for a, b, error in near for one in places[a] for two in places[b])
-    return [Pair(*one[1:], *two[1:], error) for (one, two), error in found if one[0] != two[0]]
+            found_in[i].append((index, part, i))
+    pairs = ((sorted((one, two)), error) for a, b, error in near for one in found_in[a] for two in found_in[b])
+    return [Pair(*one[1:], *two[1:], error) for (one, two), error in pairs if one[0] != two[0]]

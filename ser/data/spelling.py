@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def check_spelling(corpus: "Corpus", labels: Sequence[str], args: "DataArguments") -> None:
-    """Refuses a corpus in which one speaker or one label seems to be written in two ways.
+    """Refuses a corpus in which two speakers or two labels differ in spelling alone.
 
     Args:
         corpus: After the label map.
         labels: Its labels before the map, for the map that the message proposes.
-        args: `speakers_differ` and `label_map` count.
+        args: `speakers_differ` and `label_map` are read.
 
     Raises:
         ValueError: See above; the message lists the spellings and says how to join them.
@@ -31,7 +31,7 @@ def check_spelling(corpus: "Corpus", labels: Sequence[str], args: "DataArguments
     if not groups:
         return
     counts = Counter(recording.emotion for recording in usable)
-    # The spelling that most clips have stands for its group.
+    # The most frequent spelling is proposed for its group.
     chosen = {label: max(group, key=lambda one: counts[one]) for group in groups for label in group}
     mapping = args.parsed_label_map()
     after = {label: mapping.get(label, label) for label in labels}

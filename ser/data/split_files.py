@@ -8,22 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ser.clip_names import matched, plain, stem
-from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, clips_of, listed, split_word
+from ser.clip_names import matched, plain_name, stem
+from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, listed, read_clips, split_word
+from ser.data.columns import COLUMN_NAMES
 from ser.data.corpora.shemo import LETTERS
 from ser.data.folds import fold_hash
 from ser.names import cell, speaker_cell
 
-# Names that tables use for one thing, the first that is there counts.
+# The names that tables use for a column; the first one found is taken.
 _COLUMNS = {
-    "id": ("id", "wav", "path", "file", "filename", "file_name", "audio", "key"),
-    "speaker": ("speaker", "spk", "speaker_id", "actor"),
-    "gender": ("gender", "sex"),
-    "emotion": ("emotion", "emo", "label", "category"),
-    "split": ("split", "subset", "partition", "set"),
+    "id": ("id", *COLUMN_NAMES["path"], "key"),
+    "speaker": COLUMN_NAMES["speaker"],
+    "gender": COLUMN_NAMES["gender"],
+    "emotion": COLUMN_NAMES["label"],
+    "split": COLUMN_NAMES["split"],
     "recording": ("recording",),
 }
-# Speaker, and gender and label where ShEMO has them: ShEMO's F03S02, EMO-DB's 03a01Fa, RAVDESS's 03-01-06-01-02-01-12.
+# File names that tell the speaker (and, in ShEMO, gender and label): F03S02, EMO-DB's 03a01Fa, RAVDESS's
+# 03-01-06-01-02-01-12.
 _NAMES = (
     re.compile(r"(?P<speaker>(?P<gender>[FM])\d\d)(?P<letter>[AFHNSW])\d{2,3}"),
     re.compile(r"(?P<speaker>\d\d)[ab]\d\d[WLEAFTN][a-z]?"),
@@ -37,18 +39,18 @@ _HOMES = {
 
 
 def given_parts(clips: Iterable[Clip], splits_file: str | None, protocol: str) -> tuple[dict[str, str], list[str]]:
-    """The part of each clip that a source puts in one, and what is to be said about it.
+    """The part of each clip as its source gives it, and notes for the reader.
 
     Args:
         clips: The corpus.
-        splits_file: A file, several with commas between, or a folder of them; the clips' own `split` without.
+        splits_file: A file, several with commas between, or a folder; without it, the clips' own `split` is read.
         protocol: "given", or the name of a published split, which needs its files.
 
     Returns:
-        `{id: "train" | "dev" | "test"}`, and notes on names that are in the files or in the corpus alone.
+        `{id: "train" | "dev" | "test"}`, and notes on names that only the files have.
 
     Raises:
-        ValueError, FileNotFoundError: There is no split, or a file is not one, or puts a clip in two parts.
+        ValueError, FileNotFoundError: There is no split, a file is not a split, or a clip is in two parts.
     """
     clips = list(clips)
     if not splits_file:
@@ -76,34 +78,34 @@ def given_parts(clips: Iterable[Clip], splits_file: str | None, protocol: str) -
 
 
 def unused_splits_file(columns: Any, protocol: str, path: str | None) -> str | None:
-    """A sentence on frozen folds that are not applied, as they know none of the clips; None where they are.
+    """A sentence on frozen folds that are not applied because they name none of the clips; None where they are applied.
 
-    A configuration that was written for one corpus names its folds, and is then used for another.
+    This happens when a configuration that names the folds of one corpus is used for another corpus.
 
     Args:
-        columns: The corpus, as for `clips_of`.
-        protocol: Only "speaker_kfold" takes frozen folds.
+        columns: The corpus, as for `read_clips`.
+        protocol: Only "speaker_kfold" uses frozen folds.
         path: The file, if there is one.
 
     Raises:
-        ValueError, FileNotFoundError: The file is not one of frozen folds, or was changed.
+        ValueError, FileNotFoundError: The file holds no frozen folds, or was changed.
     """
     if protocol != "speaker_kfold" or not path:
         return None
-    fold_of, clips = _read_folds(path), clips_of(columns)
+    fold_of, clips = _read_folds(path), read_clips(columns)
     if matched(fold_of, [clip.id for clip in clips], "--splits_file"):
         return None
     return (
-        f"--splits_file: {Path(path).name} is of another corpus and is not applied: it names {next(iter(fold_of))} and "
-        f"none of the clips here, such as {clips[0].id}."
+        f"--splits_file: {Path(path).name} is of another corpus and is not applied: it names {next(iter(fold_of))} "
+        f"and none of the clips here, such as {clips[0].id}."
     )
 
 
 def frozen_folds_of(clips: Iterable[Clip], path: str, num_folds: int) -> tuple[list[int], list[str]]:
-    """The folds that a file of frozen folds puts the clips in, and what is to be said about it.
+    """The fold of each clip in a file of frozen folds, and notes for the reader.
 
     Raises:
-        ValueError: The file is not one or was changed, has another number of folds, or lacks a clip of the corpus.
+        ValueError: The file holds no frozen folds, was changed, has another number of folds, or lacks a clip.
     """
     fold_of, clips = _read_folds(path), list(clips)
     if (held := max(fold_of.values()) + 1) != num_folds:
@@ -112,8 +114,8 @@ def frozen_folds_of(clips: Iterable[Clip], path: str, num_folds: int) -> tuple[l
     unknown = [clip.id for clip in clips if clip.id not in id_of]
     if unknown:
         raise ValueError(
-            f"--splits_file: {path} lacks {len(unknown)} of {len(clips)} clips ({listed(unknown, 3)}) and knows the "
-            "others. Give the corpus that it was made for, or --splits_file '' to make folds anew."
+            f"--splits_file: {path} lacks {len(unknown)} of {len(clips)} clips ({listed(unknown, 3)}) and has the "
+            "others. Give the corpus that it was made for, or --splits_file '' to make new folds."
         )
     absent = sorted(set(fold_of) - set(id_of.values()))
     notes = [
@@ -135,9 +137,9 @@ def read_frozen(path: Path) -> list[Clip] | None:
 
 
 def split_paths(spec: str, protocol: str = "given") -> list[Path]:
-    """The files that a list with commas, or a folder, stands for.
+    """The files that `spec` means: one file, several with commas between, or those in a folder.
 
-    A folder must hold one file for train, one for test and at most one for dev, by the words in their names.
+    A folder must hold one file for train, one for test and at most one for dev, told by the words in their names.
 
     Raises:
         ValueError, FileNotFoundError: A file is missing, or a folder holds none or several of a part.
@@ -163,11 +165,11 @@ def split_paths(spec: str, protocol: str = "given") -> list[Path]:
 def read_split_file(path: Path) -> list[Clip]:
     """Reads one file of a split, entry by entry; a name may occur in it more than once.
 
-    A table's `split` column says the part, else the file's name (`..._train_...`). Without a column for the speaker,
-    the names of ShEMO, EMO-DB and RAVDESS tell; in others it stays None.
+    The part is read from the column `split`, else from the file's name (`..._train_...`). Without a column for the
+    speaker, the file names of ShEMO, EMO-DB and RAVDESS tell who speaks; for others the speaker stays None.
 
     Raises:
-        ValueError: The file is none of the known formats, or says no part.
+        ValueError: The file has none of the known formats, or names no part.
     """
     if path.suffix == ".json":
         rows = _our_rows(_json(path), path)
@@ -199,11 +201,11 @@ def _clip(row: Mapping[str, Any], columns: Mapping[str, str | None], part: str |
         raise ValueError(f"a row names no clip: {dict(row)}")
     cells["split"] = split_word(cells.get("split")) or part
     clip = Clip(**{kind: value for kind, value in cells.items() if value is not None})
-    return _with_name(clip if columns["id"] == "id" else replace(clip, id=plain(clip.id)))
+    return _with_name(clip if columns["id"] == "id" else replace(clip, id=plain_name(clip.id)))
 
 
 def _with_name(clip: Clip) -> Clip:
-    """The clip with the speaker, gender and label that its name tells, where nothing else does."""
+    """Adds the speaker, gender and label that a file name tells, where the table does not."""
     grammar = next((found for found in (name.fullmatch(stem(clip.id)) for name in _NAMES) if found), None)
     if grammar is None:
         return clip
@@ -234,7 +236,7 @@ def _checked_folds(content: Mapping[str, Any], path: str | Path) -> dict[str, in
 
 
 def _our_rows(content: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
-    """The entries of a `splits.json`, with what its table of clips says of each."""
+    """The entries of a `splits.json`, each with its columns in the table of clips."""
     if not all(part in content for part in SPLITS):
         raise ValueError(f"{path}: is not a split: it lacks the lists {', '.join(SPLITS)}.")
     known = {

@@ -1,4 +1,4 @@
-"""Splits of a corpus into train, dev and test: by speakers unless one asks otherwise in so many words."""
+"""Splits of a corpus into train, dev and test: by speakers unless the user asks for something else."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, clips_of, counted, listed
+from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, counted, listed, read_clips
 from ser.data.copies import Copies, copies_of
 from ser.data.folds import corpora_of, fewer_folds, groups_of, random_folds, speaker_folds, with_dev
 from ser.data.leaks import clips_in_two_parts, near_recordings, shared_recordings, shared_speakers, speaker_leaks
@@ -26,7 +26,7 @@ LEAVE_ONE_OUT = {
     "train_on_one_corpus": "corpus",
 }
 _WITHOUT_DEV = ("random_holdout", "leave_one_corpus_out")
-# "random_holdout" is one fold of this many.
+# "random_holdout" tests one fold of this many.
 _HOLDOUT_FOLDS = 5
 
 
@@ -41,7 +41,7 @@ class Split:
         speaker_independent: Whether every clip names its speaker and no speaker is in two parts.
         train: Sorted ids; likewise `dev` and `test`.
         sha256: Hash over the ids and the part each is in; see [`split_hash`].
-        notes: What a reader of results must know of how the parts came about.
+        notes: What a reader of results must know about how the parts were made.
     """
 
     protocol: str
@@ -68,25 +68,25 @@ def make_split(
     seed: int = 42,
     splits_file: str | None = None,
 ) -> Split:
-    """Splits a corpus. The same clips and seed give the same split, whatever the order of the rows.
+    """Splits a corpus. The same clips and seed give the same split in any order of the rows.
 
     - "speaker_kfold": speakers in `num_folds` folds, labels and genders spread evenly (see `folds.speaker_folds`), or
       the frozen folds of `splits_file`, if they know a clip. One fold is test, the next one dev. A corpus without
-      speakers gets "random_kfold", under that name, which [`check_split`] lets pass only when leakage is accepted.
+      speakers gets "random_kfold", under that name, which [`check_split`] refuses unless leakage is accepted.
     - "leave_one_speaker_out", "leave_one_session_out": one speaker or session is test, the next one dev.
     - "leave_one_corpus_out": one corpus is test; "train_on_one_corpus": one is train, all others are test.
     - "random_kfold", "random_holdout" (a fifth is test): clips at random within label and gender, whoever speaks.
     - "given": the corpus's own column `split`, or `splits_file`.
     - "emobox_fold_1", "nkululeko": as published, from `splits_file`.
 
-    Where a protocol names no dev, a tenth of train becomes dev: whole speakers of it, if it names two or more and
-    the protocol is not random. `notes` says so.
+    Where a protocol names no dev, a tenth of train becomes dev, and `notes` says so: whole speakers where two or more
+    are known and the protocol is not random.
 
     Args:
-        columns: A `datasets.Dataset` or a dict of lists: `id`, `speaker`, `gender`, `emotion` (see `clips_of`).
+        columns: A `datasets.Dataset` or a dict of lists: `id`, `speaker`, `gender`, `emotion` (see `read_clips`).
         protocol: One of the above.
         fold: Number of the fold, from 0.
-        num_folds: Number of folds of the two k-fold protocols, 3 or more; of speakers at most one a speaker.
+        num_folds: Number of folds of the two k-fold protocols, 3 or more; at most the number of speakers.
         seed: Seed of the shuffling.
         splits_file: A file, several with commas between, or their folder.
 
@@ -94,7 +94,7 @@ def make_split(
         ValueError, FileNotFoundError: The fold is out of range, a class has no clip in train, or the corpus or a file
             lacks what the protocol needs.
     """
-    clips = clips_of(columns)
+    clips = read_clips(columns)
     if unused := unused_splits_file(columns, protocol, splits_file):
         splits_file = None
     if protocol == "speaker_kfold" and not splits_file and not any(clip.speaker for clip in clips):
@@ -123,25 +123,25 @@ def make_split(
 
 
 def num_folds_of(protocol: str, columns: Mapping[str, list] | Any, num_folds: int = 5) -> int:
-    """How many folds a protocol has on a corpus, which is what `--fold all` trains.
+    """How many folds a protocol has on a corpus: what `--fold all` trains.
 
     Raises:
-        ValueError: There are fewer than 3, as one is test, one dev and the others train; of corpora fewer than 2.
+        ValueError: There are fewer than 3 folds, or fewer than 2 corpora.
     """
     if protocol in (*PUBLISHED, "given", "random_holdout"):
         return 1
     if protocol not in ("speaker_kfold", "random_kfold", *LEAVE_ONE_OUT):
         raise ValueError(f"--protocol {protocol}: there is no such protocol.")
     kind = LEAVE_ONE_OUT.get(protocol)
-    total = len(groups_of(clips_of(columns), kind)) if kind else num_folds
+    total = len(groups_of(read_clips(columns), kind)) if kind else num_folds
     if protocol == "speaker_kfold":
-        speakers = {clip.speaker for clip in clips_of(columns)}
+        speakers = {clip.speaker for clip in read_clips(columns)}
         total = min(total, len(speakers)) if None not in speakers and len(speakers) >= 3 else total
     if kind == "corpus" and total == 1:
         raise ValueError(f"--protocol {protocol}: all clips are of one corpus; list two or more in --corpora.")
     if total < 3 and kind != "corpus":
         what = f"the corpus has {counted(total, kind)}" if kind else f"--num_folds {total}"
-        raise ValueError(f"--protocol {protocol}: {what}; one fold is test and one dev, so that 3 are the least.")
+        raise ValueError(f"--protocol {protocol}: {what}; it needs 3 or more: one is test, one dev, the rest train.")
     return total
 
 
@@ -153,19 +153,19 @@ def check_split(
 ) -> None:
     """Refuses a split in which a clip, a recording or, unless that is accepted, a speaker is in two parts.
 
-    Recordings are compared by their samples and by fingerprints, see `copies_of`. A published split is let pass with
-    copies, as it must be reproduced as it is; `what_is_wrong` then reports them.
+    Recordings are compared by their samples and by fingerprints, see `copies_of`. A published split may hold
+    copies, because it must be reproduced as it is; `what_is_wrong` then reports them.
 
     Args:
         split: What [`make_split`] or [`load_split`] returned.
         columns: The corpus, as for `make_split`.
-        accept_speaker_leakage: Lets shared and unknown speakers pass.
-        accept_near_copies: Lets clips pass that only the fingerprint calls the same.
+        accept_speaker_leakage: Accept shared and unknown speakers.
+        accept_near_copies: Accept clips that only the fingerprint takes for one recording.
 
     Raises:
         ValueError: See above; or the split names a clip that the corpus lacks.
     """
-    clips = clips_of(columns)
+    clips = read_clips(columns)
     known = {clip.id for clip in clips}
     unknown = [i for ids in split.parts.values() for i in ids if i not in known]
     if unknown:
@@ -201,7 +201,7 @@ def save_split(split: Split, path: str | Path, columns: Mapping[str, list] | Any
     """
     content = {"format": 1} | asdict(split)
     if columns is not None:
-        clips = clips_of(columns)
+        clips = read_clips(columns)
         content["clips_per_class"] = clips_per_class(split.parts, clips, classes_of(columns))
         used, hashes = {i for ids in split.parts.values() for i in ids}, copies_of(columns).hashes
         content["clips"] = [
@@ -227,7 +227,7 @@ def load_split(path: str | Path) -> Split:
     if split_hash(split) != split.sha256:
         raise ValueError(
             f"{path}: its ids have the hash {split_hash(split)}, it says {split.sha256}: it was changed after it was "
-            "written. Make the split again, or fetch the file again."
+            "written. Make the split again, or get the file again."
         )
     return split
 
@@ -241,8 +241,8 @@ def _folds(
     if protocol == "speaker_kfold":
         return speaker_folds(clips, num_folds, seed, corpora_of(clips)), []
     if kind := LEAVE_ONE_OUT.get(protocol):
-        places = {name: place for place, name in enumerate(groups_of(clips, kind))}
-        return [places[getattr(clip, kind)] for clip in clips], []
+        number_of = {name: number for number, name in enumerate(groups_of(clips, kind))}
+        return [number_of[getattr(clip, kind)] for clip in clips], []
     return random_folds(clips, _HOLDOUT_FOLDS if protocol == "random_holdout" else num_folds, seed), []
 
 
@@ -264,8 +264,8 @@ def _check_classes(split: Split, clips: Sequence[Clip], classes: Sequence[str]) 
     if absent:
         label_map = json.dumps(dict.fromkeys(absent), ensure_ascii=False)
         raise ValueError(
-            f"Fold {split.fold} of {split.protocol}: train holds no clip of {', '.join(absent)}, so that no model can "
-            f"learn it. Drop it with --label_map '{label_map}', or split otherwise."
+            f"Fold {split.fold} of {split.protocol}: train holds no clip of {', '.join(absent)}, so no model can "
+            f"learn it. Drop it with --label_map '{label_map}', or use another protocol, fold or seed."
         )
 
 
@@ -275,12 +275,11 @@ def _refuse_leakage(split: Split, clips: Sequence[Clip]) -> None:
     shared = speaker_leaks(split.parts, clips)
     if not shared and not nameless:
         return
-    unknown = f"{nameless} of {len(used)} clips name no speaker, so that a voice may be in train and in test."
+    unknown = f"{nameless} of {len(used)} clips name no speaker, so one speaker may be in train and in test."
     remedy = "Split by speakers (--protocol speaker_kfold)" if shared else _NAME_SPEAKERS
     raise ValueError(
-        f"Protocol {split.protocol}: {shared[0] if shared else unknown} A model recognises such voices again, and its "
-        f"score says little about new ones. {remedy}, or accept it with {ACCEPT}; the results and the card then say "
-        "speaker-dependent."
+        f"Protocol {split.protocol}: {shared[0] if shared else unknown} A model recognises voices of train, so its "
+        f"score says little about new ones. {remedy}, or accept it with {ACCEPT}; results then say speaker-dependent."
     )
 
 
@@ -290,8 +289,12 @@ def _refuse_copies(split: Split, copies: Copies, accept_near_copies: bool) -> No
     if not identical and not near:
         return
     named = (f"{pair.first} in {pair.first_part} = {pair.second} in {pair.second_part}" for pair in identical or near)
-    alike = "" if identical else f" They sound the same; if they are not, say so with {ACCEPT_NEAR}."
+    alike = (
+        ""
+        if identical
+        else f" They sound the same to a fingerprint; if they are different recordings, give {ACCEPT_NEAR}."
+    )
     raise ValueError(
-        f"Protocol {split.protocol}: {len(identical or near)} recordings are in two splits under two names "
+        f"Protocol {split.protocol}: {len(identical or near)} recordings are in two parts under two names "
         f"({listed(named, 5)}). Leave one of each pair out of the corpus.{alike}"
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ser.data.clips import Clip, clips_of
+from ser.data.clips import Clip, read_clips
 from ser.data.corpora import list_corpus
 from ser.data.data_arguments import DataArguments
 from ser.data.splits import check_split, make_split, num_folds_of
@@ -69,7 +69,7 @@ def cross(argv: Sequence[str], run: Run, load: Callable[[DataArguments], Any]) -
         raise ValueError(f"--corpora: ser cross needs two corpora or more, found {len(names)}; list them in the file.")
     if base[1].target_columns:
         raise ValueError("--target_columns: a regression; ser cross compares classes.")
-    clips = clips_of(load(base[1]))
+    clips = read_clips(load(base[1]))
     plan = [across(argv, folder, base[1], clips, name) for name in names]
     plan += [within(argv, folder, base[1], clips, place) for place in range(len(names))]
     possible = [row for row in plan if not row.why]

@@ -5,12 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# What libsndfile reads, then what the ffmpeg program reads. A folder is searched for both: a file that cannot be read
-# for want of ffmpeg is reported, one that was never looked at is not missed.
-AUDIO_SUFFIXES = (
-    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"),
-    *(".m4a", ".aac", ".wma", ".amr", ".mp4", ".m4v", ".mov", ".mkv", ".webm"),
-)
+from ser.audio_files import AUDIO_SUFFIXES
 
 
 def find_recordings(paths: Iterable[str], listed: Iterable[str] = ()) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ser.data.audio import SAMPLING_RATE_HZ, corpus_facts
 from ser.data.audit import what_is_wrong
-from ser.data.clips import SPLITS, clips_of
+from ser.data.clips import SPLITS, read_clips
 from ser.data.data_arguments import DataArguments
 from ser.data.splits import Split, check_split, make_split, num_folds_of
 from ser.evaluation import format as words
@@ -137,7 +137,7 @@ def stage_dataset(
 
 def columns_of(dataset: Any) -> dict[str, list]:
     """What the card says of the clips, row by row."""
-    clips = {clip.id: clip for clip in clips_of(dataset)}
+    clips = {clip.id: clip for clip in read_clips(dataset)}
     ids = [str(clip) for clip in dataset["id"]]
     names = ("speaker", "gender", "emotion", "split", "session", "corpus")
     return {"id": ids, **{name: [getattr(clips[clip], name) for clip in ids] for name in names}}

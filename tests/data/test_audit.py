@@ -201,7 +201,7 @@ def test_training_refuses_a_renamed_clip_in_a_prepared_corpus(folder):
     add(folder, "new_name.wav", read_wave(folder / "clip0.wav"))
     dataset = prepared(folder)
     split = make_split(dataset, "given")
-    with pytest.raises(ValueError, match="1 recordings are in two splits under two names"):
+    with pytest.raises(ValueError, match="1 recordings are in two parts under two names"):
         check_split(split, dataset, accept_speaker_leakage=True)
     assert audit(split, dataset)["identical_audio"]
     assert any("identical recordings" in sentence for sentence in what_is_wrong(split, dataset))
@@ -247,7 +247,7 @@ def ten_speakers() -> dict[str, list]:
 def test_folds_that_are_pooled_are_not_blamed_for_what_is_too_small_in_each():
     columns = ten_speakers()
     folds = [make_split(columns, "leave_one_speaker_out", fold) for fold in range(10)]
-    assert all("its score is that of few voices" in " ".join(what_is_wrong(fold, columns)) for fold in folds)
+    assert all("its score rests on few people" in " ".join(what_is_wrong(fold, columns)) for fold in folds)
     pooled = audit_of_folds(folds, columns)
     assert {key: pooled[key] for key in ("ok", "leaks", "warnings", "what_is_wrong")} == {
         "ok": None,  # nobody could look into the recordings
@@ -278,7 +278,7 @@ def test_a_leak_in_every_fold_is_said_once_with_the_number_of_folds():
     pooled = audit_of_folds(folds, columns)
     assert pooled["ok"] is False
     assert "10 of the 10 test speakers are also in train" in pooled["leaks"][0]
-    assert pooled["leaks"][-1] == "5 of 5 folds leak; these lines are the first one's."
+    assert pooled["leaks"][-1] == "5 of 5 folds leak; the lines above are about the first of them."
 
 
 def test_one_fold_under_several_seeds_is_blamed_for_what_it_is():
@@ -387,7 +387,7 @@ def test_unknown_speakers_are_said_to_be_unknown(folder):
     write_manifest(folder, [{key: row[key] for key in ("path", "label", "split")} for row in rows])
     result = run(folder / "split.csv")
     assert result.exit_code == 0
-    assert "8 of 8 clips name no speaker: whether voices are shared is unknown." in result.output
+    assert "8 of 8 clips name no speaker: whether speakers are shared is unknown." in result.output
     assert json.loads(run(folder / "split.csv", "--json").output)["checked"]["speakers"] is False
 
 

@@ -163,3 +163,22 @@ def test_padding_is_masked_and_each_clip_is_normalised_over_its_own_samples(nois
 def test_an_augmentation_that_cannot_be_is_refused(specification, message):
     with pytest.raises(ValueError, match=message.replace("[", r"\[").replace("{", r"\{").replace("?", r"\?")):
         build_augmentation(specification)
+
+
+def test_a_transform_that_lengthens_a_clip_gives_the_length_that_was_planned():
+    augment = build_augmentation(
+        '[{"name": "TimeStretch", "min_rate": 0.5, "max_rate": 0.5, "leave_length_unchanged": false, "p": 1.0}]'
+    )
+    assert len(augment(np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32), ("a",))) == 16_000
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ('{"name": "OneOf", "transforms": []}', "OneOf holds other transforms"),
+        ('{"name": "AddBackgroundNoise", "sounds_path": "nowhere", "p": 0.01}', "AddBackgroundNoise does not take"),
+    ],
+)
+def test_a_transform_that_would_fail_later_is_refused_when_it_is_built(entry, words):
+    with pytest.raises(ValueError, match=f"--augmentations: {words}"):
+        build_augmentation(f"[{entry}]")

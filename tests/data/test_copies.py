@@ -58,7 +58,7 @@ def test_what_cannot_be_kept_is_found_all_the_same(tmp_path, monkeypatch):
     def refused(*_):
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(copies, "write_json", refused)
+    monkeypatch.setattr(copies, "write_json_rows", refused)
     assert len(copies_of(prepare(tmp_path, a=speech_like(1), b=speech_like(2))).hashes) == 2
 
 

@@ -53,7 +53,7 @@ def test_equal_files_of_one_name_are_taken_once_and_different_ones_are_a_problem
     corpus = listed("ravdess", tmp_path)
     assert [r.path for r in corpus.recordings if not r.problem] == [f"a/{name}"]
     assert list(problems(corpus)) == [f"c/{name}"]
-    assert corpus.facts["notes"] == ["1 files lie there twice and are taken once."]
+    assert corpus.facts["notes"] == ["1 files are there twice and are taken once."]
 
 
 def test_in_a_folder_of_folders_the_first_folder_is_the_label(tmp_path):
@@ -66,6 +66,49 @@ def test_in_a_folder_of_folders_the_first_folder_is_the_label(tmp_path):
         ("calm/b", "calm", None),
     ]
     assert list(problems(corpus)) == ["stray.wav"]
+
+
+def test_folders_named_like_parts_of_a_split_are_the_split_and_the_next_level_is_the_label(tmp_path):
+    corpus = listed(
+        "folder", touch(tmp_path, "Train/sad/a.wav", "Train/glad/b.wav", "valid/sad/c.wav", "test/glad/d.wav")
+    )
+    assert [(r.id, r.split, r.emotion) for r in corpus.recordings] == [
+        ("Train/glad/b", "train", "glad"),
+        ("Train/sad/a", "train", "sad"),
+        ("test/glad/d", "test", "glad"),
+        ("valid/sad/c", "dev", "sad"),
+    ]
+    assert corpus.has_split
+
+
+def test_folders_of_speakers_are_not_taken_for_labels_but_asked_about(tmp_path):
+    names = [f"{speaker}/{label}/a.wav" for speaker in ("0003", "0004", "0005") for label in ("happy", "sad")]
+    touch(tmp_path, *names)
+    words = r"happy, sad.*--folder_levels speaker,label .*--folder_levels label,speaker"
+    with pytest.raises(ValueError, match=words):
+        listed("folder", tmp_path)
+    corpus = listed("folder", tmp_path, folder_levels="speaker,label")
+    assert corpus.labels == ("happy", "sad")
+    assert {r.speaker for r in corpus.recordings} == {"0003", "0004", "0005"}
+    assert listed("folder", tmp_path, folder_levels="label,-").labels == ("0003", "0004", "0005")
+    touch(tmp_path / "split", *(f"{part}/{name}" for part in ("train", "test") for name in names))
+    with pytest.raises(ValueError, match="--folder_levels split,speaker,label"):
+        listed("folder", tmp_path / "split")
+    with pytest.raises(ValueError, match="--folder_levels: 'speaker' must name label once"):
+        listed("folder", tmp_path, folder_levels="speaker")
+
+
+def test_a_folder_of_a_label_may_be_a_link_and_a_link_to_a_folder_above_ends(tmp_path):
+    touch(tmp_path / "elsewhere", "a.wav", "b.caf")
+    touch(tmp_path / "clips", "calm/c.wav")
+    (tmp_path / "clips" / "angry").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "clips" / "calm" / "round").symlink_to(tmp_path / "clips")
+    corpus = listed("folder", tmp_path / "clips")
+    assert [(r.id, r.emotion) for r in corpus.recordings] == [
+        ("angry/a", "angry"),
+        ("angry/b", "angry"),
+        ("calm/c", "calm"),
+    ]
 
 
 @pytest.mark.parametrize("corpus", ["emodb", "ravdess", "folder"])
@@ -95,6 +138,15 @@ def test_a_csv_manifest_is_read_with_all_its_columns(tmp_path):
     assert (b.gender, b.split, b.transcript) == ("female", "dev", "one, two")
     assert (a.emotion, a.speaker, a.gender, a.split, a.transcript) == ("angry", None, None, "test", None)
     assert (corpus.labels, corpus.has_split, corpus.root) == (("angry", "sad"), True, tmp_path)
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_manifest_with_other_marks_and_other_names_of_columns_is_read_the_same(mark, tmp_path):
+    rows = (("File_Name", "Emotion", "spk"), ("a.wav", "x", "1"), ("", "", ""), ("b.wav", "y", "2"))
+    lines = "\r\n".join(mark.join(row) for row in rows)
+    corpus = manifest(tmp_path, f"\ufeff{lines}\r\n")
+    assert [(r.path, r.emotion, r.speaker) for r in corpus.recordings] == [("a.wav", "x", "1"), ("b.wav", "y", "2")]
+    assert "column 'Emotion' is read as label" in corpus.facts["notes"][0]
 
 
 def test_a_jsonl_manifest_says_the_same(tmp_path):
@@ -192,7 +244,7 @@ def test_rows_that_cannot_be_used_are_problems_with_their_line(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("file,label\na.wav,x\n", "no column 'path', only file, label"),
+        ("sound,label\na.wav,x\n", "no column 'path', only label, sound"),
         ("path,lable\na.wav,x\n", "no column 'label'.*Did you mean 'lable'"),
         ("path,label\n", "holds no clip"),
         ("path,label\na.wav,x,y\n", "line 2 has more cells than the header"),

@@ -3,6 +3,7 @@ from dataclasses import fields
 import pytest
 
 from ser.data.data_arguments import DataArguments, read_data_arguments
+from ser.yaml_files import read_yaml
 
 
 def read(tmp_path, text, *flags):
@@ -61,3 +62,19 @@ def test_no_key_of_model_or_training_is_taken_for_a_misspelt_one(tmp_path):
     for kind in (ModelArguments, SERTrainingArguments):
         for entry in fields(kind):
             read(tmp_path, f"{entry.name}: 1")
+
+
+def test_a_yaml_file_that_attacks_or_is_no_text_is_refused_by_name(tmp_path):
+    path = tmp_path / "run.yaml"
+    laughs = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))
+    for text, words in (
+        (f"a0: &a0 [lol]\n{laughs}\n", "anchors expand"),
+        ("a: &a [*a]\n", "anchors expand"),
+        ("a: " + "[" * 20_000, "nested too deeply"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"run.yaml: .*{words}"):
+            read_yaml(path)
+    path.write_bytes("corpus: é".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"run\.yaml: is not UTF-8"):
+        read_yaml(path)

@@ -237,6 +237,15 @@ def test_a_run_killed_midway_leaves_nothing_that_the_next_one_takes_for_whole(tm
     assert not list((tmp_path / "cache").rglob("*.incomplete"))
 
 
+def test_a_corpus_is_not_streamed_and_what_is_prepared_stays(tmp_path):
+    folder = write_emodb(tmp_path / "source", "03a01Wa", "08a01La")
+    args = DataArguments(corpus="emodb", data_dir=str(folder), cache_dir=str(tmp_path / "cache"), num_proc=1)
+    load_corpus(args)
+    with pytest.raises(NotImplementedError, match="to_iterable_dataset"):
+        SpeechCorpus(args).as_streaming_dataset(split="train")
+    assert list(Path(SpeechCorpus(args).cache_dir).glob("*.arrow"))
+
+
 # ------------------------------------------------------------------------------------------------ the command line
 def test_the_command_prints_what_it_prepared_and_draws_it(tmp_path, capsys):
     folder = write_emodb(tmp_path / "source", "03a01Wa", "08a01La", "08a02La")

@@ -104,7 +104,7 @@ def test_a_single_corpus_says_its_name_in_the_column_corpus(folders, tmp_path):
         ('[{"corpus": "emodb", "name": "a/b"}]', "entry 1: name: 'a/b' has a slash"),
         (
             '[{"corpus": "emodb", "name": "a"}, {"corpus": "tess", "name": "a"}]',
-            "entry 2: name: 'a' is that of an",
+            "entry 2: name: 'a' is the name of another",
         ),
     ],
 )
@@ -214,5 +214,5 @@ def test_a_recording_that_two_corpora_share_to_the_sample_is_refused(tmp_path):
     mapping = json.dumps(dict.fromkeys(("disgust", "fear", "happiness", "neutral", "sadness")))
     dataset = prepared(tmp_path, corpora=json.dumps(entries), label_map=mapping)
     split = make_split(dataset, "leave_one_corpus_out")
-    with pytest.raises(ValueError, match=r"are in two splits.*emodb-2/11a01Wa in \w+ = emodb/03a01Wa in test"):
+    with pytest.raises(ValueError, match=r"are in two parts.*emodb-2/11a01Wa in \w+ = emodb/03a01Wa in test"):
         check_split(split, dataset)

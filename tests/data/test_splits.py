@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ser.data.audit import what_is_wrong
-from ser.data.clips import clips_of
+from ser.data.clips import read_clips
 from ser.data.data_arguments import PROTOCOLS, DataArguments
 from ser.data.folds import frozen_folds, speaker_folds
 from ser.data.split_files import unused_splits_file
@@ -64,7 +64,7 @@ def test_the_next_fold_is_dev():
 
 def test_labels_and_genders_are_spread_evenly_over_the_folds():
     columns = corpus(num_speakers=40)
-    clips = {clip.id: clip for clip in clips_of(columns)}
+    clips = {clip.id: clip for clip in read_clips(columns)}
     total = Counter(trait for clip in clips.values() for trait in (clip.emotion, clip.gender))
     for fold in range(5):
         tested = [clips[i] for i in make_split(columns, fold=fold).test]
@@ -152,7 +152,7 @@ def test_a_class_without_a_clip_in_train_is_an_error_that_names_it():
         "disgust" if speaker == "s00" else label
         for speaker, label in zip(columns["speaker"], columns["emotion"], strict=True)
     ]
-    folds = dict(zip(sorted(columns["id"]), speaker_folds(clips_of(columns), 5, 42), strict=True))
+    folds = dict(zip(sorted(columns["id"]), speaker_folds(read_clips(columns), 5, 42), strict=True))
     fold = folds["s00_00"]
     with pytest.raises(ValueError, match=r"train holds no clip of disgust.*--label_map"):
         make_split(columns, fold=fold)
@@ -163,7 +163,7 @@ def test_a_class_without_a_clip_in_train_is_an_error_that_names_it():
     [
         ({"protocol": "kfold"}, "--protocol kfold"),
         ({"fold": 5}, "--fold 5.*0 to 4"),
-        ({"num_folds": 2}, "--num_folds 2.*3 are the least"),
+        ({"num_folds": 2}, "--num_folds 2.*needs 3 or more"),
         ({"protocol": "emobox_fold_1"}, "needs --splits_file"),
         ({"protocol": "given"}, "no clip is in train and none in test"),
         ({"protocol": "random_kfold", "splits_file": "x.json"}, "reads no file"),
@@ -372,7 +372,7 @@ def test_frozen_folds_refuse_a_corpus_they_half_know_another_number_and_a_change
     columns = shemo_columns(shemo_meta_dir)
     assert unused_splits_file(columns, "speaker_kfold", str(FROZEN)) is None
     columns["id"] = [f"other-{i}" if row % 2 else i for row, i in enumerate(columns["id"])]
-    with pytest.raises(ValueError, match=r"lacks 1500 of 3000 clips .* and knows the others"):
+    with pytest.raises(ValueError, match=r"lacks 1500 of 3000 clips .* and has the others"):
         make_split(columns, splits_file=str(FROZEN))
     with pytest.raises(ValueError, match=r"--num_folds 4: .* holds 5 folds"):
         make_split(columns, num_folds=4, splits_file=str(FROZEN))
@@ -512,4 +512,4 @@ def test_fewer_speakers_than_folds_give_a_fold_a_speaker_and_say_so():
     splits = [make_split(columns, "speaker_kfold", fold, 10) for fold in range(4)]
     assert sorted(clip for split in splits for clip in split.test) == sorted(columns["id"])
     assert all(split.speaker_independent for split in splits)
-    assert "The corpus has 4 speakers, so that there are 4 folds and not 10." in splits[0].notes
+    assert "The corpus has 4 speakers, so there are 4 folds, not 10." in splits[0].notes

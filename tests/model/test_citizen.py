@@ -291,3 +291,24 @@ def test_a_copy_of_a_model_is_a_model_of_its_own():
     norm.weight.data.mul_(-1)
     torch.testing.assert_close(logits_of(model, "hubert"), before, atol=0, rtol=0)
     assert (logits_of(other, "hubert") - before).abs().max() > 1e-3
+
+
+def test_a_folder_of_pickled_weights_is_refused_with_the_way_to_convert_it(tmp_path):
+    HubertConfig(**WAVE).save_pretrained(tmp_path)
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"only as a pickled file, pytorch_model\.bin, .*save_pretrained"):
+        SERForAudioClassification.from_backbone(str(tmp_path), num_labels=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pooling", ["mean", "mean_std", "attentive_stats"])
+def test_compiled_it_trains_on_batches_of_changing_length(pooling):
+    torch.compiler.reset()
+    backbone = copy.deepcopy(FAMILIES["hubert"][0])
+    backbone.num_hidden_layers, backbone.mask_time_prob, backbone.mask_feature_prob = 1, 0.3, 0.1
+    model = build(backbone, pooling=pooling, final_dropout=0.0).train()
+    compiled = torch.compile(model)
+    for size in (8000, 6400, 9600):
+        mask = (torch.arange(size)[None] < torch.tensor([[size], [size // 2], [size]])).long()
+        compiled(torch.randn(3, size), mask, labels=torch.tensor([0, 1, 2])).loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.classifier.parameters())

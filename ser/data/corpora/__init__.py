@@ -1,6 +1,7 @@
-"""One small function a corpus: from a folder or a manifest to a list of labelled recordings.
+"""One small function for each corpus: from a folder or a manifest to a list of labelled recordings.
 
-A new corpus is a file here and a line in [`CORPORA`]; the flag `--corpus` takes its names from there.
+To add a corpus: a file here, a line in [`CORPORA`], from which `--corpus` takes its names, and a line with one of its
+file names in `tests/data/test_named_corpora.py`.
 """
 
 from dataclasses import replace
@@ -23,7 +24,7 @@ from ser.data.corpora import (
     urdu,
 )
 from ser.data.corpora.joined import join, prefixed
-from ser.data.corpora.recordings import Corpus, also_after_fetch, finished
+from ser.data.corpora.recordings import Corpus, also_after_fetch, with_options
 
 if TYPE_CHECKING:
     from ser.data.data_arguments import DataArguments
@@ -58,21 +59,21 @@ def list_corpus(args: "DataArguments") -> Corpus:
         corpus = join({own: _entry(own, part, number) for number, (own, part) in enumerate(entries.items(), start=1)})
     else:
         corpus = also_after_fetch(CORPORA[args.corpus](args), lambda corpus: _named(corpus, name))
-    corpus = finished(corpus, args)
+    corpus = with_options(corpus, args)
     if len(corpus.labels) < 2 and not corpus.target_columns:
         found = f"only the label {corpus.labels[0]!r}" if corpus.labels else "no label"
         what = "--corpora" if entries else args.corpus
-        raise ValueError(f"{what}: there is {found}, and a classifier needs two; look at the data, --label_map.")
+        raise ValueError(f"{what}: there is {found}, and a classifier needs two; check the data and --label_map.")
     return corpus
 
 
 def _entry(name: str, args: "DataArguments", number: int) -> Corpus:
     """One entry of `--corpora`, under its name."""
     try:
-        corpus = finished(CORPORA[args.corpus](args), args)
+        corpus = with_options(CORPORA[args.corpus](args), args)
     except (ValueError, OSError, ImportError) as error:
         raise type(error)(f"--corpora, entry {number} ({name}): {error}") from None
-    return prefixed(corpus, name, voices=name if args.corpus in ("manifest", "folder") else args.corpus)
+    return prefixed(corpus, name, speakers=name if args.corpus in ("manifest", "folder") else args.corpus)
 
 
 def _named(corpus: Corpus, name: str) -> Corpus:

@@ -40,8 +40,9 @@ _DEMOGRAPHICS = "VideoDemographics.csv"
 def crema_d(args: "DataArguments") -> Corpus:
     """CREMA-D: `1001_IEO_ANG_HI.wav` is actor 1001, "It's eleven o'clock", anger, high.
 
-    The label is the emotion that the actor was asked for, not what raters heard. Genders are read from
-    `VideoDemographics.csv`, in the folder or above it. A clone holds every clip as WAV and as MP3; the WAV is taken.
+    The label is the emotion that the actor was asked to play, not what raters heard. Genders are read from
+    `VideoDemographics.csv`, in the folder or above it. A clone of the repository holds every clip as WAV and as MP3;
+    the WAV is taken.
 
     From the README of github.com/CheyneyComputerScience/CREMA-D. Not sure: whether one clip without sound
     (1076_MTI_SAD_XX.wav) is in every copy; `--skip_unreadable true` leaves it out.
@@ -79,9 +80,9 @@ def crema_d(args: "DataArguments") -> Corpus:
 
 
 def _genders(root: Path) -> dict[str, str]:
-    """Gender of each actor; empty where the table is not at hand."""
-    places = [*sorted(root.rglob(_DEMOGRAPHICS)), root.resolve().parent / _DEMOGRAPHICS]
-    path = next((place for place in places if place.is_file()), None)
+    """Gender of each actor; empty without the table."""
+    candidates = [*sorted(root.rglob(_DEMOGRAPHICS)), root.resolve().parent / _DEMOGRAPHICS]
+    path = next((path for path in candidates if path.is_file()), None)
     if path is None:
         return {}
     with open(path, encoding="utf-8-sig", newline="") as file:

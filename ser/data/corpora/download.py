@@ -1,4 +1,4 @@
-"""Downloads of a published size and hash: resumed where they stopped, and checked before anyone reads them."""
+"""Downloads of files with a published size and hash: resumed where they stopped, and checked before use."""
 
 import hashlib
 import http.client
@@ -15,7 +15,7 @@ class Published:
     """A published file.
 
     Attributes:
-        urls: Where it lies, the official place first.
+        urls: Its addresses, the official one first.
         num_bytes: Its size.
         sha256: Its hash, in hexadecimal digits.
         is_zip: Whether it is a zip archive.
@@ -28,12 +28,12 @@ class Published:
 
 
 def download(file: Published, path: Path) -> Path:
-    """Brings a published file to `path`, from the first of its addresses that has it.
+    """Downloads a published file to `path`, from the first of its addresses that has it.
 
-    A download that was stopped goes on where it was; `path` itself is written only when size and hash are right.
+    A download that was stopped is continued; `path` itself is written only when size and hash are right.
 
     Raises:
-        ConnectionError: No address has it, or offline mode is on; the message gives the reason of each.
+        ConnectionError: No address has it, or offline mode is on; the message gives the reason for each address.
     """
     import datasets
 
@@ -50,19 +50,19 @@ def download(file: Published, path: Path) -> Path:
             reasons.append(f"{url}: {error}")
         except ValueError as error:
             reasons.append(f"{url}: {error}")
-            # What was cut off is gone on with; the rest is of no use.
+            # A file that was cut off is continued next time; anything else is removed.
             if part.stat().st_size >= file.num_bytes or (file.is_zip and not _is_zip(part)):
                 part.unlink()
     raise ConnectionError(f"{path.name}: could not be downloaded.\n  " + "\n  ".join(reasons))
 
 
 def check_published(path: Path, file: Published, with_hash: bool = True) -> None:
-    """Tells apart the ways in which a download goes wrong.
+    """Checks a download and says what is wrong with it.
 
     Args:
         path: What was downloaded.
         file: What was published.
-        with_hash: Also read the whole file; without it, only its first bytes and its size.
+        with_hash: Also hash the whole file; without it, only its first bytes and its size are checked.
 
     Raises:
         ValueError: The file is a Git LFS pointer, not a zip, cut off, or has another hash than the published one; the
@@ -80,7 +80,7 @@ def check_published(path: Path, file: Published, with_hash: bool = True) -> None
         raise ValueError(f"{path}: is not a zip file: it starts with {head[:20]!r}. Download {url}.")
     if num_bytes < file.num_bytes:
         raise ValueError(
-            f"{path}: is cut off: it holds {num_bytes} of {file.num_bytes} bytes. Go on with the download: "
+            f"{path}: is cut off: it holds {num_bytes} of {file.num_bytes} bytes. Continue the download: "
             f"curl -L -C - -o {path.name} '{url}'"
         )
     sha256 = _sha256(path) if with_hash and num_bytes == file.num_bytes else None
@@ -93,7 +93,7 @@ def check_published(path: Path, file: Published, with_hash: bool = True) -> None
 
 
 def _fetch(url: str, part: Path, num_bytes: int) -> None:
-    """Downloads into `part`, behind what it already holds where the server allows that."""
+    """Downloads into `part`, and continues it where the server can."""
     from tqdm.auto import tqdm
 
     held = part.stat().st_size if part.exists() else 0

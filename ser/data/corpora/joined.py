@@ -1,4 +1,4 @@
-"""Several corpora as one: ids and speakers that name their corpus, one set of labels, the facts of all."""
+"""Several corpora as one: ids and speakers with the name of their corpus, one set of labels, all facts."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -8,18 +8,18 @@ from typing import Any
 from ser.data.corpora.recordings import Corpus, Recording, also_after_fetch, by_id
 
 
-def prefixed(corpus: Corpus, name: str, voices: str) -> Corpus:
-    """The corpus with its name before every id and path, and `voices` before every speaker.
+def prefixed(corpus: Corpus, name: str, speakers: str) -> Corpus:
+    """The corpus with its name before every id and path, and `speakers` before every speaker.
 
     Args:
         name: A name that no other of the joined corpora has.
-        voices: What its speakers belong to. Two folders of one corpus share it, as they may share speakers.
+        speakers: Prefix of its speakers. Two folders of one corpus have the same, because they may share speakers.
     """
-    return also_after_fetch(corpus, lambda corpus: _prefixed(corpus, name, voices))
+    return also_after_fetch(corpus, lambda corpus: _prefixed(corpus, name, speakers))
 
 
 def join(corpora: dict[str, Corpus]) -> Corpus:
-    """Joins corpora, by name, that [`prefixed`] has told apart; labels of one name are one label."""
+    """Joins corpora, by name, after [`prefixed`]; labels with one name become one label."""
     parts = corpora.values()
     waiting = any(part.fetch for part in parts)
     return Corpus(
@@ -35,7 +35,7 @@ def join(corpora: dict[str, Corpus]) -> Corpus:
 
 
 def joint_facts(facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The facts of several corpora as those of one, and as they were, by name, under `corpora`."""
+    """The facts of several corpora as the facts of one; the original ones, by name, are under `corpora`."""
     titles = {name: own.get("name") or name for name, own in facts.items()}
     licences = {name: own.get("licence") for name, own in facts.items()}
     licence = next(iter(licences.values()))
@@ -53,18 +53,18 @@ def joint_facts(facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {**joint, "corpora": facts}
 
 
-def _prefixed(corpus: Corpus, name: str, voices: str) -> Corpus:
-    recordings = tuple(_renamed(recording, name, voices) for recording in corpus.recordings)
+def _prefixed(corpus: Corpus, name: str, speakers: str) -> Corpus:
+    recordings = tuple(_renamed(recording, name, speakers) for recording in corpus.recordings)
     return replace(corpus, recordings=recordings, root=None, roots={name: corpus.root} if corpus.root else {})
 
 
-def _renamed(recording: Recording, name: str, voices: str) -> Recording:
+def _renamed(recording: Recording, name: str, speakers: str) -> Recording:
     # A member of a zip keeps its path: it is the zip that lies in the corpus's folder.
-    place = "archive" if recording.archive else "path"
-    path = getattr(recording, place)
+    column = "archive" if recording.archive else "path"
+    path = getattr(recording, column)
     path = path if Path(path).is_absolute() else f"{name}/{path}"
-    speaker = recording.speaker and f"{voices}/{recording.speaker}"
-    return replace(recording, id=f"{name}/{recording.id}", speaker=speaker, corpus=name, **{place: path})
+    speaker = recording.speaker and f"{speakers}/{recording.speaker}"
+    return replace(recording, id=f"{name}/{recording.id}", speaker=speaker, corpus=name, **{column: path})
 
 
 def _fetched(corpora: dict[str, Corpus], folder: Path) -> Corpus:
@@ -78,5 +78,5 @@ def _fetched(corpora: dict[str, Corpus], folder: Path) -> Corpus:
 
 
 def _each(texts: Iterable[str | None]) -> list[str]:
-    """The texts that are known, each once."""
+    """The known texts, each once."""
     return list(dict.fromkeys(text for text in texts if text))

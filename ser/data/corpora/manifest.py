@@ -5,10 +5,11 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ser.clip_names import shortest_ids
 from ser.data.clips import closest, listed, split_word
+from ser.data.columns import renamed_columns
 from ser.data.corpora.recordings import GENDERS, Corpus, Recording, folder_of, own_corpus
 from ser.names import cell, speaker_cell, tidy
 
@@ -21,6 +22,8 @@ _MADE_COLUMNS = ("emotion", "duration", "source_sampling_rate", "audio")
 
 def manifest(args: "DataArguments") -> Corpus:
     """Clips of a CSV or JSONL file: `path`, `label`, and `id`, `speaker`, `gender`, `split`, `session`, `transcript`.
+
+    Other names for these columns, in `ser.data.columns`, are read too; a CSV may have commas, semicolons or tabs.
 
     Paths are relative to `--data_dir`, or else to the manifest. `--target_columns` adds columns of numbers; the label
     may then be absent.
@@ -41,6 +44,8 @@ def manifest(args: "DataArguments") -> Corpus:
         rows = _rows(source)
     except UnicodeDecodeError as error:
         raise ValueError(f"{source}: is not UTF-8 text ({error}); save it as UTF-8.") from None
+    renamed = renamed_columns(dict.fromkeys(name for _, row in rows for name in row), keep=targets)
+    rows = [(where, {renamed.get(name, name): text for name, text in row.items()}) for where, row in rows]
     columns = {name for _, row in rows for name in row}
     for name in ("path", *(targets or ["label"])):
         if name not in columns:
@@ -51,7 +56,9 @@ def manifest(args: "DataArguments") -> Corpus:
     rows = [(where, {"id": ids.get(row.get("path")), **row}) for where, row in rows]
     recordings = [_row_recording(row, where, targets, "label" in columns) for where, row in rows]
     corpus = own_corpus(args, root, recordings)
-    return replace(corpus, target_columns=tuple(targets), has_split="split" in columns)
+    taken_as = [f"column {name!r} is read as {meaning}" for name, meaning in renamed.items()]
+    facts = corpus.facts | ({"notes": [f"{source.name}: {', '.join(taken_as)}."]} if taken_as else {})
+    return replace(corpus, facts=facts, target_columns=tuple(targets), has_split="split" in columns)
 
 
 def _rows(source: Path) -> list[tuple[str, dict[str, str]]]:
@@ -61,14 +68,21 @@ def _rows(source: Path) -> list[tuple[str, dict[str, str]]]:
             lines = [(number, line) for number, line in enumerate(file, start=1) if line.strip()]
             rows = [(f"line {number}", _json_row(source, number, line)) for number, line in lines]
         else:
-            reader = csv.DictReader(file)
-            rows = [(f"line {reader.line_num}", row) for row in reader]
+            reader = csv.DictReader(file, delimiter=_delimiter(file))
+            rows = [(f"line {reader.line_num}", row) for row in reader if any(row.values())]
     if not rows:
         raise ValueError(f"{source}: holds no clip.")
     for where, row in rows:
         if None in row:
             raise ValueError(f"{source}: {where} has more cells than the header; put a cell with a comma in quotes.")
     return [(where, _cells(row)) for where, row in rows]
+
+
+def _delimiter(file: TextIO) -> str:
+    """The most frequent of comma, semicolon and tab in the header; the file is read from its start again."""
+    header = file.readline()
+    file.seek(0)
+    return max(",;\t", key=header.count)
 
 
 def _json_row(source: Path, number: int, line: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ser.names import speaker_cell
 if TYPE_CHECKING:
     from ser.data.data_arguments import DataArguments
 
-# The second spelling is that of releases before 1.9 or so.
+# Releases before about 1.9 have the second spelling.
 _LABELS = ("labels_consensus.csv", "labels_concensus.csv")
 _COLUMNS = ("FileName", "EmoClass", "Split_Set")
 _LETTERS = {
@@ -26,19 +26,19 @@ _LETTERS = {
     "U": "surprise",
 }
 _NO_AGREEMENT = "X"
-# Test2 and Test3 share speakers with Test1 and were chosen otherwise: one score over all would be none of theirs.
+# Test2 and Test3 share speakers with Test1 and were selected otherwise: one score over all three would mean nothing.
 _SPLITS = {"Train": "train", "Development": "dev", "Validation": "dev", "Test1": "test", "Test2": None, "Test3": None}
 
 
 def msp_podcast(args: "DataArguments") -> Corpus:
     """MSP-Podcast: `Labels/labels_consensus.csv` and the recordings that it names, anywhere below `--data_dir`.
 
-    Read are the columns FileName, EmoClass (one letter), Split_Set and, where they are there, SpkrID and Gender. For
+    It reads the columns FileName, EmoClass (one letter), Split_Set and, if they exist, SpkrID and Gender. For
     `--protocol given`, Train is train, Development is dev and Test1 is test; Test2 and Test3 are in no part. Clips
-    without agreement (`X`) and without a label are left out. A speaker "Unknown" is not known: train has such clips,
-    so that training needs `--accept_speaker_leakage true`.
+    without agreement (`X`) or without a label are left out. The speaker "Unknown" counts as not known. Train has such
+    clips, so training needs `--accept_speaker_leakage true`.
 
-    From the readme.txt of release 1.12 and the corpus's page, which gives the partitions. Not sure: its licence, which
+    From the readme.txt of release 1.12, and the partitions on the corpus's page. Not sure: its licence, which
     is an agreement with the University of Texas at Dallas and therefore not given here.
 
     Raises:
@@ -55,7 +55,7 @@ def msp_podcast(args: "DataArguments") -> Corpus:
         if name not in columns:
             raise ValueError(f"{table}: has no column {name!r}, only {listed(columns)}.{closest(name, columns)}")
     files = {Path(path).name: path for path in find_audio(root)}
-    recordings = [_recording(row, files) for row in rows]
+    recordings = [_clip_of(row, files) for row in rows]
     kept = [recording for recording in recordings if recording.problem or recording.emotion]
     left = len(recordings) - len(kept)
     facts = {
@@ -71,7 +71,7 @@ def msp_podcast(args: "DataArguments") -> Corpus:
     return Corpus(facts, by_id(kept), tuple(sorted(_LETTERS.values())), root, has_split=True)
 
 
-def _recording(row: dict[str, str], files: dict[str, str]) -> Recording:
+def _clip_of(row: dict[str, str], files: dict[str, str]) -> Recording:
     name, letter, part = (str(row.get(column) or "").strip() for column in _COLUMNS)
     problem = None
     if part not in _SPLITS:

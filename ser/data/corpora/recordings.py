@@ -1,4 +1,4 @@
-"""Recordings as their corpus describes them, before any audio is read, and what the listing of all corpora shares."""
+"""Recordings as their corpus describes them, before any audio is read, and what all listings share."""
 
 import filecmp
 import hashlib
@@ -10,22 +10,20 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ser.audio_files import SOUND_SUFFIXES, files_below
 from ser.data.clips import closest
 from ser.data.spelling import check_spelling
 
 if TYPE_CHECKING:
     from ser.data.data_arguments import DataArguments
 
-SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
-# These need the ffmpeg program.
-MEDIA_SUFFIXES = (".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".amr")
 # Any other word counts as not known.
 GENDERS = {"f": "female", "female": "female", "woman": "female", "m": "male", "male": "male", "man": "male"}
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One file and what its corpus says of it.
+    """One file and what its corpus says about it.
 
     Attributes:
         id: Name that no other recording of the corpus has.
@@ -33,7 +31,7 @@ class Recording:
         emotion: Label; None where the corpus gives numbers only.
         targets: Values of the target columns, in their order.
         corpus: Name of its corpus among those that are prepared together.
-        session: The recording session, where speakers of one session were recorded together.
+        session: The recording session: speakers of one session were recorded together.
         archive: The zip that holds the file; relative to the corpus's root.
         problem: Why it cannot be used, found before its audio is read.
     """
@@ -55,20 +53,21 @@ class Recording:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Recordings and what is known of them.
+    """Recordings and what is known about them.
 
     Attributes:
         facts: name, label_source, licence, language, citation, homepage; differences from the published counts;
             notes.
-        recordings: Sorted by id; empty while they are not there yet, see `fetch`.
+        recordings: Sorted by id; empty before `fetch`, where that is needed.
         labels: Names of the classes in the order of their numbers; empty for numbers without labels.
-        root: What paths are relative to; None while the files are not there yet.
-        roots: Of several corpora, the root of each by name, which is the first folder of its paths; see [`located`].
+        root: What paths are relative to; None before `fetch`.
+        roots: For several corpora, the root of each by name. The name is the first folder of its paths; see
+            [`located`].
         target_columns: Names of the columns of numbers.
         has_split: Whether the source itself gives a split.
-        fetch: Brings or checks the files when they are needed, given an empty folder that is removed after use, and
-            returns the corpus that reads them. Not called when the prepared corpus is in the cache.
-        state: What a prepared corpus depends on beyond all this.
+        fetch: Downloads, makes or checks the files when they are needed. It gets an empty folder that is removed after
+            use, and returns the corpus with its files. Not called when the prepared corpus is in the cache.
+        state: What else a prepared corpus depends on.
     """
 
     facts: dict[str, Any]
@@ -90,7 +89,7 @@ class Corpus:
         return hashlib.sha256(json.dumps(described, ensure_ascii=False).encode()).hexdigest()[:16]
 
     def located(self, path: str) -> Path | None:
-        """Where a file lies that a recording names; None while the files are not there yet."""
+        """The path on the disk of a recording's file; None before `fetch`."""
         root = self.root
         if self.roots and not Path(path).is_absolute():
             name, _, path = path.partition("/")
@@ -98,7 +97,7 @@ class Corpus:
         return root and root / path
 
     def all_facts(self, skipped: list[dict[str, str]]) -> dict[str, Any]:
-        """What is kept beside a prepared corpus: every key of `facts`, None or empty where nothing is known."""
+        """The facts kept with a prepared corpus: the same keys for every corpus, None or empty where unknown."""
         unknown = dict.fromkeys(("name", "label_source", "licence", "language", "citation", "homepage"))
         listed = {"target_columns": list(self.target_columns), "differences": [], "notes": []}
         return {**unknown, **listed, **self.facts, "skipped": skipped}
@@ -125,7 +124,7 @@ def find_audio(root: Path, suffixes: tuple[str, ...] = SOUND_SUFFIXES) -> list[s
     Raises:
         FileNotFoundError: There is none.
     """
-    inside = (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in suffixes)
+    inside = (path for path in files_below(root) if path.suffix.lower() in suffixes)
     found = [path.as_posix() for path in inside if not is_hidden(path)]
     if not found:
         raise FileNotFoundError(
@@ -135,7 +134,7 @@ def find_audio(root: Path, suffixes: tuple[str, ...] = SOUND_SUFFIXES) -> list[s
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a file is one of those that systems put beside the user's own, such as macOS's `._x.wav`."""
+    """Whether a file was put there by an operating system, such as macOS's `._x.wav`."""
     return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
@@ -146,10 +145,10 @@ def named_recordings(
     grammar: str,
     name_of: Callable[[str], str] = lambda path: Path(path).stem,
 ) -> tuple[tuple[Recording, ...], list[str]]:
-    """Makes recordings of files whose names say all.
+    """Makes recordings from files whose names tell everything.
 
-    A name outside the grammar, or one that two different files have, becomes a `problem`; of two equal files, which
-    some copies of RAVDESS hold, one is taken.
+    A name outside the grammar, or the name of two different files, becomes a `problem`. Of two equal files, which some
+    copies of RAVDESS hold, one is taken.
 
     Args:
         root: What `paths` are relative to.
@@ -174,12 +173,12 @@ def named_recordings(
             twice += 1
         else:
             recordings.append(Recording(path, path, problem=f"has the name of another file, {taken[name]}"))
-    notes = [f"{twice} files lie there twice and are taken once."] if twice else []
+    notes = [f"{twice} files are there twice and are taken once."] if twice else []
     return by_id(recordings), notes
 
 
 def own_corpus(args: "DataArguments", root: Path, recordings: Iterable[Recording]) -> Corpus:
-    """Gives the user's clips unique ids and their own labels."""
+    """A corpus of the user's own clips: the labels are theirs, and a second clip with one id becomes a problem."""
     taken: dict[str, str] = {}
     unique = []
     for recording in recordings:
@@ -201,16 +200,16 @@ def by_id(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
     return tuple(sorted(recordings, key=lambda recording: recording.id))
 
 
-def note(recording: Recording, error: Exception, folder: Path) -> None:
-    """Writes down why a recording cannot be used; the processes that read share nothing but this folder."""
+def write_problem(recording: Recording, error: Exception, folder: Path) -> None:
+    """Writes to `folder` why a recording cannot be used; the processes that read share no memory."""
     absent = isinstance(error, FileNotFoundError)
     reason = "there is no such file" if absent else str(error).removeprefix(f"{recording.path}: ")
     described = {"id": recording.id, "path": recording.path, "reason": reason}
     (folder / uuid.uuid4().hex).write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
 
 
-def noted(folder: Path) -> list[dict[str, str]]:
-    """Reads what [`note`] wrote, sorted by path: id, path and reason of each recording."""
+def read_problems(folder: Path) -> list[dict[str, str]]:
+    """Reads what [`write_problem`] wrote, sorted by path: id, path and reason of each recording."""
     return sorted((json.loads(path.read_text(encoding="utf-8")) for path in folder.iterdir()), key=lambda n: n["path"])
 
 
@@ -228,16 +227,16 @@ def also_after_fetch(corpus: Corpus, change: Callable[[Corpus], Corpus]) -> Corp
     return change(corpus)
 
 
-def finished(corpus: Corpus, args: "DataArguments") -> Corpus:
-    """Merges and drops classes as `--label_map` says and keeps `--max_clips`, now and after `fetch`.
+def with_options(corpus: Corpus, args: "DataArguments") -> Corpus:
+    """Applies `--label_map` and `--max_clips`, now and after `fetch`.
 
     Raises:
-        ValueError: A label of the map is not there, or names differ in spelling alone.
+        ValueError: The corpus lacks a label of the map, or names differ in spelling alone.
     """
-    return also_after_fetch(corpus, lambda corpus: _finished(corpus, args))
+    return also_after_fetch(corpus, lambda corpus: _with_options(corpus, args))
 
 
-def _finished(corpus: Corpus, args: "DataArguments") -> Corpus:
+def _with_options(corpus: Corpus, args: "DataArguments") -> Corpus:
     state = (*corpus.state, args.label_map, args.max_clips)
     mapped = _mapped(replace(corpus, state=state), args)
     check_spelling(mapped, corpus.labels, args)
@@ -245,7 +244,7 @@ def _finished(corpus: Corpus, args: "DataArguments") -> Corpus:
 
 
 def _mapped(corpus: Corpus, args: "DataArguments") -> Corpus:
-    """Applies the label map. Of a corpus with labels of its own, those not named stay."""
+    """Applies the label map; labels that it does not name stay."""
     mapping = args.parsed_label_map()
     if not mapping:
         return corpus
@@ -258,14 +257,14 @@ def _mapped(corpus: Corpus, args: "DataArguments") -> Corpus:
             )
     new = {label: mapping.get(label, label) for label in corpus.labels}
     labels = tuple(sorted({label for label in new.values() if label is not None}))
-    # A recording with a problem may have a label that no other has, or none.
+    # A recording with a problem may have no label, or one that no other recording has.
     kept = (r for r in corpus.recordings if new.get(r.emotion, "") is not None)
     recordings = tuple(replace(r, emotion=new.get(r.emotion, r.emotion)) for r in kept)
     return replace(corpus, recordings=recordings, labels=labels)
 
 
 def check_label_map(labels: Iterable[str], args: "DataArguments") -> None:
-    """Refuses a label map that says nothing of a label, for corpora whose labels are the user's own.
+    """Refuses a label map that leaves out a label, for corpora whose labels are the user's own.
 
     Raises:
         ValueError: A label is outside the map; the message says what to add.
@@ -276,7 +275,7 @@ def check_label_map(labels: Iterable[str], args: "DataArguments") -> None:
         listed = ", ".join(f"{label!r} ({counts[label]} clips)" for label in outside)
         add = json.dumps({label: label for label in outside}, ensure_ascii=False)[1:-1]
         raise ValueError(
-            f"--label_map: outside the map: {listed}. Add them to keep them as they are ({add}), or with null to drop."
+            f"--label_map: outside the map: {listed}. Add {add} to keep them, or null instead of the name to drop them."
         )
 
 

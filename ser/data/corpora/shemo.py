@@ -1,4 +1,4 @@
-"""ShEMO: what its names and labels mean, where it lies and what it should hold."""
+"""ShEMO: what its file names and labels mean, where it is published and what it should hold."""
 
 import json
 import re
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ser.data.data_arguments import DataArguments
 
 _GITHUB = "https://github.com/pariajm/sharif-emotional-speech-database/blob/master"
-# Users report that GitHub hands out what "is not extractable"; the authors' own page names the Dropbox copies.
+# Users report that the zip from GitHub "is not extractable"; the authors' page also names the Dropbox copies.
 ARCHIVES = {
     "female.zip": Published(
         (f"{_GITHUB}/female.zip?raw=true", "https://www.dropbox.com/s/4t6mep8mo4yf81f/female.zip?dl=1"),
@@ -37,7 +37,7 @@ MODIFIED_FILE = Published(
     "b988d2ce7bdea1f63962cc8f6f15210894ba436f2baf167499e335bf65969bff",
     is_zip=False,
 )
-# F is a woman in the first place and fear in the fourth.
+# The first letter F means a woman, the fourth character F means fear.
 _NAME = re.compile(r"(?P<speaker>(?P<gender>[FM])\d\d)(?P<letter>[AFHNSW])\d\d\d?")
 LETTERS = {"A": "anger", "F": "fear", "H": "happiness", "N": "neutral", "S": "sadness", "W": "surprise"}
 LABELS = tuple(sorted(LETTERS.values()))
@@ -61,7 +61,7 @@ _MODIFIED_CITATION = (
 
 
 def shemo(args: "DataArguments") -> Corpus:
-    """Lists ShEMO from folders or from the two zips in `--data_dir`; without it, plans the official download.
+    """Lists ShEMO from folders or from the two zips in `--data_dir`; without it, the official files will be downloaded.
 
     Raises:
         ValueError, FileNotFoundError: The folder, a zip or the corrected labels are not what they should be.
@@ -98,7 +98,7 @@ def _download_folder(args: "DataArguments") -> Path:
 
 
 def _listed(root: Path, args: "DataArguments") -> Corpus:
-    """Lists what lies in a folder: recordings, or else the zips with them."""
+    """Lists the recordings in a folder, or else in the zips there."""
     zips = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.zip") if path.name in ARCHIVES)
     try:
         paths = find_audio(root)
@@ -136,7 +136,7 @@ def _from_zips(root: Path, zips: list[str], args: "DataArguments") -> Corpus:
 
 
 def _described(stem: str, args: "DataArguments", table: dict[str, dict]) -> dict[str, Any] | None:
-    """Attributes of a recording by its name, with the corrected label where that is asked for."""
+    """Attributes of a recording by its name, with the corrected label if that is asked for."""
     name = _NAME.fullmatch(stem)
     if not name:
         return None
@@ -158,10 +158,10 @@ def _described(stem: str, args: "DataArguments", table: dict[str, dict]) -> dict
 
 
 def _corrected(args: "DataArguments", root: Path | None) -> dict[str, dict]:
-    """Reads the corrected labels; empty where nobody asks for them and none lie in the folder.
+    """Reads the corrected labels; empty if they are not asked for and not in the folder.
 
     Raises:
-        ValueError, FileNotFoundError: They are asked for and not there, or are not that file.
+        ValueError, FileNotFoundError: They are asked for and missing, or the file is not the right one.
     """
     path = Path(args.modified_labels).expanduser() if args.modified_labels else None
     if path is None and root is not None:

@@ -1,7 +1,7 @@
-"""Persian sentences spoken by espeak-ng in six acted manners: a corpus to try the whole chain on, and nothing more.
+"""Persian sentences spoken by espeak-ng in six manners: a corpus only for trying the whole chain.
 
-espeak-ng is GPL-3.0 and speaks in a process of its own (see [`speak_elsewhere`]); nothing else imports it. That
-process also starts from a fresh library: what espeak-ng says depends on all that it said before.
+espeak-ng is GPL-3.0 and runs in its own process (see [`speak_elsewhere`]); nothing else imports it. The new process
+also gives a fresh library: what espeak-ng says depends on everything it said before.
 """
 
 import importlib.metadata
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VOICES = tuple(f"m{n}" for n in range(1, 8)) + tuple(f"f{n}" for n in range(1, 6))
 # Lowest and highest value of espeak-ng's rate (words a minute), volume, pitch and pitch range (0 to 100 each). Every
-# range overlaps that of another emotion, so that only all four together tell.
+# range overlaps that of another emotion, so that no single one tells the emotion.
 MANNERS = {
     "anger": ((215, 262), (86, 100), (34, 54), (62, 92)),
     "fear": ((230, 280), (38, 66), (70, 95), (6, 30)),
@@ -35,7 +35,7 @@ MANNERS = {
 LETTERS = {"anger": "A", "fear": "F", "happiness": "H", "neutral": "N", "sadness": "S", "surprise": "W"}
 # ShEMO's own counts by the letter in the file name.
 SHARES = {"anger": 1059, "neutral": 1028, "sadness": 449, "surprise": 225, "happiness": 201, "fear": 38}
-# Every voice has at least this many of each, so that every speaker-disjoint fold tests every class.
+# Every voice has at least this many clips of each class, so that every fold of speakers tests every class.
 MIN_CLIPS_PER_VOICE = 3
 SENTENCES = (
     "کتاب روی میز است.",
@@ -103,7 +103,7 @@ def synthetic(args: "DataArguments") -> Corpus:
     state = (importlib.metadata.version("espeakng-loader"), plan)
 
     def fetch(folder: Path) -> Corpus:
-        # The whole plan is spoken even when --max_clips keeps a few: a clip depends on those before it.
+        # All clips are spoken even if --max_clips keeps a few: a clip depends on the clips before it.
         speak_elsewhere(plan, folder)
         return replace(corpus, root=folder, fetch=None)
 
@@ -115,10 +115,10 @@ def planned(num_clips: int, num_voices: int, seed: int) -> list[dict]:
     """Decides who says what and how; the same arguments give the same plan.
 
     Returns:
-        One dictionary a clip, sorted by id: id, emotion, text, voice, rate, volume, pitch, range.
+        One dictionary for each clip, sorted by id: id, emotion, text, voice, rate, volume, pitch, range.
     """
     rng = random.Random(f"{num_clips} {num_voices} {seed}")
-    # Women and men in turn, as long as both last.
+    # Women and men in turn, until one of the two runs out.
     voices = sorted(VOICES, key=lambda voice: (int(voice[1:]), voice))[:num_voices]
     counts, plan = counts_per_class(num_clips, num_voices), []
     for emotion, count in counts.items():
@@ -140,7 +140,7 @@ def planned(num_clips: int, num_voices: int, seed: int) -> list[dict]:
 
 
 def counts_per_class(num_clips: int, num_voices: int) -> dict[str, int]:
-    """Divides clips among the six classes as ShEMO does; those that would get too few share the floor equally."""
+    """Divides clips among the six classes as in ShEMO; classes that would get too few get the minimum."""
     floor = min(MIN_CLIPS_PER_VOICE * num_voices, num_clips // len(SHARES))
     rare: set[str] = set()
     while True:
@@ -150,14 +150,14 @@ def counts_per_class(num_clips: int, num_voices: int) -> dict[str, int]:
         if not too_few:
             break
         rare |= too_few
-    # The frequent ones stand first; they take what rounding left.
+    # The frequent classes come first and get the clips that rounding left over.
     for name in [*SHARES][: num_clips - sum(counts.values())]:
         counts[name] += 1
     return counts
 
 
 def speak_elsewhere(plan: list[dict], folder: Path) -> None:
-    """Writes one 22.05 kHz WAV file a clip into `folder`, in a process of its own.
+    """Writes a 22.05 kHz WAV file for each clip into `folder`, in its own process.
 
     Raises:
         RuntimeError: espeak-ng failed.
@@ -176,7 +176,7 @@ def speak_elsewhere(plan: list[dict], folder: Path) -> None:
 
 
 def speak(plan: list[dict], folder: Path) -> None:
-    """Speaks a plan, clip after clip, into WAV files of 22.05 kHz mono PCM_16. Once in a process: see above.
+    """Speaks a plan, clip after clip, into WAV files of 22.05 kHz mono PCM_16. Only once in a process: see the module.
 
     The constants are those of espeak-ng's `speak_lib.h`.
     """

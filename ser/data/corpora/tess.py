@@ -24,9 +24,9 @@ _EMOTIONS = {
 def tess(args: "DataArguments") -> Corpus:
     """TESS: `OAF_back_angry.wav` is the older talker, the word back, anger. `YAF` is the younger, `ps` a glad surprise.
 
-    From the data set's page (doi 10.5683/SP2/E8H2MF) and its file names there. Two women alone: no speaker-independent
-    split has train, dev and test, so that it serves beside other corpora. Not sure: whether every copy has the surprise
-    as `ps`; a name that says otherwise is reported as outside the grammar.
+    From the data set's page (doi 10.5683/SP2/E8H2MF) and its file names there. It has two speakers, too
+    few for a speaker-independent split into train, dev and test: join it with other corpora. Not sure: whether every
+    copy writes surprise as `ps`; other names are reported as outside the grammar.
     """
     root = folder_of(args)
 

@@ -16,7 +16,7 @@ def urdu(args: "DataArguments") -> Corpus:
     """URDU: `SM1_F10_A010.wav` is man 1, his tenth file, anger, the tenth of all.
 
     From the README of github.com/siddiquelatif/URDU-Dataset and the names of the 400 files there. That README counts
-    38 speakers; the names tell 29 apart. Only three have more than one emotion, so that folds of speakers are uneven.
+    38 speakers, the names have 29. Only three speakers have more than one emotion, so folds of speakers are uneven.
     """
     root = folder_of(args)
 

@@ -1,0 +1,50 @@
+"""Reading of flat YAML files, with bounds on what a file may ask for."""
+
+from pathlib import Path
+from typing import Any
+
+# Far more values than a configuration needs, few enough to print.
+_MAX_NODES = 10_000
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a flat YAML file.
+
+    Raises:
+        ValueError: It is not YAML in UTF-8, not one mapping of keys to values, names a key twice, is nested too
+            deeply, or expands without end through its anchors.
+        FileNotFoundError: There is no such file.
+    """
+    import yaml
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such configuration file.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        if _expanded_size(tree, {}) > _MAX_NODES:
+            raise ValueError(f"{path}: its anchors expand to more than {_MAX_NODES} values; write them out.")
+        values = yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8.") from None
+    except RecursionError:
+        raise ValueError(f"{path}: is nested too deeply; expected lines of the form `key: value`.") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected lines of the form `key: value`, found {type(values).__name__}.")
+    keys = [str(node[0].value) for node in tree.value]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ValueError(f"{path}: key {twice[0]!r} is given twice.")
+    return {str(key): value for key, value in values.items()}
+
+
+def _expanded_size(node: Any, sizes: dict[int, float]) -> float:
+    """Number of values in a YAML node when its aliases are written out; infinite for a node inside itself."""
+    if id(node) not in sizes:
+        sizes[id(node)] = float("inf")
+        inside = node.value if isinstance(getattr(node, "value", None), list) else []
+        children = [child for entry in inside for child in (entry if isinstance(entry, tuple) else (entry,))]
+        sizes[id(node)] = 1 + sum(_expanded_size(child, sizes) for child in children)
+    return sizes[id(node)]
