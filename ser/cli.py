@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ser.inference.output_formats import FORMATS
 from ser.run_folder import CONFIG, RESULTS, SPLIT, fold_folders, is_finished
 
 app = typer.Typer(
@@ -115,7 +116,7 @@ def predict(
     hop_seconds: Annotated[
         float | None, typer.Option(help="Time between two windows; a quarter of a window by default.")
     ] = None,
-    format: Annotated[str, typer.Option(help="table, json, jsonl, csv, parquet, srt or rttm.")] = "table",
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "table",
     output: Annotated[
         Path | None, typer.Option(help="File to write instead of stdout; with --resume a folder.")
     ] = None,

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ser.training.balance import BALANCES, balancing
+from ser.training.losses import LOSSES
 from ser_model import HEADS, POOLINGS
-
-LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 
 
 def argument(default, text: str, **metadata):
