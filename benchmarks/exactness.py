@@ -1,6 +1,6 @@
 """How much a clip's scores depend on its batch: transformers' own classifiers against ours, with the same weights.
 
-    python benchmarks/exactness.py --index ../shared/data/shemo/index.csv
+    python benchmarks/exactness.py --index shemo/index.csv
 
 Random weights in each backbone's base shape, 16 clips of lengths drawn from ShEMO's, filled with noise. Prints the
 largest difference of a logit between a clip alone and the same clip in the batch of 16.

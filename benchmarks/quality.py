@@ -1,6 +1,6 @@
 """How well a frozen pretrained encoder does on real speech: the head of this project against scikit-learn's.
 
-    python benchmarks/quality.py --data_dir ../shared/data/emodb --encoder ../shared/models/whisper-tiny.en-encoder
+    python benchmarks/quality.py --data_dir emodb --encoder whisper-tiny.en-encoder
 
 EMO-DB, one speaker left out at a time. Layer and strength are chosen inside train in every row. The first
 row is scikit-learn's logistic regression on the same statistics that the others are fitted on.
