@@ -8,110 +8,144 @@ python run_ser.py configs/emodb_tiny.yaml --data_dir emodb --learning_rate 1e-3
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
-import pandas as pd
 import transformers
+from huggingface_hub import get_token
 
 from data_prep import load_corpus
 from ser.data.audio import corpus_facts, undecoded
-from ser.data.batching import Clips
 from ser.data.data_arguments import DataArguments
 from ser.data.split_files import unused_splits_file
-from ser.data.splits import Split, num_folds_of, save_split
-from ser.evaluation.diagnosis import diagnose
+from ser.data.splits import num_folds_of, save_split
 from ser.evaluation.figures import write_plots
-from ser.evaluation.format import format_interval
 from ser.evaluation.layers import layer_section, pooled_layers, write_layers
 from ser.evaluation.report import write_report
 from ser.evaluation.results import build_results
-from ser.files import read_json, write_json
+from ser.files import held_by_this_process, read_json, write_json
 from ser.predictions import prediction_table, write_predictions
 from ser.publish.card import write_card
 from ser.publish.hub import check_repo_id, push_run
 from ser.publish.pre_push_checks import audio_of
 from ser.run_folder import (
     CHECKPOINTS,
-    EXAMPLES,
     FINAL_FIT,
     FINAL_PREDICTIONS,
     FORMAT,
+    LOCK,
+    PREDICTIONS,
+    RESULTS,
     SPLIT,
     attached_sections,
+    begin,
     claim_run_folder,
     has_model,
     is_finished,
+    mark_finished,
     read_log,
+    read_results,
+    release_run_folder,
     what_lies_in,
     write_results,
 )
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
+from ser.training.checkpoints import check_resume_flag
+from ser.training.disk import disk_full_words
 from ser.training.distributed import leave_process_group
-from ser.training.fit import Outputs, calibrate_out_of_fold, few_clips, final_job, make_model, whole_split
+from ser.training.fit import calibrate_out_of_fold, few_clips, final_job, make_model, whole_split
 from ser.training.frozen_head import FrozenHeads
 from ser.training.jobs import Job, check_splits, jobs_of, part_clips, split_of
 from ser.training.models import check_not_heard
+from ser.training.outcome import predict, print_scores, save_model, write_examples
 from ser.training.pooled_runs import pooled_context, pooled_predictions
-from ser.training.provenance import (
-    model_section,
-    run_context,
-)
-from ser.training.temperature import calibrate, reading_of
+from ser.training.provenance import model_section, run_context
+from ser.training.signals import Stopped, stop_in_order
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs what the command line asks for; the exit code is 2 when that cannot be done."""
+    """Runs what the command line asks for.
+
+    Returns:
+        The exit code: 0; 2 when that cannot be done; 128 and the number of the signal that stopped the run.
+    """
     argv = sys.argv[1:] if argv is None else argv
     try:
-        run_jobs(*parse_arguments(argv))
-        leave_process_group()
-    except (ValueError, OSError, ImportError) as error:
-        if any(flag.startswith("--debug_errors") for flag in argv):
+        with stop_in_order():
+            run_jobs(*parse_arguments(argv))
+            leave_process_group()
+    except Stopped as stopped:
+        print(f"run_ser.py: {stopped}", file=sys.stderr)
+        return 128 + stopped.number
+    except Exception as error:
+        words = disk_full_words(error, argv)
+        is_expected = words is not None or isinstance(error, ValueError | OSError | ImportError)
+        if not is_expected or any(flag.startswith("--debug_errors") for flag in argv):
             raise
-        print(f"run_ser.py: {error}\n(--debug_errors true shows where)", file=sys.stderr)
+        print(f"run_ser.py: {words or error}\n(--debug_errors true shows where)", file=sys.stderr)
         return 2
     return 0
 
 
 def run_jobs(model_args: ModelArguments, data_args: DataArguments, training_args: SERTrainingArguments) -> None:
-    """Prepares the corpus once and makes every run that was asked for."""
+    """Prepares the corpus once and makes every run that was asked for; no second process may work in the folder."""
     transformers.utils.logging.disable_progress_bar()  # otherwise one bar for each file of weights
-    dataset, whole, jobs = prepare(model_args, data_args, training_args)
-    heads = FrozenHeads(dataset, Path(data_args.cache_dir or datasets.config.HF_DATASETS_CACHE))
-    if training_args.push_to_hub:
-        check_push(training_args, jobs)
+    folder = Path(training_args.output_dir)
+    lock = held_by_this_process(folder / LOCK, f"--output_dir: {folder}")
+    with lock if training_args.should_save else nullcontext():
+        _run_jobs(*prepare(model_args, data_args, training_args))
+
+
+def _run_jobs(dataset: Any, whole: Job, jobs: list[Job]) -> None:
+    args = whole.training
+    heads = FrozenHeads(dataset, Path(whole.data.cache_dir or datasets.config.HF_DATASETS_CACHE))
+    check_resume_flag(args.resume_from_checkpoint, len(jobs))
+    if args.push_to_hub:
+        check_push(args, jobs)
     if jobs[0].folder == whole.folder:
-        if is_finished(whole.folder) and not training_args.overwrite:
+        if is_finished(whole.folder) and not args.overwrite:
             raise ValueError(f"--output_dir: {whole.folder} holds a finished run. --overwrite true replaces it.")
         run_job(jobs[0], dataset, heads)
         push(whole, dataset)
         return
-    with training_args.main_process_first(desc="claim of the output folder"):
-        claim_run_folder(whole.folder, whole.arguments(), training_args.overwrite and training_args.should_save)
-    for number, job in enumerate(jobs, start=1):
-        print(f"run {number} of {len(jobs)}: seed {job.seed}, fold {job.fold}", flush=True)
-        if is_finished(job.folder):
-            print(f"{job.folder} is finished; it is not trained again.", flush=True)
-        else:
-            run_job(job, dataset, heads)
+    with args.main_process_first(desc="claim of the output folder"):
+        goes_on = claim_run_folder(whole.folder, whole.arguments(), args.overwrite and args.should_save)
+    try:
+        for number, job in enumerate(jobs, start=1):
+            print(f"run {number} of {len(jobs)}: seed {job.seed}, fold {job.fold}", flush=True)
+            if is_finished(job.folder):
+                print(f"{job.folder} is finished; it is not trained again.", flush=True)
+            else:
+                run_job(job, dataset, heads)
+    except BaseException:
+        if args.should_save and not goes_on:
+            release_run_folder(whole.folder)
+        raise
     folders = [job.folder for job in jobs]
-    if training_args.final_fit:
+    if args.final_fit:
         run_final(final_job(whole, folders), dataset, heads, folders)
-    if training_args.should_save:
-        table = write_predictions(pooled_predictions(folders), whole.folder)
-        layers = pooled_layers(folders)
-        write_layers(layers, whole.folder)
-        context = pooled_context(folders, whole.arguments(), dataset)
-        context["layers"] = layer_section(layers, whole.labels(dataset))
-        if (whole.folder / FINAL_FIT).is_file():
-            context["final_fit"] = read_json(whole.folder / FINAL_FIT)
-            context["model"] = context["final_fit"].pop("model")
-        finish(whole, table, dataset, {**context, **attached_sections(whole.folder)})
-    if training_args.final_fit:
+    if args.should_save:
+        pool(whole, dataset, folders)
+    if args.final_fit:
         push(whole, dataset)
+
+
+def pool(whole: Job, dataset: Any, folders: list[Path]) -> None:
+    """Writes the pooled predictions, results and report of several runs."""
+    begin(whole.folder)
+    table = write_predictions(pooled_predictions(folders), whole.folder)
+    write_layers(layers := pooled_layers(folders), whole.folder)
+    context = pooled_context(folders, whole.arguments(), dataset)
+    context["layers"] = layer_section(layers, whole.labels(dataset))
+    if (whole.folder / FINAL_FIT).is_file():
+        context["final_fit"] = read_json(whole.folder / FINAL_FIT)
+        context["model"] = context["final_fit"].pop("model")
+    results = build_results(table, whole.labels(dataset), {**context, **attached_sections(whole.folder)})
+    write_results(results, whole.folder)
+    finish(whole, results, dataset)
 
 
 def prepare(
@@ -138,6 +172,8 @@ def check_push(args: SERTrainingArguments, jobs: list[Job]) -> None:
             "--push_to_hub: several runs are asked for. Push the one you choose (ser push RUN user/name), or one model "
             "of all clips (--final_fit true)."
         )
+    if not (args.hub_token or get_token()):
+        raise ValueError("--push_to_hub: there is no token; run hf auth login, set HF_TOKEN, or give --hub_token.")
 
 
 def push(whole: Job, dataset: Any) -> None:
@@ -149,14 +185,34 @@ def push(whole: Job, dataset: Any) -> None:
 
 
 def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
-    """Trains, calibrates and scores one model, and writes its folder; `results.json` comes last."""
+    """Trains, calibrates and scores one model and writes its folder; a run that has its results is only finished."""
+    args = job.training_arguments()
+    with args.main_process_first(desc="claim of the output folder"):
+        goes_on = claim_run_folder(job.folder, job.arguments(), job.training.overwrite and args.should_save)
+        has_results = goes_on and (job.folder / RESULTS).is_file()
+    try:
+        if not has_results:
+            results = make_results(job, dataset, heads)
+        elif args.should_save:
+            print(f"{job.folder} has its results; what is missing is written now.", flush=True)
+            results = read_results(job.folder)
+        if args.should_save:
+            finish(job, results, dataset)
+    except BaseException:
+        if args.should_save and not goes_on:
+            release_run_folder(job.folder)
+        raise
+
+
+def make_results(job: Job, dataset: Any, heads: FrozenHeads) -> dict[str, Any]:
+    """Trains, calibrates and scores one model; writes model, split, predictions and, after them, the results."""
     args, labels = job.training_arguments(), job.labels(dataset)
     split = split_of(job, dataset)
     if args.do_train:
         check_not_heard(job, split, corpus_facts(dataset)["name"])
     transformers.set_seed(job.seed)
-    with args.main_process_first(desc="claim of the output folder"):
-        claim_run_folder(job.folder, job.arguments(), job.training.overwrite and args.should_save)
+    if args.should_save:
+        begin(job.folder)
     started = time.monotonic()
     parts = {name: part_clips(job, dataset, split, name) for name in ("train", "dev", "test")}
     model, feature_extractor, outputs_of, facts = make_model(job, labels, split, parts, heads)
@@ -169,6 +225,7 @@ def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
     outcome = {"calibration": calibration, "seconds": seconds}
     num_folds = num_folds_of(job.data.protocol, dataset, job.data.num_folds)
     context = run_context(split, dataset, num_folds, job.arguments(), sections, outcome)
+    results = {"format": FORMAT, "labels": labels, **context}
     if args.should_save:
         save_split(split, job.folder / SPLIT, dataset)
         write_layers(layers, job.folder)
@@ -176,10 +233,9 @@ def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
             save_model(model, feature_extractor, job.folder)
             write_examples(job, dataset, split)
         if tables:
-            finish(job, write_predictions(tables, job.folder), dataset, context)
-        else:
-            write_results({"format": FORMAT, "labels": labels, **context}, job.folder)
-        shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
+            results = build_results(write_predictions(tables, job.folder), labels, context)
+        write_results(results, job.folder)
+    return results
 
 
 def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -> None:
@@ -208,74 +264,25 @@ def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
 
 
-def predict(
-    job: Job, model: Any, outputs_of: Outputs, parts: dict[str, Clips], labels: list[str]
-) -> tuple[list[pd.DataFrame], dict[str, Any]]:
-    """Scores dev, calibrates a newly trained model on it, then scores test once."""
-    tables, args = [], job.training
-    calibration = {"reading": reading_of(job.model)} if args.do_train else {}
-    wanted = [name for name, asked in (("dev", args.do_eval), ("test", args.do_predict)) if asked]
-    for name in wanted:
-        logits, truth = outputs_of(parts[name])
-        if name == "dev" and args.do_train and job.model.calibrate and truth.ndim == 1:
-            logits, calibration = calibrate(model, logits, truth, labels, job.model)
-        run = {"split": name, "seed": job.seed, "fold": job.fold}
-        tables.append(prediction_table(parts[name].rows, logits, truth, labels, **run))
-    return tables, calibration
+def finish(job: Job, results: dict[str, Any], dataset: Any) -> None:
+    """Makes plots, card and report from the results, then marks the run as finished.
 
-
-def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
-    """Writes what `pipeline("audio-classification")` loads."""
-    model.save_pretrained(folder)
-    feature_extractor.save_pretrained(folder)
-
-
-def finish(job: Job, table: pd.DataFrame, dataset: Any, context: dict[str, Any]) -> None:
-    """Computes the results from the predictions, then the plots and the report from the results.
-
-    One of several runs gets results and a card only; `ser report` writes its report on demand.
+    One of several runs gets a card only; `ser report` writes its report on demand.
     """
-    results = build_results(table, job.labels(dataset), context)
-    write_results(results, job.folder)
-    if job.is_one_of_many:
-        if has_model(job.folder):
-            write_card(job.folder)
-        print_scores(results, read_log(job.folder))
-        return
-    write_plots(job.folder)
-    rows = {clip: row for row, clip in enumerate(dataset["id"][:])}
-    stored = undecoded(dataset)
-    if has_model(job.folder):
+    has_scores = (job.folder / PREDICTIONS).is_file()
+    if has_scores and not job.is_one_of_many:
+        write_plots(job.folder)
+    if has_scores and has_model(job.folder):
         write_card(job.folder)
-    write_report(job.folder, audio=lambda clip: stored[rows[clip]]["audio"]["bytes"])
-    print_scores(results, read_log(job.folder))
-    print(f"{job.folder}: {what_lies_in(job.folder)}", flush=True)
-
-
-def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None:
-    """Copies a few test clips into the folder as examples; only synthetic clips, because recordings have owners."""
-    if job.data.corpus != "synthetic":
-        return
-    folder = job.folder / EXAMPLES
-    folder.mkdir(exist_ok=True)
-    chosen = set(split.test[:: max(1, len(split.test) // count)][:count])
-    for row in undecoded(dataset.filter(lambda clip: clip in chosen, input_columns="id")):
-        (folder / f"{row['id']}.wav").write_bytes(row["audio"]["bytes"])
-
-
-def print_scores(results: dict[str, Any], log: list[dict[str, Any]]) -> None:
-    """Prints problems that were found, the scores of each run, and the pooled scores with their intervals."""
-    if found := diagnose(results, log):
-        print(found.text)
-    part = "test" if "test" in results else "dev"
-    names = ("ccc",) if results["task"] == "regression" else ("uar", "accuracy", "macro_f1")
-    for run in results["per_run"] if len(results["per_run"]) > 1 else []:
-        print(f"seed {run['seed']} fold {run['fold']}: " + "  ".join(f"{n} {run[n]:.3f}" for n in names))
-    scores = results[part]
-    print(
-        f"{part}, {scores['n']} clips: "
-        + "  ".join(f"{name} {format_interval(scores[name], scores['intervals'].get(name))}" for name in names)
-    )
+    if has_scores and not job.is_one_of_many:
+        rows = {clip: row for row, clip in enumerate(dataset["id"][:])}
+        stored = undecoded(dataset)
+        write_report(job.folder, audio=lambda clip: stored[rows[clip]]["audio"]["bytes"])
+    mark_finished(job.folder)
+    if has_scores:
+        print_scores(results, read_log(job.folder))
+    if has_scores and not job.is_one_of_many:
+        print(f"{job.folder}: {what_lies_in(job.folder)}", flush=True)
 
 
 if __name__ == "__main__":

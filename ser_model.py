@@ -23,7 +23,7 @@ from itertools import chain, pairwise
 from os import PathLike, fspath, listdir
 from os.path import abspath, basename, isdir
 from types import GeneratorType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -558,7 +558,8 @@ class SERConfig(PreTrainedConfig):
     """
 
     model_type = "ser"
-    keys_to_ignore_at_inference = ("hidden_states",)  # `Trainer` would collect them beside the logits
+    # `Trainer` would collect them beside the logits; it adds a list to this one.
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["hidden_states"]
     sub_configs_defaults = {"backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="hubert")}  # noqa: RUF012
 
     backbone_config: dict | PreTrainedConfig | None = None

@@ -1,8 +1,8 @@
-"""How far a clip's scores move with the batch it is in: transformers' own classifiers against ours, same weights.
+"""How much a clip's scores depend on its batch: transformers' own classifiers against ours, with the same weights.
 
-    python benchmarks/exactness.py --index ../shared/data/shemo/index.csv
+    python benchmarks/exactness.py --index shemo/index.csv
 
-Random weights in each backbone's base shape, 16 clips of lengths drawn from ShEMO's, noise for sound. Prints the
+Random weights in each backbone's base shape, 16 clips of lengths drawn from ShEMO's, filled with noise. Prints the
 largest difference of a logit between a clip alone and the same clip in the batch of 16.
 """
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 @torch.no_grad()
 def moved(model: torch.nn.Module, waves: list, values: torch.Tensor, mask: torch.Tensor) -> float:
-    """Largest difference of a logit, alone against in the batch."""
+    """Largest difference of a logit between a clip alone and the clip in the batch."""
     together = model(values, attention_mask=mask).logits
     alone = torch.cat([model(wave[None], attention_mask=torch.ones_like(wave[None]).long()).logits for wave in waves])
     return (together - alone).abs().max().item()

@@ -1,9 +1,9 @@
-"""How often the fingerprint calls two clips the same that are not, and misses two that are.
+"""How often the fingerprint takes two different clips for copies, and how often it misses a copy.
 
     python benchmarks/fingerprint.py --data_dir emodb
 
-EMO-DB is the hard case: each speaker says the same ten sentences again and again. Copies are made of every clip in each
-of the ways below, and each copy is looked for among all clips.
+EMO-DB is a hard case: every speaker says the same ten sentences several times. Copies of every clip are made in each
+of the ways below, and each copy is searched among all clips.
 """
 
 import argparse
@@ -38,14 +38,14 @@ def main() -> None:
 
 
 def search(prints: list[Fingerprint], copies: list[Fingerprint]) -> tuple[int, int, list[float]]:
-    """Copies that were not found, clips found for another's copy, and the bit errors of those found."""
+    """Copies that were missed, clips taken for a copy of another, and the bit errors of the copies that were found."""
     found = near_copies([*prints, *copies], [0] * len(prints) + [1] * len(copies))
     errors = {first: error for first, second, error in found if second == first + len(prints)}
     return len(prints) - len(errors), len(found) - len(errors), list(errors.values())
 
 
 def through(suffix: str, rate_hz: int = SAMPLING_RATE_HZ, **options) -> Callable[[np.ndarray], np.ndarray]:
-    """Writes and reads back a wave at -6 dB, as a file of this format and rate."""
+    """A wave at -6 dB after it was written as a file of this format and rate and read again."""
 
     def change(wave: np.ndarray) -> np.ndarray:
         file = io.BytesIO()

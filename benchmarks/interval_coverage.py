@@ -1,16 +1,17 @@
-"""How often does an interval hold the true score? Simulated clips of speakers who differ, with a known score.
+"""How often does an interval contain the true score? Simulated speakers who differ, whose true score is known.
 
-    python benchmarks/interval_coverage.py                      # the tables of RESULTS.md, an hour on one core
-    python benchmarks/interval_coverage.py --simulations 100     # a look, three minutes
-    python benchmarks/interval_coverage.py --table thresholds   # how often a threshold for 90 % precision holds
-    python benchmarks/interval_coverage.py --table intervals --only_ours   # without other methods, a third of the time
+    python benchmarks/interval_coverage.py                       # the tables of RESULTS.md, an hour on one core
+    python benchmarks/interval_coverage.py --simulations 100     # a quick check, three minutes
+    python benchmarks/interval_coverage.py --table thresholds    # how often a threshold has 90 % precision
+    python benchmarks/interval_coverage.py --table intervals --only_ours   # without the other methods, a third of the
+    time
 
 Each simulation draws new speakers, who are harder or easier for the model as a whole and class by class (normal on the
-logit scale), and their clips. The true recall of a class is the mean over all speakers there could be, by Gauss-Hermite
-quadrature. Clips per speaker and class are as uneven as in the corpus of the same size; the scores are made up.
+logit scale), and their clips. The true recall of a class is the mean over all possible speakers, by Gauss-Hermite
+quadrature. Clips per speaker and class are as uneven as in the corpus of the same name; the recalls are invented.
 
-A threshold is chosen on the dev clips of simulated speakers. Its true precision is that over all speakers there could
-be, whose clips have the same confidences.
+A threshold is chosen on the dev clips of simulated speakers. Its true precision is over all possible
+speakers, whose clips have the same confidences.
 """
 
 import argparse
@@ -98,7 +99,7 @@ HARD["24 clips of 4 speakers"] = Corpus(
 
 @dataclass(frozen=True)
 class Answers:
-    """How a model's confidence and its being right go together; P(right) = expit(ease + slope logit(confidence)).
+    """How a model's confidence and correctness are related; P(right) = expit(ease + slope logit(confidence)).
 
     Attributes:
         shape: Of the Beta distribution of confidences.
@@ -162,7 +163,7 @@ def error_shares(corpus: Corpus) -> np.ndarray:
 
 
 def true_scores(corpus: Corpus, spreads: tuple[float, float]) -> dict[str, float]:
-    """The scores over all the speakers that there could be."""
+    """The scores over all possible speakers."""
     nodes, weights = hermegauss(80)
     recall = (expit(logit(corpus.recall)[:, None] + np.hypot(*spreads) * nodes) * weights).sum(1) / weights.sum()
     clips = np.array(corpus.clips)
@@ -172,7 +173,7 @@ def true_scores(corpus: Corpus, spreads: tuple[float, float]) -> dict[str, float
 
 
 def usual_intervals(confusions: np.ndarray, score, generator: np.random.Generator) -> dict[str, list[float]]:
-    """What one would do without thinking of few and uneven speakers.
+    """The usual intervals, which ignore that speakers are few and uneven.
 
     Args:
         confusions: Counts of each speaker, `[S, 1, C, C]`.
@@ -223,7 +224,7 @@ def one_simulation(
 
 
 def difference(both: np.ndarray, seed: int) -> intervals.Spread:
-    """The spread of UAR of the first model less that of the second, as `ser compare` makes it.
+    """The spread of the UAR of the first model minus that of the second, as `ser compare` computes it.
 
     Args:
         both: Counts `[S, 2, 1, C, C]`. Which clips both have right is not in them: as many as can be.
@@ -305,7 +306,7 @@ def threshold_rows(name: str, simulations: int) -> list[str]:
 
 
 def print_intervals(simulations: int, usual: bool) -> None:
-    """The table of intervals; the other methods are not tried where they are known to fail."""
+    """The table of intervals; the other methods are left out where they are known to fail."""
     print("| corpus | sd of speaker, of class | score | " + " | ".join(METHODS) + " |")
     print("|---|---|---|" + "---|" * len(METHODS))
     for name in CORPORA | HARD:

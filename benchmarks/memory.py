@@ -1,4 +1,4 @@
-"""Peak memory of a forward pass over the last layer alone and over the weighted sum of all, each in its own process.
+"""Peak memory of a forward pass with the last layer alone and with the weighted sum of all, each in its own process.
 
 python benchmarks/memory.py
 """

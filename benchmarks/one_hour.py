@@ -3,8 +3,8 @@
     python benchmarks/one_hour.py --backbone tiny                      # a minute or two on two cores
     python benchmarks/one_hour.py --backbone base --hop_seconds 4      # the table of RESULTS.md, a quarter of an hour
 
-The audio is noise that swells like syllables, with pauses, in stereo at 44.1 kHz; the weights are random. Neither speed
-nor memory depends on what is said. What the model alone takes is measured on a clip of one window.
+The audio is noise that swells like syllables, with pauses, in stereo at 44.1 kHz; the weights are random. Speed and
+memory do not depend on the content. The share of the model alone is measured on a clip of one window.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def measure(arguments: list[str]) -> tuple[float, float]:
     if run.returncode:
         raise RuntimeError(run.stderr)
     *_, clock = re.search(r"Elapsed \(wall clock\).*: ([\d:.]+)", run.stderr).groups()
-    seconds = sum(60**place * float(part) for place, part in enumerate(reversed(clock.split(":"))))
+    seconds = sum(60**power * float(part) for power, part in enumerate(reversed(clock.split(":"))))
     return seconds, int(re.search(r"Maximum resident set size \(kbytes\): (\d+)", run.stderr).group(1)) / 1000
 
 

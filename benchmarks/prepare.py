@@ -1,9 +1,9 @@
-"""How long the preparation of ShEMO takes, first and from the cache.
+"""How long the preparation of ShEMO takes, the first time and from the cache.
 
     python benchmarks/prepare.py --index shemo/index.csv
 
-Writes 3000 WAV files of the names, lengths and rates that the index gives (noise in the place of speech; rows without
-length or rate get the median), then runs `python data_prep.py` twice, imports and plots included.
+Writes 3000 WAV files of noise with the names, lengths and rates in the index (the median for rows without length or
+rate), then runs `python data_prep.py` twice, imports and plots included.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What the probe costs: its first run against one bare pass of the backbone over the same clips, and its second run.
+"""What probing costs: its first run against one bare pass of the backbone over the same clips, and its second run.
 
-    python benchmarks/probe.py --data_dir ../shared/data/emodb
+    python benchmarks/probe.py --data_dir emodb
 
 HuBERT-base with random weights, EMO-DB's 535 clips. The bare pass is the stock model without gradient over the clips
-sorted by length, in batches of the same seconds, and nothing else.
+sorted by length, in batches of the same seconds.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What a frozen pretrained encoder is worth on real speech: the head of this project against scikit-learn's.
+"""How well a frozen pretrained encoder does on real speech: the head of this project against scikit-learn's.
 
-    python benchmarks/quality.py --data_dir ../shared/data/emodb --encoder ../shared/models/whisper-tiny.en-encoder
+    python benchmarks/quality.py --data_dir emodb --encoder whisper-tiny.en-encoder
 
 EMO-DB, one speaker left out at a time. Layer and strength are chosen inside train in every row. The first
-row is scikit-learn's logistic regression on the very statistics that the others are fitted on.
+row is scikit-learn's logistic regression on the same statistics that the others are fitted on.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def table(config: dict, seeds: str, folder: Path) -> str:
-    """Runs every row and puts them side by side."""
+    """Runs every row and prints the table."""
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     model, data, training = parse_arguments([str(path), "--output_dir", str(folder / "run")])

@@ -1,10 +1,10 @@
-"""What it does to leave out the silence behind a clip in Whisper's encoder: seconds, and how far the states move.
+"""The effect of leaving out the padding after a clip in Whisper's encoder: seconds, and how much the states change.
 
     python benchmarks/whisper_window.py --data_dir emodb
 
-Random weights in the shape of whisper-tiny and whisper-small: what pretrained ones do is another matter. Clips come
-one at a time; a clip's state is the mean of a layer over its own frames. Making the features is not timed, 30 s of
-them are made either way.
+Random weights in the shape of whisper-tiny and whisper-small: pretrained weights may behave differently. Clips are
+processed one at a time; a clip's state is the mean of a layer over its own frames. Computing the features is not
+timed, since both compute 30 s of them.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def compare(shape: dict, waves: list[np.ndarray]) -> tuple[float, ...]:
-    """Seconds of both, then of the last layer: the change over its length, their cosine, the change over the spread."""
+    """Seconds of both; of the last layer the change over its norm, the cosine, and the change over the spread."""
     torch.manual_seed(0)
     model = SERForAudioClassification(SERConfig(backbone_config=WhisperConfig(**shape))).eval()
     extractor = new_feature_extractor(model.config.backbone_config)

@@ -1,4 +1,4 @@
-"""The `ser` command. Every import that takes time stands inside the command that needs it."""
+"""The `ser` command. A slow import stands inside the command that needs it."""
 
 import json
 import sys
@@ -9,33 +9,40 @@ from typing import Annotated
 
 import typer
 
-from ser.run_folder import CONFIG, RESULTS, is_finished
+from ser.inference.output_formats import FORMATS
+from ser.run_folder import CONFIG, RESULTS, SPLIT, fold_folders, is_finished
 
 app = typer.Typer(
-    help="Speech emotion recognition: what one does with data and trained models.",
+    help="Speech emotion recognition: check data, train baselines, score recordings, publish models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-# Flags that a command does not know are those of a configuration, which checks them.
+# A flag that a command does not know is passed on to the configuration, which checks it.
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.callback()
 def commands() -> None:
-    """Speech emotion recognition: what one does with data and trained models."""
+    """Speech emotion recognition: check data, train baselines, score recordings, publish models."""
 
 
 @app.command()
 def audit(
-    splits: Annotated[list[str], typer.Argument(help="splits.json, EmoBox JSONL, nkululeko CSV, or any manifest.")],
-    audio: Annotated[str | None, typer.Option(help="Folder of the recordings, to compare what they hold.")] = None,
-    speakers_differ: Annotated[bool, typer.Option("--speakers-differ", help="S01 and s01 are two people.")] = False,
+    splits: Annotated[
+        list[str], typer.Argument(help="Folder of a run, splits.json, EmoBox JSONL, nkululeko CSV, or any manifest.")
+    ],
+    audio: Annotated[
+        str | None, typer.Option(help="Folder of the recordings; finds the same sound under two names.")
+    ] = None,
+    speakers_differ: Annotated[
+        bool, typer.Option("--speakers-differ", help="Treat S01 and s01 as two people.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Says what is wrong with a split; exit code 1 when a speaker or a recording is in two parts."""
+    """Checks a split for faults; exit code 1 when a speaker or a recording is in two parts."""
     with errors_in_words(debug):
         from ser.data.audit import audit_files
         from ser.evaluation.audit_words import audit_table
@@ -43,27 +50,56 @@ def audit(
         read_wave = None
         if audio is not None:
             from ser_model import read_wave
-        found = audit_files(splits, audio, read_wave, speakers_differ)
-        print(json.dumps(found, ensure_ascii=False, indent=1) if as_json else audit_table(found))
-    if found["leaks"]:
+        sources = splits_of_run(Path(splits[0])) if len(splits) == 1 else {}
+        audits = {
+            name: audit_files(files, audio, read_wave, speakers_differ)
+            for name, files in (sources or {"": splits}).items()
+        }
+        if as_json:
+            found = audits if len(audits) > 1 else next(iter(audits.values()))
+            print(json.dumps(found, ensure_ascii=False, indent=1))
+        else:
+            print("\n\n".join(f"{name}\n" * (len(audits) > 1) + audit_table(found) for name, found in audits.items()))
+    if any(found["leaks"] for found in audits.values()):
         raise typer.Exit(1)
 
 
 @app.command()
 def compare(
-    run_a: Annotated[str, typer.Argument(help="Folder of a run, or its predictions.parquet.")],
+    run_a: Annotated[str, typer.Argument(help="Folder of a run or of its seed-1, or predictions.parquet.")],
     run_b: Annotated[str, typer.Argument(help="The run to compare it with, on the same test clips.")],
-    other_folds: Annotated[bool, typer.Option("--other-folds", help="Let folds differ, as two protocols do.")] = False,
+    other_folds: Annotated[
+        bool, typer.Option("--other-folds", help="Compare runs whose folds differ, such as two protocols.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Says how far two runs are apart, with an interval and a paired test over speakers."""
+    """Compares two runs: the difference, its interval and a paired test over speakers."""
     with errors_in_words(debug):
-        from ser.evaluation.compare import compare, comparison_table
-        from ser.predictions import read_predictions
+        from ser.evaluation.compare import compare, comparison_table, predictions_to_compare
 
-        found = compare(read_predictions(run_a), read_predictions(run_b), same_folds=not other_folds)
+        a, b = (predictions_to_compare(run) for run in (run_a, run_b))
+        found = compare(a, b, same_folds=not other_folds)
         print(json.dumps(found, indent=1) if as_json else comparison_table(found, run_a, run_b))
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Folder with runs in it, at any depth.")],
+    csv: Annotated[Path | None, typer.Option(help="File to write the table into too, as CSV.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Lists all finished runs below a folder: settings that differ, scores with intervals, and seconds."""
+    with errors_in_words(debug):
+        from ser.evaluation.runs_table import runs_below, runs_csv, runs_table
+        from ser.files import write_text
+
+        rows, left_out = runs_below(folder)
+        print(runs_table(rows))
+        for reason in left_out:
+            print(f"ser: left out: {reason}", file=sys.stderr)
+        if csv is not None:
+            write_text(runs_csv(rows), csv)
 
 
 @app.command()
@@ -71,17 +107,28 @@ def predict(
     paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, URLs; - for a list on stdin.")],
     model: Annotated[str | None, typer.Option(help="Folder of a run, or a repository on the Hub.")] = None,
     onnx: Annotated[Path | None, typer.Option(help="File of ser export, instead of --model; runs on the CPU.")] = None,
-    timeline: Annotated[bool, typer.Option("--timeline", help="Say what is heard when.")] = False,
-    window_seconds: Annotated[float | None, typer.Option(help="Window of the timeline (4).")] = None,
-    hop_seconds: Annotated[float | None, typer.Option(help="Time between two windows (a quarter of one).")] = None,
-    format: Annotated[str, typer.Option(help="table, json, jsonl, csv, parquet, srt or rttm.")] = "table",
-    output: Annotated[Path | None, typer.Option(help="File to write, not stdout; with --resume a folder.")] = None,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Give scores over time, not one for the whole recording.")
+    ] = False,
+    window_seconds: Annotated[
+        float | None, typer.Option(help="Length of a window of the timeline; 4 s if the model gives none.")
+    ] = None,
+    hop_seconds: Annotated[
+        float | None, typer.Option(help="Time between two windows; a quarter of a window by default.")
+    ] = None,
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "table",
+    output: Annotated[
+        Path | None, typer.Option(help="File to write instead of stdout; with --resume a folder.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Complete a folder of Parquet shards.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Write Parquet shards into --output; continue where a stopped run ended.")
+    ] = False,
     batch_seconds: Annotated[
         float | None,
         typer.Option(help="Seconds of audio in a batch; by default one recording on a CPU, 256 s on a GPU."),
     ] = None,
+    max_megabytes: Annotated[float, typer.Option(help="Largest download of a URL.")] = 500.0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...; the first GPU by default.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the repository.")] = None,
     debug: Debug = False,
@@ -90,12 +137,14 @@ def predict(
     with errors_in_words(debug):
         from ser.inference.predict import Request, run
 
-        if (model is None) == (onnx is None):
-            raise ValueError("--model: give a folder or a repository, or --onnx and a file of ser export, not both.")
+        if model is None and onnx is None:
+            raise ValueError("--model: is missing; give the folder of a run or a repository on the Hub.")
+        if model is not None and onnx is not None:
+            raise ValueError("--onnx: cannot be used with --model; give one of the two.")
         if onnx is not None and (device or "cpu") != "cpu":
             raise ValueError(f"--device: {device}, but --onnx runs on the CPU; use --model for a GPU.")
         lengths = (window_seconds, hop_seconds, batch_seconds)
-        request = Request(paths, format, output, overwrite, resume, timeline, *lengths)
+        request = Request(paths, format, output, overwrite, resume, timeline, *lengths, max_megabytes)
 
         def load():
             if onnx is None:
@@ -112,10 +161,12 @@ def predict(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    audio: Annotated[Path | None, typer.Option(help="Folder of the corpus, to hear the clips it gets wrong.")] = None,
+    audio: Annotated[
+        Path | None, typer.Option(help="Folder of the corpus; adds the misclassified clips to the report, as audio.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Writes report.html from a run's results and predictions."""
+    """Writes report.html from the results and predictions of a run."""
     with errors_in_words(debug):
         from ser.evaluation.report import recordings_in, write_report
 
@@ -125,15 +176,18 @@ def report(
 @app.command(context_settings=PASSED_ON)
 def baseline(
     context: typer.Context,
-    config: Annotated[str, typer.Argument(help="As of run_ser.py; its flags may follow.")],
+    config: Annotated[str, typer.Argument(help="Configuration of run_ser.py; its flags may follow.")],
     features: Annotated[str, typer.Option(help="plain, egemaps (needs opensmile), or encoder.")] = "plain",
     output: Annotated[
-        Path | None, typer.Option(help="Folder; <output_dir>-baseline by default, of the encoder -baseline-encoder.")
+        Path | None,
+        typer.Option(
+            help="Folder to write; <output_dir>-baseline by default (encoder: <output_dir>-baseline-encoder)."
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Trains a floor to beat on the folds of a configuration: an SVM on acoustic functionals, or logistic regression
-    on the frozen encoder."""
+    """Trains a baseline on the folds of a configuration: an SVM on acoustic functionals, or logistic regression on
+    the frozen encoder."""
     with errors_in_words(debug):
         from data_prep import load_corpus
         from ser.experiments.baseline import attach_baseline, baseline_words, run_baseline
@@ -154,41 +208,48 @@ def baseline(
             from ser.evaluation.format import verdict_of
 
             print(verdict_of(attach_baseline(run, folder)).text)
-            print(f"{run / RESULTS} holds the comparison; ser report {run} writes it into the page.")
+            print(f"{run / RESULTS} holds the comparison; run `ser report {run}` to add it to the report.")
 
 
 @app.command(context_settings=PASSED_ON)
 def robustness(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run; flags of the data, as --data_dir, follow.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a finished run; flags of the data, such as --data_dir, may follow.")
+    ],
+    conditions: Annotated[str | None, typer.Option(help="Kinds or names of conditions, with ; between.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the first GPU by default.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Scores the test clips of a run again under noise, gain, telephone, codecs, rooms, clipping and other speed."""
+    """Scores the test clips of a run again under noise, gain, telephone band, codecs, rooms, clipping and speed."""
     with errors_in_words(debug):
-        from ser.experiments.robustness import classification_results, robustness_table
+        from ser.experiments.robustness import chosen_conditions, classification_results, robustness_table
         from ser.experiments.robustness import robustness as measure
         from ser.run_folder import tested_models
 
         tested_models(run)
         classification_results(run)
-        from data_prep import load_corpus
+        chosen = chosen_conditions(conditions)
         from ser.data.data_arguments import read_data_arguments
+
+        data, _ = read_data_arguments([str(run / CONFIG), *context.args], "ser robustness")
+        from data_prep import load_corpus
 
         def load(folder: Path):
             pipe = pipeline_of(str(folder), "cpu")
             return pipe.model, pipe.feature_extractor
 
-        data, _ = read_data_arguments([str(run / CONFIG), *context.args])
-        print(robustness_table(measure(run, load_corpus(data), load, device=device)))
-        print(f"{run / RESULTS} holds the table; ser report {run} writes it into the page.")
+        print(robustness_table(measure(run, load_corpus(data), load, chosen, device)))
+        print(f"{run / RESULTS} holds the table; run `ser report {run}` to add it to the report.")
 
 
 @app.command(context_settings=PASSED_ON)
 def ablate(
     context: typer.Context,
-    config: Annotated[str, typer.Argument(help="As of run_ser.py; its flags may follow.")],
-    over: Annotated[list[str], typer.Option(help="flag=value,value; of several, every combination is run.")],
+    config: Annotated[str, typer.Argument(help="Configuration of run_ser.py; its flags may follow.")],
+    over: Annotated[
+        list[str], typer.Option(help="flag=value,value; may be repeated, then every combination is trained.")
+    ],
     debug: Debug = False,
 ) -> None:
     """Trains one configuration under several settings, on the same folds, and compares them in one table."""
@@ -202,10 +263,10 @@ def ablate(
 @app.command(context_settings=PASSED_ON)
 def leak(
     context: typer.Context,
-    config: Annotated[str, typer.Argument(help="As of run_ser.py; its flags may follow.")],
+    config: Annotated[str, typer.Argument(help="Configuration of run_ser.py; its flags may follow.")],
     debug: Debug = False,
 ) -> None:
-    """Trains one configuration on folds of speakers and on random folds: what sharing speakers adds to the score."""
+    """Trains a configuration on speaker-independent and on random folds: how much shared speakers raise the score."""
     with errors_in_words(debug):
         from run_ser import prepare, run_jobs
         from ser.experiments.ablation import leak, leak_words
@@ -216,10 +277,12 @@ def leak(
 @app.command(context_settings=PASSED_ON)
 def cross(
     context: typer.Context,
-    config: Annotated[str, typer.Argument(help="As of run_ser.py, with corpora; its flags may follow.")],
+    config: Annotated[
+        str, typer.Argument(help="Configuration of run_ser.py with several corpora; its flags may follow.")
+    ],
     debug: Debug = False,
 ) -> None:
-    """Trains on each of several corpora and tests on each: how far a model carries beyond its corpus."""
+    """Trains on each of several corpora and tests on each: how well a model works outside its corpus."""
     with errors_in_words(debug):
         from data_prep import load_corpus
         from run_ser import run_jobs
@@ -231,15 +294,20 @@ def cross(
 @app.command(context_settings=PASSED_ON)
 def export(
     context: typer.Context,
-    run: Annotated[str, typer.Argument(help="Folder of a run, or a repository; flags of the data for --check follow.")],
-    format: Annotated[str, typer.Option(help="onnx; there is no other.")] = "onnx",
-    int8: Annotated[bool, typer.Option("--int8", help="Round the weights of linear layers to 8 bits.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Score the run's clips with the file, and compare.")] = False,
+    run: Annotated[
+        str,
+        typer.Argument(help="Folder of a run, or a repository on the Hub; for --check, flags of the data may follow."),
+    ],
+    format: Annotated[str, typer.Option(help="onnx is the only format.")] = "onnx",
+    int8: Annotated[bool, typer.Option("--int8", help="Store the weights of linear layers as 8-bit integers.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Score the test clips of the run with the file, and compare.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="File to write; RUN/model.onnx by default.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Writes a model as one ONNX file; exit code 1 when --check finds more than a point of UAR lost."""
+    """Writes a model as one ONNX file; exit code 1 when --check finds a loss of more than one point of UAR."""
     with errors_in_words(debug):
         from ser.inference.loading import read_config
         from ser.inference.onnx_export import check_flags, check_model, destination, export_onnx
@@ -267,43 +335,52 @@ def export(
 @app.command(context_settings=PASSED_ON)
 def push(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run; flags of the data, as --data_dir, follow.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a finished run; flags of the data, such as --data_dir, may follow.")
+    ],
     repo_id: Annotated[str, typer.Argument(help="user/name on the Hub.")],
     private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and push nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Run all checks, push nothing.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Checks a run as a stranger would get it, and puts it on the Hub in one commit."""
+    """Checks a run in a fresh process, as its users will load it, and puts it on the Hub in one commit."""
     with errors_in_words(debug):
         from ser.publish.hub import check_before_push, push_run
 
         check_before_push(run, repo_id)
-        from data_prep import load_corpus
         from ser.data.data_arguments import read_data_arguments
+
+        data, _ = read_data_arguments([str(run / CONFIG), *context.args], "ser push")
+        from data_prep import load_corpus
         from ser.publish.pre_push_checks import audio_of
 
-        data, _ = read_data_arguments([str(run / CONFIG), *context.args])
         push_run(run, repo_id, audio_of(load_corpus(data)), private, dry_run)
 
 
 @app.command(context_settings=PASSED_ON)
 def push_dataset(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(help="As of data_prep.py, or a run's folder; its flags may follow.")],
+    config: Annotated[
+        Path,
+        typer.Argument(help="Configuration of data_prep.py, or the folder of a run; flags of the data may follow."),
+    ],
     repo_id: Annotated[str, typer.Argument(help="user/name on the Hub.")],
-    licence: Annotated[str | None, typer.Option(help="The Hub's name of the licence, if the corpus has none.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence, as the Hub names it; needed if the corpus names none.")
+    ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Prepare everything and push nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Prepare everything, push nothing.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Puts a prepared corpus on the Hub: Parquet with clips that play, a card, and its folds as configurations."""
+    """Puts a prepared corpus on the Hub: Parquet with playable clips, a card, and one configuration per fold."""
     with errors_in_words(debug):
-        from data_prep import load_corpus
         from ser.data.data_arguments import read_data_arguments
-        from ser.publish.dataset import push_dataset as push_corpus
 
         source = config / CONFIG if config.is_dir() else config
-        data, _ = read_data_arguments([str(source), *context.args])
+        data, _ = read_data_arguments([str(source), *context.args], "ser push-dataset")
+        from data_prep import load_corpus
+        from ser.publish.dataset import push_dataset as push_corpus
+
         push_corpus(load_corpus(data), data, repo_id, licence, private, dry_run)
 
 
@@ -311,31 +388,61 @@ def push_dataset(
 def serve(
     model: Annotated[str, typer.Option(help="Folder of a run, or a repository on the Hub.")],
     port: Annotated[int | None, typer.Option(help="Port; the first free one from 7860 by default.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
-    share: Annotated[bool, typer.Option("--share", help="Make a public address at gradio.live for a week.")] = False,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; with 0.0.0.0 other machines can connect.")
+    ] = "127.0.0.1",
+    max_minutes: Annotated[float, typer.Option(help="Refuse longer recordings.")] = 10.0,
+    auth: Annotated[
+        Path | None, typer.Option(help="File that holds user:password for visitors; or set SER_PAGE_AUTH.")
+    ] = None,
+    share: Annotated[bool, typer.Option("--share", help="Open a public address at gradio.live for a week.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the first GPU by default.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Opens a page to record, upload and hear, in English and Persian."""
+    """Serves a page to record or upload speech and see its emotion, in English and Persian."""
     with errors_in_words(debug):
-        from ser.page.app import check_gradio
+        from ser.page.app import check_gradio, read_auth
         from ser.page.app import serve as serve_page
 
+        if not max_minutes > 0:
+            raise ValueError(f"--max-minutes: {max_minutes} is not above 0.")
         check_gradio()
+        visitor = read_auth(auth)
         pipe = pipeline_of(model, device)
-        from ser_model import read_blocks
+        serve_page(pipe, model, max_minutes, server_name=host, server_port=port, share=share, auth=visitor)
 
-        serve_page(pipe, read_blocks, model, server_name=host, server_port=port, share=share)
+
+configs_app = typer.Typer(invoke_without_command=True)
+app.add_typer(configs_app, name="configs")
+
+
+@configs_app.callback()
+def configs(context: typer.Context) -> None:
+    """Lists the configurations that come with ser; `ser configs show NAME` prints one."""
+    if context.invoked_subcommand is None:
+        with errors_in_words(False):
+            from ser.shipped_configs import configs_table
+
+            print(configs_table())
+
+
+@configs_app.command("show")
+def show_config(name: Annotated[str, typer.Argument(help="As ser configs lists it, such as recipes/probe.")]) -> None:
+    """Prints a configuration, to be saved and changed."""
+    with errors_in_words(False):
+        from ser.shipped_configs import config_text
+
+        print(config_text(name), end="")
 
 
 @app.command()
 def push_space(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run, which ser push has put on the Hub.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run that ser push has put on the Hub.")],
     repo_id: Annotated[str, typer.Argument(help="user/name of the Space.")],
-    model: Annotated[str | None, typer.Option(help="user/name of the model; that of the Space by default.")] = None,
+    model: Annotated[str | None, typer.Option(help="user/name of the model; by default the same as the Space.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the Space into this new folder and push nothing.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Make the Space private.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make everything and push nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make everything, push nothing.")] = False,
     debug: Debug = False,
 ) -> None:
     """Puts the page of `ser serve` on the Hub as a Space, in one commit."""
@@ -345,20 +452,24 @@ def push_space(
         push(run, repo_id, model, output, private, dry_run)
 
 
+def splits_of_run(folder: Path) -> dict[str, list[str]]:
+    """The `splits.json` in the folder of a run, or those of its seeds and folds, by name; empty for another path."""
+    folders = fold_folders(folder, SPLIT) or ([folder] if (folder / SPLIT).is_file() else [])
+    return {own.relative_to(folder).as_posix(): [str(own / SPLIT)] for own in folders}
+
+
 def pipeline_of(model: str, device: str | None = None, **hub: str | None):
-    """The pipeline of a model, by the code that is installed here."""
+    """Loads a model with the installed code."""
     from ser.inference.loading import load_pipeline, no_garbage_collection, read_config
 
-    read_config(model, **hub)  # what is no model is refused before anything slow is imported
+    read_config(model, **hub)  # refuses a wrong folder before anything slow is imported
     with no_garbage_collection():
-        from ser_model import SERForAudioClassification, SERPipeline
-
-        return load_pipeline(model, SERForAudioClassification, SERPipeline, device, **hub)
+        return load_pipeline(model, device, **hub)
 
 
 @contextmanager
 def errors_in_words(debug: bool) -> Iterator[None]:
-    """Turns an error of the input into one line and exit code 2; with `debug`, lets it through."""
+    """Prints an error of the input as one line and exits with code 2; `debug` shows the traceback."""
     try:
         yield
     except BrokenPipeError:
@@ -368,3 +479,7 @@ def errors_in_words(debug: bool) -> Iterator[None]:
             raise
         print(f"ser: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    app(prog_name="ser")

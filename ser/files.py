@@ -1,8 +1,11 @@
 """Writes files completely or not at all; reads and writes JSON."""
 
+import errno
 import json
 import math
 import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +26,73 @@ def draft_of(path: str | Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def held_by_this_process(path: str | Path, what: str) -> Iterator[None]:
+    """Holds a lock for the time of the block; the lock of a dead process is none.
+
+    The file says who holds it. It is removed at the end, with the folders that were made for it, if they are empty.
+
+    Args:
+        path: The file to lock.
+        what: What is held, for the error, such as `--output_dir: runs/mine`.
+
+    Raises:
+        BlockingIOError: Another process holds the lock. The message says which one.
+    """
+    path = Path(path)
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = _locked(path, what)
+    try:
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        file.write(json.dumps(holder))
+        file.flush()
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before the lock is released, so that nobody waits on a removed file
+        file.close()
+        for folder in made:
+            if folder.exists() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _locked(path: Path, what: str) -> Any:
+    import fcntl
+
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read()
+            file.close()
+            raise BlockingIOError(f"{what} is in use by another run: {_holder_words(holder)}.") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            print(f"{path.parent}: this file system has no locks; start no second run here.", flush=True)
+        if _is_same(file, path):
+            file.truncate(0)
+            return file
+        file.close()  # its holder has just removed it
+
+
+def _is_same(file: Any, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder_words(text: str) -> str:
+    try:
+        holder = json.loads(text)
+        return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "a process that has just started"
 
 
 def write_text(text: str, path: str | Path) -> None:

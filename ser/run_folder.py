@@ -9,8 +9,9 @@ The folder is the contract between training, evaluation, publishing and the page
     predictions.parquet  scores of each clip of dev and test; its columns: `ser.predictions`
     layers.parquet       predictions from each layer of a frozen backbone for held-out clips of train
     training_log.json    loss and dev scores by step
-    results.json         every figure, computed from the predictions; written last
+    results.json         every figure, computed from the predictions
     report.html, README.md, *.png    made from the results
+    finished.json        written last: the run is finished
     seed-*/fold-*/       one such folder for each seed and fold, where the run has several
     final_fit.json, final_predictions.parquet    about the model of all clips, beside pooled folds
 """
@@ -38,6 +39,9 @@ CARD = "README.md"
 FINAL_FIT = "final_fit.json"
 FINAL_PREDICTIONS = "final_predictions.parquet"
 EXAMPLES = "examples"
+FINISHED = "finished.json"
+# Held while a run works in the folder.
+LOCK = ".lock"
 # Version of the shape of `results.json`.
 FORMAT = 1
 # Sections that other commands add to the results of a finished run.
@@ -47,7 +51,7 @@ PLOTS_OF_PREPARATION = ("class_distribution.png", "duration_histogram.png")
 # Arguments that may differ between a run and its continuation.
 NOT_PART_OF_A_RUN = (
     *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors"),
-    *("push_to_hub", "hub_model_id", "hub_private_repo"),
+    *("push_to_hub", "hub_model_id", "hub_private_repo", "resume_from_checkpoint"),
     "final_fit",  # it may be asked for once the folds are finished
 )
 
@@ -73,8 +77,41 @@ def is_run(folder: Path) -> bool:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run in `folder` came to its end: `results.json` is the last file written."""
-    return (folder / RESULTS).is_file()
+    """Whether the run in `folder` came to its end.
+
+    A run writes `finished.json` last. Older runs have none: such a folder is finished if it has results, no
+    checkpoints, and the report, which one of several runs never had.
+    """
+    if not (folder / RESULTS).is_file():
+        return False
+    is_one_of_many = folder.name.startswith("fold-") and folder.parent.name.startswith("seed-")
+    is_older = not (folder / CHECKPOINTS).exists() and (is_one_of_many or (folder / REPORT).is_file())
+    return (folder / FINISHED).is_file() or is_older
+
+
+def begin(folder: Path) -> None:
+    """Marks the run in `folder` as unfinished: it has a folder of checkpoints from now on."""
+    (folder / CHECKPOINTS).mkdir(exist_ok=True)
+    (folder / FINISHED).unlink(missing_ok=True)
+
+
+def mark_finished(folder: Path) -> None:
+    """Removes the checkpoints and marks the run as finished; nothing may be written after that."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    write_json({"format": FORMAT}, folder / FINISHED)
+
+
+def release_run_folder(folder: Path) -> None:
+    """Removes a folder that was claimed and in which nothing was computed."""
+    if not folder.is_dir():
+        return
+    for empty in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        if not any(empty.iterdir()):
+            empty.rmdir()
+    if {path.name for path in folder.iterdir()} <= {CONFIG, LOCK}:
+        (folder / CONFIG).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def claim_run_folder(folder: Path, arguments: dict[str, Any], overwrite: bool) -> bool:
@@ -87,9 +124,9 @@ def claim_run_folder(folder: Path, arguments: dict[str, Any], overwrite: bool) -
         ValueError: The folder holds something else.
     """
     if overwrite and is_run(folder):
-        shutil.rmtree(folder)
+        _empty(folder)
     config = folder / CONFIG
-    if not folder.exists() or all(path.name in PLOTS_OF_PREPARATION for path in folder.iterdir()):
+    if not folder.exists() or all(path.name in (*PLOTS_OF_PREPARATION, LOCK) for path in folder.iterdir()):
         write_text(yaml.safe_dump(arguments, sort_keys=True, allow_unicode=True), config)
         return False
     if not is_run(folder):
@@ -106,16 +143,19 @@ def claim_run_folder(folder: Path, arguments: dict[str, Any], overwrite: bool) -
     return True
 
 
+def _empty(folder: Path) -> None:
+    """Removes what is in `folder` but the lock, which this process holds."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
 def read_run_config(folder: Path) -> dict[str, Any]:
     """The arguments of a run; empty if the folder has none."""
     path = folder / CONFIG
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint in `folder`; `trainer_state.json` is the last file of each."""
-    found = [path.parent for path in (folder / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")]
-    return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None
 
 
 def read_results(folder: str | Path) -> dict[str, Any]:
@@ -156,7 +196,7 @@ def add_to_results(folder: Path, **sections: Any) -> dict[str, Any]:
 
 def attached_sections(folder: Path) -> dict[str, Any]:
     """Sections that other commands added to the results; pooling the runs again must keep them."""
-    before = read_results(folder) if is_finished(folder) else {}
+    before = read_results(folder) if (folder / RESULTS).is_file() else {}
     return {key: before[key] for key in ATTACHED if key in before}
 
 

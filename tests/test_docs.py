@@ -1,4 +1,4 @@
-"""What README, CONTRIBUTING and docs/ say is true: paths and flags exist, and the recipes work when they are followed."""
+"""What README, CONTRIBUTING and docs/ say is true: paths and flags exist, and the recipes work as they are written."""
 
 import json
 import os
@@ -45,8 +45,7 @@ def commands(page: Path) -> list[list[str]]:
     blocks = [block for language, block in CODE.findall(text) if language == "sh"]
     blocks += re.findall(r"^(?: {4}\S.*\n)(?: {4}.*\n)*", CODE.sub("", text), re.MULTILINE)
     lines = [line for block in blocks for line in re.split(r"\n(?! )|\n(?= {4}\S)", without_breaks(block))]
-    inline = re.findall(r"`((?:python|ser|torchrun|accelerate) [^`]* [^`]*)`", CODE.sub("", text))
-    split = [shlex.split(line, comments=True) for line in [*lines, *inline]]
+    split = [shlex.split(line, comments=True) for line in lines]
     return [words for words in split if words and "..." not in words]
 
 
@@ -89,11 +88,11 @@ def check_command(words: list[str]) -> None:
 
 
 def check_ser(words: list[str]) -> None:
-    """Parses a command line of `ser`; what a command passes on, its configuration or flags of the data, is parsed too."""
+    """Parses a command line of `ser`, and what the command passes on: a configuration, or flags of the data."""
     name, *rest = words
     command = click_commands().commands[name]
     context = command.make_context(name, resolved(rest))
-    if not command.ignore_unknown_options:
+    if not passes_on(command):
         return
     from ser.data.data_arguments import read_data_arguments
     from ser.training.arguments import parse_arguments
@@ -102,6 +101,11 @@ def check_ser(words: list[str]) -> None:
         read_data_arguments(context.args)
     else:
         parse_arguments([context.params["config"], *context.args])
+
+
+def passes_on(command) -> bool:
+    """Whether flags that a command does not know are those of a configuration."""
+    return command.context_settings.get("ignore_unknown_options", False)
 
 
 def resolved(words: list[str]) -> list[str]:
@@ -128,6 +132,16 @@ def test_every_yaml_that_a_page_names_exists(page):
 
 
 @each_page
+def test_every_flag_of_ser_that_a_sentence_names_exists(page):
+    sentences = CODE.sub("", page.read_text(encoding="utf-8"))
+    for name, rest in re.findall(r"`ser ([a-z][a-z-]*)([^`]*)`", sentences):
+        command = click_commands().commands[name]
+        known = {flag for parameter in command.params for flag in parameter.opts}
+        flags = set(re.findall(r"--[a-z_0-9-]+", rest))
+        assert flags <= known or passes_on(command), f"ser {name}{rest}"
+
+
+@each_page
 def test_every_command_of_a_page_uses_flags_that_exist(page):
     for words in commands(page):
         try:
@@ -143,9 +157,10 @@ def test_the_pages_hold_commands_of_every_program():
 
 
 @each_page
-def test_lines_are_short_but_those_of_tables(page):
-    lines = page.read_text(encoding="utf-8").splitlines()
-    assert not [line for line in lines if len(line) > 120 and not line.startswith(("|", "# "))]
+def test_lines_are_short_but_those_of_tables_and_outputs(page):
+    text = page.read_text(encoding="utf-8")
+    lines = CODE.sub(lambda block: block[0] if block[1] else "", text).splitlines()
+    assert not [line for line in lines if len(line) > 120 and not line.startswith(("|", "# ser/"))]
 
 
 def test_the_workflow_and_the_hooks_name_what_exists():

@@ -199,13 +199,14 @@ def _check_choice(flag: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"--{flag}: {value!r} is not one of {', '.join(allowed)}.{closest(str(value), allowed)}")
 
 
-def read_data_arguments(argv: Sequence[str]) -> tuple[DataArguments, str | None]:
+def read_data_arguments(argv: Sequence[str], program: str = "data_prep.py") -> tuple[DataArguments, str | None]:
     """Parses `CONFIG.yaml [--flag value ...]` for the data alone; keys of model and training are ignored.
 
     It does not use transformers, whose parser takes seconds to import.
 
     Args:
         argv: The command line without the name of the program.
+        program: The command, for errors.
 
     Returns:
         The arguments and `output_dir`, None where neither names one.
@@ -215,7 +216,7 @@ def read_data_arguments(argv: Sequence[str]) -> tuple[DataArguments, str | None]
             message names the file and the key.
         FileNotFoundError: There is no such file.
     """
-    parser = _Parser(prog="data_prep.py", allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser = _Parser(prog=program, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("config", nargs="?", help="flat YAML file")
     parser.add_argument("--output_dir", help="Where the plots are written.")
     known = {"output_dir": str}
@@ -225,7 +226,7 @@ def read_data_arguments(argv: Sequence[str]) -> tuple[DataArguments, str | None]
         known[entry.name] = entry.type
     flags, rest = parser.parse_known_args(argv)
     if rest:
-        raise ValueError(f"{rest[0]}: no such flag of data_prep.py.{closest(rest[0].lstrip('-').split('=')[0], known)}")
+        raise ValueError(f"{rest[0]}: no such flag of {program}.{closest(rest[0].lstrip('-').split('=')[0], known)}")
     flags = vars(flags)
     config = flags.pop("config", None)
     values = {}

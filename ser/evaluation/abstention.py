@@ -1,11 +1,11 @@
-"""Answering only where the model is sure: the abstain curve, and a threshold that keeps its word for new speakers.
+"""Answering only where the model is sure: the abstain curve, and a threshold whose precision holds for new speakers.
 
-The lowest threshold at which dev's answers were right 9 times in 10 is a lucky one: of many thresholds the one that
-looks good is taken. Here a threshold is a hypothesis, "at this confidence fewer than 9 answers in 10 are right", and it
-is taken only if dev rejects that. Thresholds are tested from high to low along fixed sequences, each until its first
-failure, at 5 % in all: Angelopoulos, Bates, Candes, Jordan and Lei, "Learn then Test", arXiv 2110.01052, section 3.2.
-A test takes all answers of a speaker as one. Few speakers, or few clips, then reach no threshold at all, and that is
-the honest answer (`benchmarks/interval_coverage.py`).
+The lowest threshold at which 9 of 10 answers on dev were right is too good by luck: it is the best of many. Here each
+threshold stands for a hypothesis, "at this confidence fewer than 9 answers in 10 are right", and it is taken only if
+dev rejects that hypothesis. Thresholds are tested from high to low along fixed sequences, each until its first
+failure, with an error rate of 5 % in all: Angelopoulos, Bates, Candes, Jordan and Lei, "Learn then Test", arXiv
+2110.01052, section 3.2. The unit of a test is the speaker. With few speakers or few clips no threshold passes, and none
+is given (`benchmarks/interval_coverage.py`).
 """
 
 from collections.abc import Mapping
@@ -22,24 +22,24 @@ from ser.evaluation.scored import cluster_codes, truth_and_probabilities
 
 PRECISION_TARGET = 0.9
 DOUBT = 0.05
-# Thresholds that answer 5, 10, ..., 100 % of dev; a sequence begins at 20, 40, 60 and 80 %.
+# Thresholds that answer 5, 10, ..., 100 % of dev; the four sequences begin at 20, 40, 60 and 80 %.
 STEPS = 20
 STARTS = (3, 7, 11, 15)
-# Below so many speakers even answers that are all right cannot pass the test, unless there are hundreds.
+# With fewer speakers even perfect answers do not pass the test, unless there are hundreds of them.
 FEWEST_SPEAKERS = 3
 
 
 def risk_coverage(probabilities: np.ndarray, truth: np.ndarray, points: int = 101, num_seeds: int = 1) -> dict:
-    """The abstain curve: accuracy over the clips that are answered when the least confident are left to a person.
+    """The abstain curve: accuracy over the answered clips when the model abstains on the least confident ones.
 
-    Clips of one confidence are answered or left together. Geifman and El-Yaniv, "Selective Classification for Deep
+    Clips of equal confidence are answered or left together. Geifman and El-Yaniv, "Selective Classification for Deep
     Neural Networks", NeurIPS 2017.
 
     Args:
         probabilities: `[N, C]`.
         truth: `[N]`.
-        points: Most points to return, evenly over the coverage.
-        num_seeds: How many rows a clip has.
+        points: Greatest number of points to return, spread evenly over the coverage.
+        num_seeds: Number of rows of each clip.
 
     Returns:
         Lists from small to full coverage: `threshold` (answer at this confidence or above), `coverage` in (0, 1],
@@ -63,7 +63,7 @@ def risk_coverage(probabilities: np.ndarray, truth: np.ndarray, points: int = 10
 def threshold_for_precision(
     probabilities: np.ndarray, truth: np.ndarray, cluster: np.ndarray, precision: float = PRECISION_TARGET
 ) -> float | None:
-    """The lowest confidence for which dev shows that answers are right this often for new speakers, at 95 %.
+    """The lowest threshold for which dev shows, at 95 % confidence, this precision for new speakers.
 
     Args:
         probabilities: `[N, C]`.
@@ -72,11 +72,11 @@ def threshold_for_precision(
         precision: Share of answers that must be right, in (0, 1).
 
     Returns:
-        A threshold in [0, 1], or `None` when dev shows that for none.
+        A threshold in [0, 1], or `None` where dev shows it for no threshold.
     """
     confidence, right = confidence_of(probabilities, truth)
-    places = np.ceil(np.arange(1, STEPS + 1) / STEPS * len(right)).astype(int) - 1
-    thresholds = np.sort(confidence)[::-1][places]
+    indices = np.ceil(np.arange(1, STEPS + 1) / STEPS * len(right)).astype(int) - 1
+    thresholds = np.sort(confidence)[::-1][indices]
     passed = [
         precision_p_value(right[own], cluster[own], precision) <= DOUBT / len(STARTS)
         for own in (confidence >= threshold for threshold in thresholds)
@@ -86,10 +86,11 @@ def threshold_for_precision(
 
 
 def precision_p_value(right: np.ndarray, cluster: np.ndarray, precision: float) -> float:
-    """One-sided p of "no more than this share of the answers of new speakers is right", in [0, 1].
+    """One-sided p, in [0, 1], of the hypothesis that at most this share of the answers for new speakers is right.
 
-    Student's t of the share over speakers. Where nearly every answer is right, its own spread says too little: the
-    variance is at least that of the share under test, for as many independent clips, times the design effect seen.
+    Student's t test of the share over speakers. Where nearly every answer is right, the observed variance is too small.
+    It is therefore taken as at least the variance of the share under test for as many independent clips, times the
+    observed design effect.
 
     Args:
         right: Whether each answer is right, bool `[N]`.
@@ -108,19 +109,19 @@ def precision_p_value(right: np.ndarray, cluster: np.ndarray, precision: float) 
 
 
 def precision_section(parts: Mapping[str, pd.DataFrame], labels: list[str]) -> dict[str, Any]:
-    """The threshold of confidence for 90 % precision, chosen on dev of each run, and what it gives on test.
+    """The threshold of confidence for 90 % precision, chosen on dev of each run, and its precision on test.
 
-    Under `--fold all` the dev clips of one fold are test clips of another, so that each run chooses on its own dev.
+    Under `--fold all` the dev clips of one fold are test clips of another. Each run therefore chooses on its own dev.
 
     Args:
         parts: Predictions by split, of one run or of several.
         labels: Names of the classes.
 
     Returns:
-        `test` first (`precision`, its 95 % `interval`, `coverage`, `n` answered), then `dev` alike; `threshold`, of a
-        single run; of several, `per_run` (`seed`, `fold`, `threshold`). Besides, `target`, `confidence` with which it
-        holds, and `unit`, "speaker" or "clip", of what dev was tested over. Where no run has a threshold, no `test` and
-        `dev` but `why`.
+        `test` first (`precision`, its 95 % `interval`, `coverage`, `n` answered), then `dev` with the same keys;
+        `threshold` for a single run; `per_run` (`seed`, `fold`, `threshold`) for several. Also `target`, the
+        `confidence` with which it holds, and `unit`, "speaker" or "clip", which the test on dev takes as independent.
+        Where no run has a threshold, `why` takes the place of `test` and `dev`.
     """
     if "dev" not in parts:
         return {"threshold": None, "why": "dev was not scored"}
@@ -165,5 +166,5 @@ def _why(runs: Mapping[tuple[int, int], pd.DataFrame], named: bool) -> str:
     """Why no threshold was found, as the end of a sentence."""
     most = max(rows["speaker"].nunique() for rows in runs.values())
     if named and most < FEWEST_SPEAKERS:
-        return f"dev has {most} speaker{'s' * (most > 1)}, too few to promise anything of others"
+        return f"dev has {most} speaker{'s' * (most > 1)}, too few to say anything about others"
     return "no threshold reaches it"

@@ -1,18 +1,18 @@
-"""What an audit found, in words: the same sentences for the terminal, the page and the card."""
+"""The findings of an audit in sentences: the same ones for the terminal, the report and the model card."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# What each kind of sentence is called in a terminal.
+# The name of each kind of sentence in the terminal.
 _KINDS = {"leak": "LEAK", "clean": "clean", "warning": "warning", "open": "not done"}
 _RECORDINGS = {"identical_audio": "identical recordings", "near_identical_audio": "near-identical recordings"}
 
 
 def audit_sentences(audit: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the audit found, as sentences with their kind: "leak", "clean", "warning" or "open" (nobody looked).
+    """The findings as pairs of kind and sentence; a kind is "leak", "clean", "warning" or "open" (not checked).
 
     Args:
-        audit: What `ser.data.audit` returns; also the section `audit` of `results.json`. Empty where none was made.
+        audit: From `ser.data.audit`, or the section `audit` of `results.json`; empty where no audit was made.
     """
     if not audit:
         return []
@@ -31,7 +31,7 @@ def audit_sentences(audit: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def audit_table(found: Mapping[str, Any]) -> str:
-    """An audit for the terminal: the sentences, then the counts of each part."""
+    """The text of an audit for the terminal: the sentences, then the counts of each part."""
     parts = {part: table for part, table in found["parts"].items() if table["clips"]}
     rows = [["", *parts], ["clips", *(table["clips"] for table in parts.values())]]
     rows.append(["speakers", *("?" if table["speakers"] is None else table["speakers"] for table in parts.values())])

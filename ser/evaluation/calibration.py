@@ -1,7 +1,7 @@
-"""Whether probabilities mean what they say: temperature, class prior, calibration error and reliability.
+"""Calibration of probabilities: temperature, class prior, calibration error and reliability diagram.
 
 "Confidence" is the largest probability of a clip; a clip is "right" when that class is the true one. Probabilities
-are `[N, C]`, rows summing to 1; truth is the position of the true class, `[N]`.
+are `[N, C]`, rows summing to 1; truth is the index of the true class, `[N]`.
 """
 
 import numpy as np
@@ -16,19 +16,19 @@ SMALLEST_PROBABILITY = 1e-15
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
-    """The T that makes softmax(logits / T) most likely on dev: Guo et al., "On Calibration", ICML 2017, eq. 9.
+    """The T for which softmax(logits / T) makes dev most likely: Guo et al., "On Calibration", ICML 2017, eq. 9.
 
-    One T for all classes leaves the argmax as it was. Where every dev clip is right the likelihood grows for ever
-    as T falls, so log T has a standard normal prior, worth about one clip: a few clips move T little and hundreds
-    of clips decide alone. The prior is best at T = 1, hence a better sum is a better likelihood, and the NLL on
-    these clips never rises.
+    One T for all classes does not change the argmax. Where every dev clip is right, the likelihood grows without
+    bound as T falls. log T therefore has a standard normal prior, which weighs about as much as one clip: a few clips
+    move T little, and hundreds outweigh the prior. The prior is greatest at T = 1, so that the fitted T never raises
+    the NLL on these clips.
 
     Args:
-        logits: Logits or log-probabilities, `[N, C]`; softmax does not tell them apart.
-        truth: True class of each clip, as a position, `[N]`.
+        logits: Logits or log-probabilities, `[N, C]`; softmax gives the same for both.
+        truth: Index of the true class of each clip, `[N]`.
 
     Returns:
-        T within [0.05, 20]; above 1 the model was too sure. 1 when there is no dev clip.
+        T within [0.05, 20]; above 1 the model was too confident. 1 where there is no dev clip.
 
     Raises:
         ValueError: Shapes that disagree, or logits that are not finite.
@@ -47,17 +47,17 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
 
 
 def fit_prior(logits: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
-    """The T and biases b, one a class, that make softmax(logits / T + b) most likely on dev.
+    """The T and the biases b, one for each class, for which softmax(logits / T + b) makes dev most likely.
 
-    Training that weighs all classes alike, by weights, by logit adjustment or by a balanced sampler, gives scores of a
-    world in which all classes are equally frequent. b moves them into the world of dev: Saerens, Latinne and
+    Training that gives all classes equal weight, by loss weights, logit adjustment or a balanced sampler, gives scores
+    for equally frequent classes. b turns them into scores for the class frequencies of dev: Saerens, Latinne and
     Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural Computation 14, 2002,
     eq. 2.4, whose log ratio of priors is fitted here. log T and every b have standard normal priors, as in
-    `fit_temperature`, and the NLL with both never rises on these clips.
+    `fit_temperature`, and the NLL on these clips never rises.
 
     Args:
         logits: Logits or log-probabilities, `[N, C]`.
-        truth: True class of each clip, as a position, `[N]`.
+        truth: Index of the true class of each clip, `[N]`.
 
     Returns:
         T within [0.05, 20], and b, `[C]`, with mean 0; 1 and zeros when there is no dev clip.
@@ -86,7 +86,7 @@ def fit_prior(logits: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]
 
 
 def shift(probabilities: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """softmax(log p + bias): the same clips in a world of other class frequencies.
+    """softmax(log p + bias): the probabilities under other class frequencies.
 
     Args:
         probabilities: `[N, C]`.
@@ -97,7 +97,7 @@ def shift(probabilities: np.ndarray, bias: np.ndarray) -> np.ndarray:
 
 
 def rescale(probabilities: np.ndarray, power: float | np.ndarray) -> np.ndarray:
-    """softmax(power * log p): power = 1/T calibrates, power = T gives back what the model said before.
+    """softmax(power * log p): power = 1/T calibrates, power = T undoes that.
 
     Args:
         probabilities: `[N, C]`.
@@ -108,13 +108,14 @@ def rescale(probabilities: np.ndarray, power: float | np.ndarray) -> np.ndarray:
 
 
 def negative_log_likelihood(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Mean of -ln p(true class), in nats, 0 at best; log C for a model that knows nothing. p is held above 1e-15."""
+    """Mean of -ln p(true class), in nats, 0 at best; log C for uniform probabilities. p is taken as at least 1e-15."""
     chosen = probabilities[np.arange(len(truth)), truth]
     return float(-np.log(np.maximum(chosen, SMALLEST_PROBABILITY)).mean())
 
 
 def brier_score(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Mean over clips of sum_c (p_c - [c is true])^2, in [0, 2], 0 at best; 1 - 1/C for a model that knows nothing.
+    """Mean over clips of sum_c (p_c - [c is true])^2, in [0, 2], 0 at best; 1 - 1/C for uniform
+    probabilities.
 
     The form for several classes of Brier, "Verification of Forecasts", Monthly Weather Review 78, 1950; with two
     classes it is twice the binary one of scikit-learn.
@@ -131,11 +132,11 @@ def confidence_of(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndar
 def bin_of(confidence: np.ndarray, num_seeds: int = 1) -> np.ndarray:
     """The bin of each clip, int `[N]` from 0: equal mass, at most 15 bins, of 20 clips or more each.
 
-    Edges are quantiles, so equal confidences share a bin whatever their order.
+    Edges are quantiles, so that equal confidences share a bin in any order.
 
     Args:
         confidence: `[N]`.
-        num_seeds: How many rows a clip has.
+        num_seeds: Number of rows of each clip.
     """
     num_bins = int(np.clip(len(confidence) // (MIN_CLIPS_PER_BIN * num_seeds), 1, MAX_BINS))
     edges = np.quantile(confidence, np.arange(1, num_bins) / num_bins)
@@ -145,10 +146,10 @@ def bin_of(confidence: np.ndarray, num_seeds: int = 1) -> np.ndarray:
 def expected_calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """Debiased ECE in [0, 1] of the confidence, 0 at best, over the equal-mass bins of `bin_of`.
 
-    The plain ECE, sum_b n_b / N |acc_b - conf_b|, is above 0 for a perfect model, since acc_b is counted from few
-    clips. As Kumar, Liang and Ma do for it in "Verified Uncertainty Calibration", NeurIPS 2019, its bias is computed as
-    if acc_b ~ Normal(acc_b, acc_b (1 - acc_b) / (n_b - 1)), and subtracted; the sum is held at 0 or more. For a model
-    that is calibrated to begin with, about half of the bias stays: 0.04 on 400 clips, 0.01 on 3000.
+    The plain ECE, sum_b n_b / N |acc_b - conf_b|, is above 0 even for a perfect model, since acc_b is estimated from
+    few clips. Its bias is computed as if acc_b ~ Normal(acc_b, acc_b (1 - acc_b) / (n_b - 1)) and subtracted: Kumar,
+    Liang and Ma, "Verified Uncertainty Calibration", NeurIPS 2019. The sum is taken as 0 where it is below. For a
+    perfectly calibrated model about half of the bias stays: 0.04 on 400 clips, 0.01 on 3000.
 
     Args:
         probabilities: `[N, C]`.
@@ -160,7 +161,7 @@ def expected_calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> 
 def class_calibration_errors(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Debiased calibration error of each class's own probability against how often it is the true one, `[C]`.
 
-    A model may be right as often as it is sure and still say a rare class ten times too often; this shows it. The mean
+    A model may have a good ECE and still predict a rare class ten times too often; this error shows it. The mean
     over classes is the class-wise ECE of Kull et al., "Beyond temperature scaling", NeurIPS 2019, eq. 3.
 
     Args:
@@ -188,8 +189,8 @@ def calibration_error_of_bins(clips: np.ndarray, hits: np.ndarray, sure: np.ndar
 def least_error_of_bins(clips: np.ndarray, hits: np.ndarray) -> float:
     """Standard error of the calibration error for independent clips, mean over seeds.
 
-    A sum over bins of (share of the clips) times (share that is right) is a linear function of shares; the clips added
-    to each are those of `ser.evaluation.least_errors`.
+    A sum over bins of (share of the clips) times (share that is right) is a linear function of shares. The clips added
+    to each share are those of `ser.evaluation.least_errors`.
 
     Args:
         clips: Clips in each bin under each seed, `[seeds, bins]`; bins may be empty.
@@ -202,7 +203,7 @@ def least_error_of_bins(clips: np.ndarray, hits: np.ndarray) -> float:
 
 
 def reliability(probabilities: np.ndarray, truth: np.ndarray, clip: np.ndarray | None = None) -> list[dict]:
-    """The reliability diagram: one dict a bin of `bin_of`, from the least to the most confident.
+    """The reliability diagram: one dict for each bin of `bin_of`, from the least to the most confident.
 
     Args:
         probabilities: `[N, C]`.
@@ -221,7 +222,7 @@ def reliability(probabilities: np.ndarray, truth: np.ndarray, clip: np.ndarray |
 
 
 def wilson_interval(hits: float, clips: float, level: float = 0.95) -> list[float]:
-    """Interval of a share, [low, high] in [0, 1]: Wilson, JASA 22, 1927. It is right for independent clips only."""
+    """Interval of a share, [low, high] in [0, 1]: Wilson, JASA 22, 1927. It holds for independent clips only."""
     z = norm.ppf((1 + level) / 2)
     share, shrink = hits / clips, 1 + z**2 / clips
     middle = (share + z**2 / (2 * clips)) / shrink
@@ -230,7 +231,7 @@ def wilson_interval(hits: float, clips: float, level: float = 0.95) -> list[floa
 
 
 def per_seed(rows: np.ndarray, num_seeds: int) -> np.ndarray:
-    """Clips, mean over seeds, that so many rows are, each a clip under one seed; whole numbers where there is one."""
+    """Turns numbers of rows, one for each clip and seed, into numbers of clips; these are integers for one seed."""
     return np.asarray(rows) if num_seeds == 1 else np.asarray(rows) / num_seeds
 
 
@@ -239,12 +240,15 @@ def _checked(logits: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndar
     if logits.ndim != 2 or truth.shape != logits.shape[:1]:
         raise ValueError(f"logits have shape {logits.shape} and truth {truth.shape}; expected [N, C] and [N]")
     if not np.isfinite(logits).all():
-        raise ValueError(f"{int((~np.isfinite(logits)).sum())} logits are not finite; the model gave no usable scores")
+        raise ValueError(
+            f"{int((~np.isfinite(logits)).sum())} logits are not finite; expected finite ones: the "
+            "model is broken, train it again"
+        )
     return logits, truth
 
 
 def _error_of(said: np.ndarray, happened: np.ndarray) -> float:
-    """Debiased calibration error of probabilities `[N]` of something that happened or not, bool `[N]`."""
+    """Debiased calibration error of the probabilities `[N]` of an event that happened or not, bool `[N]`."""
     bins = bin_of(said)
     clips, hits, sure = (np.bincount(bins, weights) for weights in (None, happened.astype(float), said))
     return float(calibration_error_of_bins(clips, hits, sure))
@@ -253,8 +257,8 @@ def _error_of(said: np.ndarray, happened: np.ndarray) -> float:
 def _one_bin(confidence: np.ndarray, right: np.ndarray, clip: np.ndarray, num_seeds: int) -> dict:
     """A bar of the reliability diagram, from the rows in it.
 
-    Rows of one clip tell as much as one at worst: the share rests on (sum_i k_i)^2 / sum_i k_i^2 clips, of k_i rows
-    each (Kish, "Survey Sampling", 1965).
+    The rows of one clip are taken as fully dependent: the share rests on (sum_i k_i)^2 / sum_i k_i^2 clips, where clip
+    i has k_i rows (Kish, "Survey Sampling", 1965).
     """
     rows = np.unique(clip, return_counts=True)[1]
     clips = rows.sum() ** 2 / (rows**2).sum()

@@ -1,4 +1,5 @@
-"""The section `calibration` of `results.json`: what dev's temperature and class biases did to the scores of test."""
+"""The section `calibration` of `results.json`: how the temperature and class biases from dev
+change the scores of test."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,21 +25,21 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def calibration_section(parts: Mapping[str, pd.DataFrame], labels: list[str], known: Mapping[str, Any]) -> dict:
-    """What calibration did, and what the probabilities are good for. Every figure is a mean over seeds.
+    """The effect of calibration, and the quality of the probabilities. Every figure is a mean over seeds.
 
     Args:
         parts: Predictions by split.
         labels: Names of the classes.
-        known: Of a single run `temperature`, `bias` (by label) and `calibrate_prior`, whether the biases are in the
-            scores; or `per_run` of pooled ones, a list of these with `seed` and `fold`; neither when nothing was
-            calibrated. Other keys are passed on, such as `reading`, "balanced" or "corpus": whose class frequencies
-            the scores suppose.
+        known: For a single run `temperature`, `bias` (by label) and `calibrate_prior`, whether the biases are in the
+            scores. For pooled runs `per_run`, a list of these with `seed` and `fold`. Neither where nothing was
+            calibrated. Other keys are passed on, such as `reading`, the class frequencies for which the scores hold:
+            "balanced" or "corpus".
 
     Returns:
-        `bin_rule`, `unit`; of test `reliability` and `abstain`; `precision_90`. With a temperature also `temperature`
-        (the mean of pooled runs), `reliability_before`, and `nll`, `ece`, `classwise_ece`, `brier` of test, each with
-        `_before` and `_after`; the same of dev with `dev_` in front. With biases, `readings`: the same four, `uar` and
-        `accuracy` of test without the biases (`without_prior`) and with them (`with_prior`).
+        `bin_rule` and `unit`; `reliability` and `abstain` of test; `precision_90`. With a temperature also
+        `temperature` (for pooled runs their mean), `reliability_before`, and `nll`, `ece`, `classwise_ece`, `brier` of
+        test, each with `_before` and `_after`; those of dev begin with `dev_`. With biases also `readings`: these four,
+        `uar` and `accuracy` of test without the biases (`without_prior`) and with them (`with_prior`).
     """
     known = {name: value for name, value in known.items() if value is not None}
     section: dict[str, Any] = {"bin_rule": BIN_RULE, "unit": UNIT, **known}
@@ -70,17 +71,17 @@ def run_values(
     """Temperature `[N]`, biases `[N, C]`, and whether these are in the scores, `[N, 1]`, of each row's run.
 
     Raises:
-        ValueError: A run of the predictions is not among `per_run`.
+        ValueError: `per_run` lacks a run of the predictions.
     """
     runs = list(zip(rows["seed"], rows["fold"], strict=True))
     by_run = {(run["seed"], run["fold"]): run for run in known.get("per_run", [])} or dict.fromkeys(runs, known)
     missing = sorted({tuple(map(int, run)) for run in runs} - by_run.keys())
     if missing:
         raise ValueError(
-            f"calibration.per_run lacks a temperature of (seed, fold) {missing}; it has {sorted(by_run)}: pool the "
+            f"calibration.per_run lacks the temperature of (seed, fold) {missing}; it has {sorted(by_run)}: pool the "
             "same runs as the predictions"
         )
-    own = {run: _values_of(of, labels) for run, of in by_run.items()}
+    own = {run: _values_of(values, labels) for run, values in by_run.items()}
     values = np.array([own[run] for run in runs])
     return values[:, 0], values[:, 2:], values[:, 1:2]
 
@@ -92,7 +93,7 @@ def _values_of(run: Mapping[str, Any], labels: list[str]) -> list[float]:
 
 
 def _scores(rows: pd.DataFrame, probabilities: np.ndarray, truth: np.ndarray, decisions: bool = False) -> dict:
-    """The four scores of probabilities, and of their decisions UAR and accuracy; each a mean over seeds."""
+    """The four scores of probabilities and, with `decisions`, UAR and accuracy; each a mean over seeds."""
     kinds: dict[str, Callable[[np.ndarray, np.ndarray], float]] = dict(SCORES)
     if decisions:
         for name, score in (("uar", metrics.uar), ("accuracy", metrics.accuracy)):

@@ -1,4 +1,4 @@
-"""What a run's scores mean and where it should say "not sure", in sentences that card and report share."""
+"""What a run's scores mean and when to answer "not sure", in sentences for the card and the report."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -9,28 +9,28 @@ ScoresAre = Literal["calibrated", "balanced", "failed", "uncalibrated"]
 
 
 def what_scores_are(results: Mapping[str, Any]) -> ScoresAre:
-    """What may be said of a run's probabilities.
+    """Classifies what a run's probabilities are.
 
     Args:
         results: The content of `results.json`.
 
     Returns:
-        `uncalibrated` without a temperature; `balanced` where they suppose that all classes are equally frequent;
-        `failed` where the temperature of dev made test less likely; else `calibrated`.
+        `uncalibrated` without a temperature; `balanced` where they hold for equally frequent classes; `failed` where
+        the temperature from dev makes test less likely; else `calibrated`.
     """
     section = results.get("calibration", {})
     if section.get("temperature") is None:
         return "uncalibrated"
     if section.get("reading") == "balanced":
         return "balanced"
-    if results.get("final_fit"):  # it has a temperature of its own, and nothing to test it on
+    if results.get("final_fit"):  # its own temperature cannot be tested: no clip is left
         return "calibrated"
     before, after = (section.get(f"nll_{when}") for when in ("before", "after"))
     return "failed" if None not in (before, after) and after > before else "calibrated"
 
 
 def sentence_on_scores(results: Mapping[str, Any]) -> str:
-    """What a score is, with the figures of test that say so."""
+    """What a score means, with the figures of test that show it."""
     section, kind = results.get("calibration", {}), what_scores_are(results)
     if kind == "uncalibrated":
         return "Scores are the model's own and not calibrated: do not read them as probabilities."
@@ -45,9 +45,9 @@ def sentence_on_scores(results: Mapping[str, Any]) -> str:
         readings = section.get("readings")
         if not readings:
             return text
-        names = {"classwise_ece": "class-wise calibration error", "accuracy": "accuracy", "uar": "UAR"}
+        names = ("classwise_ece", "accuracy", "uar")
         both = readings["without_prior"], readings["with_prior"]
-        changes = ", ".join(f"{name} {_change(*both, key)}" for key, name in names.items())
+        changes = ", ".join(f"{words.TITLES[key]} {_change(*both, key)}" for key in names)
         return f"{text} `calibrate_prior=True` gives scores for the frequencies of the corpus; on test, {changes}."
     test, final = results.get("test", {}), results.get("final_fit")
     off = [
@@ -63,7 +63,7 @@ def sentence_on_scores(results: Mapping[str, Any]) -> str:
 
 
 def sentence_on_threshold(results: Mapping[str, Any]) -> str | None:
-    """Below which score to answer "not sure", the figure of test first; None for a regression."""
+    """The score below which to answer "not sure", and its precision on test; None for a regression."""
     section = results.get("calibration", {}).get("precision_90")
     if section is None:
         return None
@@ -75,11 +75,11 @@ def sentence_on_threshold(results: Mapping[str, Any]) -> str | None:
     unit = "speakers" if section.get("unit") == "speaker" else "clips, whose speakers are not known"
     promise = f"chosen on dev to be right 9 times in 10 on new {unit} (at 95 % confidence)"
     if runs:
-        found = sum(run["threshold"] is not None for run in runs)
+        found = sum(run.get("threshold") is not None for run in runs)
         where = f"each run's own threshold, {promise}; {found} of {len(runs)} runs have one"
         where += ", the model of all clips has none" * bool(results.get("final_fit"))
     else:
-        where = f"a threshold of {words.format_number(section['threshold'])}, {promise}"
+        where = f"a threshold of {words.format_number(section.get('threshold'))}, {promise}"
     if test.get("precision") is None:
         return f'Take a top score under the threshold for "not sure": {where}.'
     right = words.format_percent(test["precision"])

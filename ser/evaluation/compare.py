@@ -1,21 +1,23 @@
-"""Two runs on the same clips: how far apart they are, and whether chance alone does that.
+"""Two runs on the same clips: how much their scores differ, and whether chance alone explains it.
 
-Both answers treat a speaker as one: the interval draws speakers, as in `ser.evaluation.intervals`, and the test swaps
-the two runs' predictions for all clips of a speaker at once.
+The speaker is the unit of both answers: the interval draws speakers, as in `ser.evaluation.intervals`, and the test
+swaps the two runs' predictions for all clips of a speaker at once.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ser.evaluation import intervals, least_errors, metrics
-from ser.evaluation.format import format_difference, format_number, format_p
+from ser.evaluation.format import TITLES, format_difference, format_number, format_p
 from ser.evaluation.scored import check_once_per_seed, scored
-from ser.predictions import labels_of
+from ser.predictions import labels_of, read_predictions
+from ser.run_folder import PREDICTIONS
 
 PERMUTATIONS = 9999
-# All swaps of so many speakers are fewer than the random ones would be: they are counted, not drawn.
+# Up to this many speakers, all swaps are fewer than PERMUTATIONS: they are all counted, and none is drawn.
 MOST_TO_COUNT = 14
 # One clip prepared twice may differ by a sample or two of its resampling.
 MAX_SECONDS_APART = 0.01
@@ -23,7 +25,7 @@ SCORES = {"uar": metrics.uar, "accuracy": metrics.accuracy, "macro_f1": metrics.
 
 
 def compare(a: pd.DataFrame, b: pd.DataFrame, same_folds: bool = True, seed: int = 0) -> dict:
-    """Scores of run A less those of run B, on the same test clips.
+    """Scores of run A minus those of run B, on the same test clips.
 
     Args:
         a: Predictions of run A; rows of dev are left out. A run of several seeds counts with its mean over them.
@@ -34,18 +36,34 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, same_folds: bool = True, seed: int
     Returns:
         For `uar`, `accuracy` and `macro_f1`: `a`, `b`, `difference`, its 95 % `interval` (`None` for one speaker) and
         the two-sided `p_value`. Besides, `clips`, `clusters`, `interval_unit` ("speaker", or "clip" where speakers are
-        unknown), `permutations` (swaps that were made) and `smallest_p`, below which so few clusters cannot come.
+        unknown), `permutations` (number of swaps) and `smallest_p`, the smallest p-value possible with
+        this many clusters.
 
     Raises:
-        ValueError: The runs differ in classes, clips, truth, speakers or folds; the message says in which.
+        ValueError: The runs differ in classes, clips, truth, speakers or folds; the message names which.
     """
     a, b = _test_rows(a, "A"), _test_rows(b, "B")
     _check_same(a, b, ("truth", "speaker", "fold") if same_folds else ("truth", "speaker"))
     return _paired(a, b, seed)
 
 
+def predictions_to_compare(run: str | Path) -> pd.DataFrame:
+    """The predictions of a run, or of one of its seeds, whose folder `seed-1` holds only the folders of its folds.
+
+    Args:
+        run: The folder of a run or of a seed, or `predictions.parquet`.
+
+    Raises:
+        FileNotFoundError, ValueError: As `read_predictions`.
+    """
+    folds = sorted(Path(run).glob(f"fold-*/{PREDICTIONS}"))
+    if folds and not (Path(run) / PREDICTIONS).is_file():
+        return pd.concat([read_predictions(path) for path in folds], ignore_index=True)
+    return read_predictions(run)
+
+
 def leak_gap(speaker_run: pd.DataFrame, random_run: pd.DataFrame, seed: int = 0) -> dict:
-    """What a split that leaks speakers adds to the scores of one model.
+    """How much a split that leaks speakers adds to the scores of one model.
 
     Args:
         speaker_run: Predictions of all folds with disjoint speakers, pooled: every clip is tested.
@@ -54,7 +72,7 @@ def leak_gap(speaker_run: pd.DataFrame, random_run: pd.DataFrame, seed: int = 0)
 
     Returns:
         As `compare`, where A is the random split and B the speaker-independent one: a positive `difference` is what
-        the leak is worth.
+        the leak adds.
 
     Raises:
         ValueError: The runs differ in classes, clips, truth or speakers.
@@ -67,32 +85,36 @@ def comparison_table(result: dict, name_a: str, name_b: str) -> str:
 
     Args:
         result: From `compare` or `leak_gap`.
-        name_a: What to call run A.
-        name_b: What to call run B.
+        name_a: Name of run A.
+        name_b: Name of run B.
     """
     lines = [f"A: {name_a}", f"B: {name_b}", "", f"{'':10}{'A':>8}{'B':>8}   A - B, 95 % interval"]
-    for name, title in (("uar", "UAR"), ("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
-        of = result[name]
-        difference = f"{format_difference(of['difference'], of['interval']):28}{format_p(of['p_value'])}"
-        lines.append(f"{title:10}{format_number(of['a']):>8}{format_number(of['b']):>8}   {difference}")
+    for name in SCORES:
+        figures = result[name]
+        difference = f"{format_difference(figures['difference'], figures['interval']):28}{format_p(figures['p_value'])}"
+        lines.append(
+            f"{TITLES[name]:10}{format_number(figures['a']):>8}{format_number(figures['b']):>8}   {difference}"
+        )
     unit = result["interval_unit"]
     lines += [
         "",
-        f"{result['clips']} clips; {result['clusters']} {unit}s drawn again for the interval and swapped for p.",
+        f"{result['clips']} clips; {result['clusters']} {unit}s, resampled for the interval and swapped for p.",
     ]
     if unit == "clip":
-        lines.append("Speakers are not known: clips of one speaker are taken as independent, which claims too much.")
+        lines.append(
+            "Speakers are not known: clips count as independent, so that the interval is too narrow and p too small."
+        )
     if result["smallest_p"] > 0.01:
-        lines.append(f"So few {unit}s cannot give a p below {result['smallest_p']:.3g}; pool more folds (--fold all).")
+        lines.append(f"The smallest p of so many {unit}s is {result['smallest_p']:.3g}; pool more folds (--fold all).")
     return "\n".join(lines)
 
 
 def permutation_p_value(confusions: np.ndarray, score, permutations: int = PERMUTATIONS, seed: int = 0) -> float:
-    """Two-sided p of "it does not matter which run a speaker's predictions come from", in (0, 1].
+    """Two-sided p, in (0, 1], of the hypothesis that a speaker's predictions could come from either run.
 
-    Up to 14 clusters that differ, p is the share of all swaps that put the runs at least as far apart as they are. Of
-    more, n random swaps are made, and p = (b + 1) / (n + 1) where b of them do: Phipson and Smyth, "Permutation
-    P-values Should Never Be Zero", 2010. A run against itself has p = 1.
+    With up to 14 clusters that differ, p is the share of all swaps whose difference is at least the observed one. With
+    more, n random swaps are drawn, and p = (b + 1) / (n + 1), where b of them reach the observed difference: Phipson
+    and Smyth, "Permutation P-values Should Never Be Zero", 2010. A run against itself has p = 1.
 
     Args:
         confusions: Counts of each cluster in both runs, `[S, 2, seeds, C, C]`.
@@ -121,13 +143,13 @@ def differing_clusters(confusions: np.ndarray) -> int:
 
 
 def smallest_p_value(confusions: np.ndarray) -> float:
-    """The least p that these clusters can give: the swaps of none and of all put the runs as far apart as they are."""
+    """The smallest p possible with these clusters: swapping none and swapping all both give the observed difference."""
     number = differing_clusters(confusions)
     return min(1.0, 2.0 ** (1 - number)) if number <= MOST_TO_COUNT else 1 / (PERMUTATIONS + 1)
 
 
 def _counted_p_value(confusions: np.ndarray, score) -> float:
-    """`permutation_p_value` over all swaps; the first cluster stays, since swapping everybody turns the sign alone."""
+    """`permutation_p_value` over all swaps; the first cluster stays, since swapping all only turns the sign."""
     total = confusions.sum(axis=0)
     differ = confusions[(confusions[:, 0] != confusions[:, 1]).any(axis=(1, 2, 3))]
     if not len(differ):
@@ -140,7 +162,7 @@ def _counted_p_value(confusions: np.ndarray, score) -> float:
 
 
 def _paired(a: pd.DataFrame, b: pd.DataFrame, seed: int) -> dict:
-    """The figures of `compare`, from rows that were found to match."""
+    """The figures of `compare`, from rows that were checked to match."""
     confusions, moments, unit = _paired_counts(a, b)
     support = confusions[:, 0, 0].sum(axis=2)
     added = least_errors.OF_DIFFERENCES
@@ -185,18 +207,18 @@ def _paired_counts(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.nda
     sides = confusions[:, :num_a], confusions[:, num_a:]
     repeats = np.lcm(*[side.shape[1] for side in sides])
     both = np.stack([np.repeat(side, repeats // side.shape[1], axis=1) for side in sides], axis=1)
-    of_a = table.seed < num_a
-    return both, table.moments(table.hits(of_a) - table.hits(~of_a)), table.unit
+    is_a = table.seed < num_a
+    return both, table.moments(table.hits(is_a) - table.hits(~is_a)), table.unit
 
 
 def _difference(totals: np.ndarray, score) -> np.ndarray:
-    """Score of the first run less that of the second, mean over seeds, `[...]` of totals `[..., 2, seeds, C, C]`."""
+    """Score of the first run minus that of the second, mean over seeds, `[...]` of totals `[..., 2, seeds, C, C]`."""
     means = score(totals).mean(axis=-1)
     return means[..., 0] - means[..., 1]
 
 
 def _test_rows(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows of test, every clip once per seed and every seed with every clip.
+    """The rows of test, in which every seed has every clip once.
 
     Raises:
         ValueError: There is none, a clip occurs twice, a seed lacks clips, or the run is a regression.
@@ -216,7 +238,7 @@ def _test_rows(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _check_same(a: pd.DataFrame, b: pd.DataFrame, columns: tuple[str, ...]) -> None:
-    """An error that names the first difference which forbids pairing.
+    """Raises an error that names the first difference for which the runs cannot be paired.
 
     Raises:
         ValueError: Classes, clips, or one of `columns` differ.

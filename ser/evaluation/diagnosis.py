@@ -1,4 +1,4 @@
-"""When a run has learnt nothing: what shows it, and the three likeliest causes, from its results and its log."""
+"""Finds runs that learnt nothing: what shows it, and the three likeliest causes, from the results and the log."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Any
 from ser.evaluation.format import baselines_of, format_number, format_percent, metric_of, part_of
 
 NUM_CAUSES = 3
-# Share of the clips that one class gets from a model that has collapsed.
+# A model has collapsed if it predicts one class for more than this share of the clips.
 COLLAPSED = 0.8
-# A loss that falls by less than this share has not fallen; one below it, of nats, has nothing left to learn from.
+# The least share by which a training loss must fall; a loss below LEARNT nats leaves nothing to learn.
 FALLS, LEARNT = 0.1, 0.1
-# The greatest learning rate in use for fine-tuning a pretrained encoder whole.
+# The greatest learning rate that is usual for fine-tuning a whole pretrained encoder.
 USUAL_RATE = 1e-4
 FEW_CLIPS, FEW_EPOCHS = 400, 3
 
@@ -35,14 +35,14 @@ class Diagnosis:
 
 
 def diagnose(results: Mapping[str, Any], log: Sequence[Mapping[str, Any]] = ()) -> Diagnosis | None:
-    """Says what is wrong where a run ends below its baseline, no better than chance, or never got better on dev.
+    """Explains a run that ends below its baseline, is no better than chance, or never improved on dev.
 
     Args:
         results: The content of `results.json`.
         log: The content of `training_log.json`; empty where there is none.
 
     Returns:
-        `None` where none of this is so, and for a control, which is to score like chance.
+        `None` where none of this holds, and for a control, whose score should be chance.
     """
     if results.get("config", {}).get("shuffle_train_labels"):
         return None
@@ -60,7 +60,7 @@ def _findings(results: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> I
         reached = f"{name} {format_number(value)}; guessing gets up to {format_number(chance)}"
         yield f"This run is no better than chance: {reached}."
     for kind, baseline in baselines_of(dict(results)).items():
-        # A head on a frozen encoder and another one on the same differ by chance.
+        # Two heads on the same frozen encoder differ by chance only.
         counts = not (kind == "encoder" and results.get("config", {}).get("train_mode") == "probe")
         if counts and value is not None and baseline.get("uar") is not None and value < baseline["uar"]:
             yield (
@@ -73,7 +73,7 @@ def _findings(results: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> I
 
 
 def _causes(results: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Causes that the run itself shows, the surest first."""
+    """Causes that the run itself shows, the likeliest first."""
     config = results.get("config", {})
     label, share = _most_given(results)
     losses, dev = _curve(log, "loss"), _curve(log, "eval_uar")
@@ -83,15 +83,15 @@ def _causes(results: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> Ite
         instead = f"try {USUAL_RATE / 5:g}, or --train_mode probe"
         yield f"learning_rate {rate:g} destroys what a pretrained encoder knows; {instead}."
     if share > COLLAPSED:
-        yield f"It answers {label} for {format_percent(share)} of the clips: a lower learning_rate, or --loss weighted."
+        yield f"It predicts {label} for {format_percent(share)} of clips: a lower learning_rate, or --loss weighted."
     if len(losses) > 1 and losses[-1] > (1 - FALLS) * losses[0]:
         yield (
-            f"The training loss fell from {format_number(losses[0])} to {format_number(losses[-1])} only: more epochs, "
-            "another learning_rate, or fewer frozen layers."
+            f"The training loss fell from {format_number(losses[0])} to {format_number(losses[-1])} only: try more "
+            "epochs, another learning_rate, or fewer frozen layers."
         )
     if losses and losses[-1] < LEARNT and (not dev or max(dev) < 0.9):
         yield (
-            f"Training knows its clips by heart (loss {format_number(losses[-1])}): --train_mode probe, augmentations, "
+            f"The model overfits (training loss {format_number(losses[-1])}): try --train_mode probe, augmentations, "
             "or more speakers."
         )
     epochs = max((entry.get("epoch", 0) for entry in log), default=None)
@@ -100,20 +100,20 @@ def _causes(results: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> Ite
 
 
 def _usual_causes(results: Mapping[str, Any]) -> Iterator[str]:
-    """Causes that are never ruled out, those that fit the run first."""
+    """Causes that are always possible, those that fit the run first."""
     config, protocol = results.get("config", {}), results.get("protocol", {})
     train = (protocol.get("clips") or {}).get("train")
     if not config.get("model_name_or_path"):
-        yield "The encoder was made from scratch: name a pretrained one with --model_name_or_path."
+        yield "The encoder is not pretrained: name a pretrained one with --model_name_or_path."
     if train is not None and train < FEW_CLIPS:
-        yield f"{train} clips to train on are few: --train_mode probe, or a corpus more."
-    yield "Labels may not belong to their clips: listen to ten, and look at ids and label_map."
-    yield "Clips may be silent, cut off, or at another level or language than the encoder was made for."
+        yield f"{train} training clips are few: try --train_mode probe, or add a corpus."
+    yield "Labels may be at the wrong clips: listen to ten of them, and check ids and label_map."
+    yield "Clips may be silent, cut off, or of another level or language than those that the encoder was trained on."
     yield "Dev may be too small to choose by: few clips or one speaker; look at its interval."
 
 
 def _most_given(results: Mapping[str, Any]) -> tuple[str, float]:
-    """The class that is predicted most, and its share of the clips."""
+    """The class that is predicted most often, and its share of the clips."""
     confusion = results.get(part_of(dict(results)), {}).get("confusion")
     if not confusion:
         return "", 0.0

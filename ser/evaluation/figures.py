@@ -1,4 +1,4 @@
-"""Which plots a run has, each with what one must know to read it: the same ones for the page and as PNG files."""
+"""The plots of a run, each with a caption: the same ones for the report and as PNG files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 from ser.evaluation import plots, theme
 from ser.evaluation.format import baselines_of, format_interval, format_number, metric_of, part_of
 from ser.evaluation.layer_plot import layer_scores
+from ser.evaluation.schema import check_log, check_results
 from ser.files import read_json
 from ser.predictions import read_predictions
-from ser.run_folder import SPLIT, read_log, read_results
+from ser.run_folder import LOG, RESULTS, SPLIT, read_log, read_results
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder says of it.
+    """The files of a run's folder that the report is made from.
 
     Attributes:
         results: `results.json`.
@@ -35,7 +36,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure, its name for those who do not see it, and how to read it."""
+    """A figure, its title, which screen readers read too, and a caption that says how to read it."""
 
     figure: Figure
     title: str
@@ -47,11 +48,13 @@ def read_run(run_dir: Path) -> Run:
 
     Raises:
         FileNotFoundError: It holds no `results.json` or no `predictions.parquet`.
-        ValueError: One of its files is not what its name says.
+        ValueError: One of its files is damaged; the message names file and key.
     """
-    results = read_results(run_dir)
+    results, log = read_results(run_dir), read_log(run_dir)
+    check_results(results, run_dir / RESULTS)
+    check_log(log, run_dir / LOG)
     split = read_json(run_dir / SPLIT) if (run_dir / SPLIT).is_file() else {}
-    return Run(results, read_predictions(run_dir), read_log(run_dir), split)
+    return Run(results, read_predictions(run_dir), log, split)
 
 
 def write_plots(run_dir: Path) -> list[Path]:
@@ -67,7 +70,7 @@ def write_plots(run_dir: Path) -> list[Path]:
 
 
 def run_plots(run: Run) -> dict[str, Plot]:
-    """The plots that a run has the figures for, by name."""
+    """The plots for which a run has figures, by name."""
     results = run.results
     makers = {
         "confusion_matrix": _confusion_matrix(results),
@@ -106,12 +109,14 @@ def robustness_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "value": of.get("uar"),
-            "interval": of.get("interval"),
-            "change": None if of.get("drop") is None else -of["drop"],
-            "change_interval": [-bound for bound in reversed(of["drop_interval"])] if of.get("drop_interval") else None,
+            "value": scores.get("uar"),
+            "interval": scores.get("interval"),
+            "change": None if scores.get("drop") is None else -scores["drop"],
+            "change_interval": [-bound for bound in reversed(scores["drop_interval"])]
+            if scores.get("drop_interval")
+            else None,
         }
-        for name, of in conditions.items()
+        for name, scores in conditions.items()
     ]
 
 
@@ -124,8 +129,7 @@ def _confusion_matrix(results: Mapping[str, Any]) -> Plot | None:
     return Plot(
         plots.confusion_matrix(counts, results["labels"]),
         "Confusion matrix",
-        "Rows are the true class: the share of its clips that was given each class, and below it their number."
-        + summed,
+        "Rows are true classes, columns predicted ones. A cell holds its share of the row and its clips." + summed,
     )
 
 
@@ -137,8 +141,8 @@ def _reliability(section: Mapping[str, Any]) -> Plot | None:
     return Plot(
         plots.reliability(curves if len(curves) > 1 else {"the model": section["reliability"]}),
         "Reliability diagram",
-        "Test clips in groups of equal size, by confidence. On the dashed line, 70 % sure means right 7 times in 10. "
-        "Bars are 95 % intervals for independent clips.",
+        "Equal groups of test clips, by confidence. On the dashed line, a confidence of 70 % is right 7 times in "
+        "10. Bars are 95 % intervals for independent clips.",
     )
 
 
@@ -146,9 +150,9 @@ def _risk_coverage(section: Mapping[str, Any]) -> Plot | None:
     if not section.get("abstain"):
         return None
     on_test = (section.get("precision_90") or {}).get("test")
-    caption = "Accuracy on the test clips that are answered when the least certain ones are left to a person."
+    caption = "Accuracy on the answered test clips when the model abstains on the least confident ones."
     if on_test:
-        caption += " The diamond is the threshold of dev."
+        caption += " The diamond is the threshold chosen on dev."
     return Plot(plots.risk_coverage(section["abstain"], on_test), "Accuracy against coverage", caption)
 
 
@@ -157,19 +161,19 @@ def _speakers(results: Mapping[str, Any]) -> Plot | None:
     rows = [
         {
             "speaker": name,
-            "gender": of.get("gender"),
-            "value": of["uar"],
-            "interval": of.get("intervals", {}).get("uar"),
+            "gender": scores.get("gender"),
+            "value": scores["uar"],
+            "interval": scores.get("intervals", {}).get("uar"),
         }
-        for name, of in per_speaker.items()
-        if of.get("uar") is not None
+        for name, scores in per_speaker.items()
+        if scores.get("uar") is not None
     ]
     if not rows:
         return None
     return Plot(
         plots.speakers(rows, results.get("test", {}).get("uar"), "UAR"),
         "UAR of each speaker",
-        "One mark a speaker, with the 95 % interval for new clips of that speaker. The dashed line is everybody.",
+        "Marks are speakers, with 95 % intervals for new clips of each. The dashed line is the UAR of all clips.",
     )
 
 
@@ -178,14 +182,18 @@ def _layers(results: Mapping[str, Any]) -> Plot | None:
     if not layers:
         return None
     key, name, judge = ("ccc", "CCC", "by CCC") if "ccc" in layers[0] else ("uar", "UAR", "by log loss")
-    rows = [{**layer, "value": layer[key]} for layer in layers]
+    rows = [{"interval": None, **layer, "value": layer[key]} for layer in layers if layer.get(key) is not None]
     num_folds = sum(layer["chosen"] for layer in layers)
-    who = "The diamond was chosen" if num_folds == 1 else f"The {num_folds} folds chose the diamonds, so often each"
-    brackets = " Bars are 95 % intervals over speakers." if any(layer["interval"] for layer in layers) else ""
+    who = (
+        "The diamond was chosen"
+        if num_folds == 1
+        else f"The {num_folds} folds chose the diamonds (how many of them stands above each)"
+    )
+    brackets = " Bars are 95 % intervals over speakers." if any(row["interval"] for row in rows) else ""
     caption = (
-        f"A linear model on each layer of the frozen encoder, by cross-validation over the speakers of train: dev and "
-        f"test played no part. {who}, {judge} and not by the height of the mark.{brackets} Test measures the model; "
-        "these scores are a little too good where many layers were tried."
+        f"A linear model on each layer of the frozen encoder, by cross-validation over the speakers of train; dev and "
+        f"test are not used. {who}, {judge}, not by the height of the mark.{brackets} The best of many "
+        "layers looks a little better than it is; the test score measures the model."
     )
     return Plot(layer_scores(rows, name, num_folds), f"{name} by layer", caption)
 
@@ -196,7 +204,7 @@ def _robustness(results: Mapping[str, Any]) -> Plot | None:
         return None
     clean = results["robustness"].get("clean", {}).get("uar", results.get("test", {}).get("uar"))
     caption = (
-        "UAR on the same test clips after each change, with 95 % intervals. The dashed line is the clips unchanged."
+        "UAR on the same test clips after each change, with 95 % intervals. The dashed line is UAR on unchanged clips."
     )
     return Plot(plots.robustness_bars(rows, clean), "Robustness", caption)
 
@@ -204,9 +212,7 @@ def _robustness(results: Mapping[str, Any]) -> Plot | None:
 def _training_curves(log: list[dict[str, Any]]) -> Plot | None:
     if not any({"loss", "eval_loss", "eval_uar", "eval_ccc"} & entry.keys() for entry in log):
         return None
-    return Plot(
-        plots.training_curves(log), "Training curves", "The dot marks the best epoch on dev; test played no part."
-    )
+    return Plot(plots.training_curves(log), "Training curves", "The dot marks the best epoch on dev; test is not used.")
 
 
 def _class_distribution(results: Mapping[str, Any]) -> Plot | None:

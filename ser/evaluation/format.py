@@ -1,4 +1,4 @@
-"""Figures in words: the one place where a number of `results.json` becomes text.
+"""Figures in words: every number of `results.json` becomes text here.
 
 The report, the model card and the command line all write their figures through these functions, so that no page can
 show another value, another rounding or another name for the protocol than the next.
@@ -10,8 +10,15 @@ from typing import NamedTuple
 
 DIGITS = 3
 MISSING = "n/a"
+# What each score is called in tables and sentences, by its key in `results.json`.
+TITLES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro-F1", "weighted_f1": "weighted F1", "ccc": "CCC"}
+TITLES |= {"nll": "negative log-likelihood", "brier": "Brier score"}
+TITLES |= {"ece": "expected calibration error", "classwise_ece": "class-wise calibration error"}
+# The scores of a classification that tables show, and with CCC those of any run.
+SCORES = ("uar", "accuracy", "macro_f1")
+HEADLINES = (*SCORES, "ccc")
 _MINUS = "\N{MINUS SIGN}"
-# `{folds}` is the number of folds; the words say how the clips were divided, not how well.
+# `{folds}` is the number of folds.
 _PROTOCOLS = {
     "speaker_kfold": "{folds}-fold",
     "leave_one_speaker_out": "leave one speaker out",
@@ -24,12 +31,12 @@ _PROTOCOLS = {
     "emobox_fold_1": "EmoBox fold 1",
     "nkululeko": "nkululeko hold-out",
 }
-# Two figures stand on the page of pooled folds; a reader must know which one is the result.
+# The report of pooled folds shows two figures; a reader must know which one is the result.
 WHICH_TO_PRINT = (
     "Print the figure of the pooled test clips: each clip counts once, and its interval is over speakers. The mean "
-    "over folds counts a small fold like a large one, and UAR of a fold that lacks a class is that of an easier task; "
-    "its deviation says how folds differ and is no interval. Print it, under that name, only beside papers that "
-    "average folds."
+    "over folds counts a small fold like a large one, and the UAR of a fold that lacks a class is that of an easier "
+    "task; its deviation says how folds differ and is no interval. Print the mean over folds only beside papers that "
+    "average folds, and call it so."
 )
 _OF_SEVERAL_FOLDS = ("speaker_kfold", "random_kfold", "leave_one_speaker_out", "leave_one_session_out")
 _OF_SEVERAL_FOLDS += ("leave_one_corpus_out", "train_on_one_corpus")
@@ -132,7 +139,7 @@ def format_seconds(seconds: float | None) -> str:
 
 
 def protocol_words(protocol: dict) -> str:
-    """How the clips were divided: `speaker-independent 5-fold`, `speaker-dependent random 80/20 hold-out (seeds 1, 2)`.
+    """How the clips were split: `speaker-independent 5-fold`, `speaker-dependent random 80/20 hold-out (seeds 1, 2)`.
 
     Args:
         protocol: The section of that name in `results.json`.
@@ -165,13 +172,14 @@ def metric_of(results: dict) -> tuple[str, float | None, list[float] | None]:
         results: The content of `results.json`.
     """
     part = part_of(results)
-    key, name = ("ccc", "CCC") if results.get("task") == "regression" else ("uar", "UAR")
+    key = "ccc" if results.get("task") == "regression" else "uar"
+    name = TITLES[key]
     scores = results.get(part, {})
     return (name if part == "test" else f"dev {name}"), scores.get(key), scores.get("intervals", {}).get(key)
 
 
 def few_speakers_of(scores: dict) -> str:
-    """Why an interval is wide where one or two speakers alone have a class; empty where none does.
+    """Why an interval is wide where only one or two speakers have a class; empty where there is no such class.
 
     Args:
         scores: The section `test` or `dev` of `results.json`.
@@ -181,19 +189,19 @@ def few_speakers_of(scores: dict) -> str:
         return ""
     named = ", ".join(f"{label} of {number} speaker{'s' * (number > 1)}" for label, number in few.items())
     return (
-        f"Clips of {named} alone say little of other speakers: the intervals of UAR and macro-F1 are widened by as "
-        "much as speakers differ in the other classes."
+        f"Few speakers have some classes ({named}), which says little about other speakers: the intervals of UAR and "
+        "macro-F1 are widened by as much as speakers differ in the other classes."
     )
 
 
 def setting_of(results: dict) -> str:
-    """What a figure must not be quoted without: `speaker-independent 5-fold, labels: modified`."""
+    """Protocol and labels, which must be quoted with every figure: `speaker-independent 5-fold, labels: modified`."""
     words = protocol_words(results.get("protocol", {}))
     return f"{words}, labels: {results['label_source']}" if results.get("label_source") else words
 
 
 def headline(results: dict) -> str:
-    """`UAR 0.623 [0.581, 0.664], speaker-independent 5-fold, labels: modified`, as every page says it.
+    """`UAR 0.623 [0.581, 0.664], speaker-independent 5-fold, labels: modified`, the same on every page.
 
     Args:
         results: The content of `results.json`.
@@ -215,7 +223,7 @@ def baselines_of(results: dict) -> dict[str, dict]:
 
 
 class Verdict(NamedTuple):
-    """Whether the model is better than the baselines, and that in sentences."""
+    """Whether the model is better than the baselines, and the sentences that say so."""
 
     beats: bool
     text: str
@@ -225,7 +233,7 @@ def verdict_of(results: dict) -> Verdict | None:
     """The comparison with the baselines; None where none was made.
 
     A model beats one when the whole interval of the difference lies above 0 and its p value is 0.05 or less. A head on
-    a frozen encoder need not beat another head on the same: that comparison is told, and decides nothing.
+    a frozen encoder need not beat another head on the same encoder: that comparison is shown but does not decide.
 
     Args:
         results: The content of `results.json`.
@@ -245,7 +253,7 @@ def _verdict_on(baseline: dict) -> Verdict:
     is_rare = p is not None and p <= 0.05
     beats = is_above and is_rare
     split = (
-        " The interval and the test disagree: so few speakers settle nothing."
+        " The interval and the test disagree: there are too few speakers to decide."
         if p is not None and is_above != is_rare
         else ""
     )
@@ -258,7 +266,7 @@ def _verdict_on(baseline: dict) -> Verdict:
 
 
 def whose_scores(results: dict) -> str:
-    """Which models the scores are of, where they pool those of several runs; empty for a single run.
+    """Says that scores pool several models, and which model lies in the folder; empty for a single run.
 
     Args:
         results: The content of `results.json`.
@@ -266,8 +274,8 @@ def whose_scores(results: dict) -> str:
     count, final = len(results.get("per_run", [])), results.get("final_fit")
     if final:
         return (
-            f"The model that lies here was trained on all {format_count(final.get('clips'))} clips, so that nothing is "
-            f"left to test it on. The scores are those of {count} models trained in the same way, each on clips that "
-            "it had not heard."
+            f"The model in this folder was trained on all {format_count(final.get('clips'))} clips, so that no clip is "
+            f"left to test it on. The scores are those of {count} models trained in the same way, each tested on clips "
+            "that it was not trained on."
         )
-    return f"The scores pool those of {count} models, which lie in folders of their own." if count > 1 else ""
+    return f"The scores pool those of {count} models, each in a folder of its own." if count > 1 else ""

@@ -1,4 +1,4 @@
-"""The picture of a table of scores: what was trained on in rows, what was tested on in columns."""
+"""The heat map of a table of scores: rows are training corpora, columns are test corpora."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,12 @@ Score = tuple[float, Sequence[float] | None]
 
 @styled
 def heat_map(scores: Sequence[Sequence[Score | None]], rows: Sequence[str], columns: Sequence[str]) -> Figure:
-    """One cell a pair, with the score and its interval below; a row and column of one name are framed.
+    """One cell for each pair, with score and interval; cells whose row and column have one name are framed.
 
     Args:
         scores: Score in [0, 1] and interval of each cell, `[R, K]`; None where there is none.
-        rows: What was trained on, R names.
-        columns: What was tested on, K names.
+        rows: Names of the training corpora, R of them.
+        columns: Names of the test corpora, K of them.
     """
     figure, axes = canvas(0.62 * len(rows) + 1.2)
     small = 10 if len(columns) <= 4 else 8 if len(columns) <= 6 else 6

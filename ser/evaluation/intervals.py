@@ -1,4 +1,4 @@
-"""Intervals of a score that hold for new speakers: a bootstrap over speakers, whose clips are not independent.
+"""Intervals of a score that hold for new speakers: a bootstrap over speakers, since a speaker's clips are dependent.
 
 A speaker is drawn with all of their clips, under all seeds; a score over several seeds is its mean over them. The
 spread of the score over the draws is its standard error, and Student's quantile turns that into an interval on the
@@ -7,11 +7,11 @@ logit scale, which keeps it within [0, 1]:
     expit(logit(s) +- t_{G-1} * sqrt(G / (G - 1)) * sd(draws) / (s (1 - s)))
 
 G is the effective number of speakers, 1 / sum_g share_g^2, where share_g is speaker g's part of the clips that the
-score is made of: 87 speakers of whom one has 6 % of the clips tell less than 87 equal ones (Carter, Schnepel and
-Steigerwald, "Asymptotic Behavior of a t-Test Robust to Cluster Heterogeneity", 2017). Quantiles of the draws
-themselves, and BCa, are too narrow for the 10 speakers of EMO-DB (`benchmarks/interval_coverage.py`). No interval is
-narrower than the one for as many independent clips, and a class that one or two speakers alone have widens it
-(`ser.evaluation.least_errors`). The interval says nothing of another training run; several seeds narrow that gap.
+score is made of: 87 speakers of whom one has 6 % of the clips carry less information than 87 equal ones (Carter,
+Schnepel and Steigerwald, "Asymptotic Behavior of a t-Test Robust to Cluster Heterogeneity", 2017). Quantiles of the
+draws themselves, and BCa, are too narrow for the 10 speakers of EMO-DB (`benchmarks/interval_coverage.py`). No interval
+is narrower than the one for as many independent clips, and a class that only one or two speakers have widens it
+(`ser.evaluation.least_errors`). The interval does not cover the variation between training runs; use several seeds.
 """
 
 from collections.abc import Iterable
@@ -32,14 +32,14 @@ METHOD = "bootstrap over {unit}s, Student's t on the logit scale, never narrower
 
 @dataclass(frozen=True)
 class Spread:
-    """An estimate and how far it may be off.
+    """An estimate and its uncertainty.
 
     Attributes:
         value: The estimate, in the unit of the score.
-        deviation: Its standard error; `nan` when one speaker alone decides it.
+        deviation: Its standard error; `nan` where there is only one speaker.
         freedom: Degrees of freedom of the standard error, 1 or more.
-        least: The least that the standard error can be, that for independent clips.
-        few: Standard error that classes of one or two speakers add, whose own spread is not in `deviation`.
+        least: Lower bound of the standard error, the one for independent clips.
+        few: Standard error that classes of one or two speakers add; it is not in `deviation`.
     """
 
     value: float
@@ -57,14 +57,14 @@ class Spread:
         return Spread(self.value - other.value, float(np.sqrt(total)), float(freedom), float(least), float(few))
 
     def half_width(self, level: float = LEVEL) -> float:
-        """Student's quantile times the standard error, or the normal one times the least that it can be."""
+        """Student's quantile times the standard error, or the normal quantile times its lower bound if that is more."""
         normal = norm.ppf((1 + level) / 2)
         own = max(student.ppf((1 + level) / 2, self.freedom) * self.deviation, normal * self.least)
         return float(np.hypot(own, normal * self.few))
 
 
 def spread_of(value: float, draws: np.ndarray, effective: float) -> Spread:
-    """The spread of a score over its draws, for a number of clusters that may be small and uneven.
+    """The spread of a score from its bootstrap draws; clusters may be few and of uneven size.
 
     Args:
         value: The score of the clips themselves.
@@ -104,11 +104,11 @@ def effective_clusters(sizes: np.ndarray) -> float:
 
 
 def bounded_interval(spread: Spread, clips: float, bounds: tuple[float, float] = (0.0, 1.0)) -> list[float] | None:
-    """95 % interval [low, high] of a score that cannot leave its bounds, on the logit scale between them.
+    """95 % interval [low, high] of a score within bounds, on the logit scale between them.
 
-    A score at a bound has no spread to draw from: it is moved off by half a clip. Half a clip, wrong in one speaker,
-    has a logit standard error of 1. The interval holds Wilson's for the number of independent clips that have the least
-    standard error; what few speakers add is put to each side in quadrature, as Zou and Donner combine intervals
+    A score at a bound has no spread over the draws: it is moved inwards by half a clip, and its standard error on the
+    logit scale is taken as 1. The interval contains Wilson's for the number of independent clips whose
+    standard error is `least`; `few` is added to each side in quadrature, as Zou and Donner combine intervals
     ("Construction of confidence limits about effect measures", Statistics in Medicine 27, 2008).
 
     Args:
@@ -117,7 +117,7 @@ def bounded_interval(spread: Spread, clips: float, bounds: tuple[float, float] =
         bounds: Least and greatest value of the score; (-1, 1), for CCC, makes the scale Fisher's z.
 
     Returns:
-        `None` when the spread is unknown, and when nothing varies between the bounds: that is no certainty.
+        `None` where the spread is unknown, and where no draw differs although the score is between the bounds.
     """
     if not np.isfinite([spread.value, spread.deviation]).all():
         return None
@@ -164,7 +164,7 @@ def resample(sums: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     """Totals over clusters drawn with replacement, `[R, ...]`.
 
     A draw is a vector of how often each cluster occurs, so that one matrix product gives every total. Clusters with
-    equal sums are told apart by nothing and drawn as one kind, which makes thousands of single clips cheap.
+    equal sums are drawn together as one kind, which makes thousands of single clips cheap.
 
     Args:
         sums: Sums of each cluster, `[S, ...]`.
@@ -207,7 +207,7 @@ def score_spreads(
     }
     least, few = least_errors.mean_error(moments), least_errors.error_of_few(moments)
     spreads["uar"] = replace(spreads["uar"], least=least, few=few)
-    # F1 is a mean of recall and precision, and hardly surer than the first: one floor serves both.
+    # F1 is the harmonic mean of recall and precision, and about as uncertain as recall: both get one lower bound.
     spreads["macro_f1"] = replace(spreads["macro_f1"], least=least, few=few)
     spreads["accuracy"] = replace(spreads["accuracy"], least=least_errors.clip_error(moments))
     recall, recall_draws = metrics.recalls(total).mean(axis=0), metrics.recalls(resampled).mean(axis=1)
@@ -231,8 +231,8 @@ def score_intervals(
         moments: As for `score_spreads`.
 
     Returns:
-        `uar`, `accuracy`, `macro_f1` as [low, high], and `recall` by label; `None` where a class has no clip, or one
-        speaker alone.
+        `uar`, `accuracy`, `macro_f1` as [low, high], and `recall` by label; `None` where a class has no clip, or
+        only one speaker.
     """
     spreads = score_spreads(confusions, draws, seed, moments)
     support = confusions.sum(axis=(0, 3))[0]
@@ -255,7 +255,7 @@ def equivalent_clips(support: np.ndarray) -> float:
 def concordance_intervals(
     moments: np.ndarray, of_clips: np.ndarray, draws: int = DRAWS, seed: int = 0
 ) -> list[list[float] | None]:
-    """95 % intervals of CCC for every dimension, and last of their mean.
+    """95 % intervals of CCC for every dimension and, as the last, for their mean.
 
     Args:
         moments: Sums of each cluster under each seed, `[S, seeds, K, 6]`: clips, x, y, x^2, y^2, xy of dimension k.
@@ -277,5 +277,5 @@ def concordance_intervals(
 
 
 def with_mean(values: np.ndarray) -> np.ndarray:
-    """Values `[R, K]` and behind them their mean, `[R, K + 1]`."""
+    """Values `[R, K]` with their mean as the last column, `[R, K + 1]`."""
     return np.concatenate([values, values.mean(axis=1, keepdims=True)], axis=1)

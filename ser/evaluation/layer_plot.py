@@ -1,4 +1,4 @@
-"""What each layer of a frozen encoder is worth, as a picture."""
+"""The plot of the scores of each layer of a frozen encoder."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from ser.evaluation.theme import ACCENT, MUTED, PAPER, SECOND, canvas, note, sty
 
 @styled
 def layer_scores(rows: Sequence[Mapping[str, Any]], name: str, num_folds: int) -> Figure:
-    """One mark and interval a layer, from what enters the first one upwards; `all` stands apart.
+    """One mark and interval for each layer, from the input of the first one upwards; `all` stands apart.
 
     Args:
         rows: `layer` (a number, or "all", as text), `value`, `interval` (may be None) and `chosen`, the number of
@@ -22,9 +22,9 @@ def layer_scores(rows: Sequence[Mapping[str, Any]], name: str, num_folds: int) -
     figure, axes = canvas(2.7)
     numbered = sum(row["layer"] != "all" for row in rows)
     gap = max(0.3, numbered / 20)
-    places = [x if row["layer"] != "all" else numbered + gap for x, row in enumerate(rows)]
-    axes.plot(places[:numbered], [row["value"] for row in rows[:numbered]], color=ACCENT, alpha=0.35, linewidth=1.2)
-    for x, row in zip(places, rows, strict=True):
+    positions = [x if row["layer"] != "all" else numbered + gap for x, row in enumerate(rows)]
+    axes.plot(positions[:numbered], [row["value"] for row in rows[:numbered]], color=ACCENT, alpha=0.35, linewidth=1.2)
+    for x, row in zip(positions, rows, strict=True):
         colour = SECOND if row["chosen"] else ACCENT
         low, high = row["interval"] or (row["value"], row["value"])
         axes.vlines(x, low, high, color=colour, alpha=0.35, linewidth=min(5.0, 120 / len(rows)))
@@ -36,9 +36,11 @@ def layer_scores(rows: Sequence[Mapping[str, Any]], name: str, num_folds: int) -
     if numbered < len(rows):
         axes.axvline(numbered - 0.5 + gap / 2, color=MUTED, linewidth=0.7, alpha=0.5)
     step = -(-numbered // 13)  # the names of 25 layers would run into each other
-    shown = [(x, row["layer"]) for x, row in zip(places, rows, strict=True) if row["layer"] == "all" or x % step == 0]
+    shown = [
+        (x, row["layer"]) for x, row in zip(positions, rows, strict=True) if row["layer"] == "all" or x % step == 0
+    ]
     axes.set_xticks(*zip(*shown, strict=True))
-    axes.set(xlim=(-0.6, places[-1] + 0.6), xlabel="layer (0: what enters the first)", ylabel=name)
+    axes.set(xlim=(-0.6, positions[-1] + 0.6), xlabel="layer (0: what enters the first)", ylabel=name)
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.margins(y=0.16)
     axes.grid(True)

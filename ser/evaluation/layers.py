@@ -1,4 +1,4 @@
-"""What each layer of a frozen backbone is worth, by cross-validation inside train: `layers.parquet` made a section."""
+"""The section `layers` of `results.json`: scores of each layer of a frozen backbone, cross-validated inside train."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def write_layers(held_out: Sequence[pd.DataFrame], folder: Path) -> None:
 
 
 def pooled_layers(folders: Sequence[Path]) -> list[pd.DataFrame]:
-    """The tables of several runs; folds under another seed that chose from the same are taken once."""
+    """The tables of several runs; a fold that several seeds share is taken once."""
     tables = [pd.read_parquet(folder / LAYERS) for folder in folders if (folder / LAYERS).is_file()]
     first: dict[int, pd.DataFrame] = {}
     for table in tables:
@@ -30,18 +30,18 @@ def pooled_layers(folders: Sequence[Path]) -> list[pd.DataFrame]:
 
 
 def layer_section(held_out: Sequence[pd.DataFrame], labels: Sequence[str]) -> list[dict[str, Any]] | None:
-    """The section `layers` of `results.json`: of each layer `uar` (or `ccc`) over held-out clips of train.
+    """The section `layers` of `results.json`: `uar` (or `ccc`) of each layer over held-out clips of train.
 
-    Clips that several folds held out count once a fold, and a speaker is drawn with all of them. `chosen` is the
-    number of folds that chose the layer. The score of a chosen layer is a little too good, as it was the best of many;
-    the test set is what measures the model.
+    A clip that several folds held out counts once in each, and a speaker is drawn with all of these clips. `chosen` is
+    the number of folds that chose the layer. The score of a chosen layer is a little too good, since it is the best of
+    many; the test score measures the model.
 
     Args:
-        held_out: One table a fold, see `ser.training.layer_choice.Choice`.
+        held_out: One table for each fold, see `ser.training.layer_choice.Choice`.
         labels: Names of the classes or dimensions.
 
     Returns:
-        None where there was no choice between layers.
+        None where there is only one layer.
     """
     if not held_out or held_out[0]["layer"].nunique() < 2:
         return None
@@ -55,8 +55,8 @@ def layer_section(held_out: Sequence[pd.DataFrame], labels: Sequence[str]) -> li
 
 
 def _uar(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
-    index = {label: place for place, label in enumerate(labels)}
-    truth, predicted = rows["truth"].map(index).to_numpy(), rows["predicted"].map(index).to_numpy()
+    index_of = {label: index for index, label in enumerate(labels)}
+    truth, predicted = rows["truth"].map(index_of).to_numpy(), rows["predicted"].map(index_of).to_numpy()
     clusters = rows["speaker"] if rows["speaker"].notna().all() else rows["id"]
     codes = pd.factorize(clusters)[0]
     sums = cluster_sums(codes, truth * len(labels) + predicted, len(labels) ** 2)

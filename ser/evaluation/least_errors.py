@@ -1,17 +1,18 @@
-"""The least standard error that a score can have: what its clips could tell at best, were they all independent.
+"""The lower bound of a score's standard error: the one that holds if all clips are independent.
 
-Speakers who happen to score alike have no spread between them, a model that always says one class has none either, and
-a class that one speaker alone has says nothing about other speakers. A bootstrap over speakers is then far too sure.
-Clips of one speaker tell less than independent ones, never more, so that the error for independent clips is a floor.
+Speakers who happen to score alike have no spread between them. Neither has a model that always predicts one class, and
+a class that only one speaker has says nothing about other speakers. A bootstrap over speakers then gives far too small
+an error. Clips of one speaker never carry more information than independent ones, so that the error for independent
+clips is a lower bound.
 
 A mean of m recalls is a linear function of m shares. Its error is taken with 2/m right and 2/m wrong clips added to
 each: Price and Bonett, "An improved confidence interval for a linear function of binomial proportions", Computational
-Statistics & Data Analysis 45, 2004; with m = 1 the interval of Agresti and Coull. Of a difference of two runs on the
-same clips, 1/m clips are added that the first alone has right, and 1/m that the second alone has: Bonett and Price,
-"Adjusted Wald confidence interval for a difference of binomial proportions based on paired data", 2012.
+Statistics & Data Analysis 45, 2004; with m = 1 the interval of Agresti and Coull. For a difference of two runs on
+the same clips, 1/m clips are added that only the first run has right, and 1/m that only the second has right: Bonett
+and Price, "Adjusted Wald confidence interval for a difference of binomial proportions based on paired data", 2012.
 
-A class that few speakers have gives no sound estimate of how much speakers differ in it. They are taken to differ
-there as much as in the class, of the others, in which they differ most, by the intraclass correlation.
+A class that few speakers have gives no reliable estimate of how much speakers differ in it. The intraclass correlation
+is then taken from the other class in which speakers differ most.
 """
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 # Clips added in all, with their sum and their sum of squares: to shares in [0, 1], and to differences in [-1, 1].
 OF_SHARES = np.array([4.0, 2.0, 2.0])
 OF_DIFFERENCES = np.array([2.0, 0.0, 2.0])
-# A class that no more speakers have than these, where others have more, is taken for one that few speakers have.
+# Few speakers have a class if it is at most this many, and more have another class.
 FEW_SPEAKERS = 2
 
 
@@ -28,7 +29,7 @@ def class_moments(cluster: np.ndarray, truth: np.ndarray, values: np.ndarray, nu
 
     Args:
         cluster: Cluster of each clip, from 0, `[N]`.
-        truth: True class of each clip, as a position, `[N]`.
+        truth: True class of each clip, as an index, `[N]`.
         values: Mean over seeds of whether the clip is right, in [0, 1], `[N]`; or a difference of two such means.
         num_classes: Number of classes.
     """
@@ -41,7 +42,7 @@ def class_moments(cluster: np.ndarray, truth: np.ndarray, values: np.ndarray, nu
 def moments_of_hits(confusions: np.ndarray) -> np.ndarray:
     """`class_moments` from counts of each cluster under each seed, `[S, seeds, C, C]`.
 
-    Several seeds are taken to be right about the same clips, which makes the error as large as it can be.
+    All seeds are assumed to be right about the same clips, which gives the largest possible error.
     """
     counts = confusions.mean(axis=1)
     hits = np.diagonal(counts, axis1=1, axis2=2)
@@ -73,10 +74,10 @@ def class_errors(moments: np.ndarray, added: np.ndarray = OF_SHARES) -> np.ndarr
 
 
 def error_of_few(moments: np.ndarray, added: np.ndarray = OF_SHARES) -> float:
-    """What the classes that few speakers have add to the standard error of the mean over classes; 0 without any.
+    """What classes of few speakers add to the standard error of the mean over classes; 0 where there are none.
 
-    n clips of g speakers tell as much as n / (1 + (n / g - 1) r) independent ones, where r is the intraclass
-    correlation: Kish, "Survey Sampling", 1965, section 5.4.
+    n clips of g speakers carry as much information as n / (1 + (n / g - 1) r) independent ones, where r is the
+    intraclass correlation: Kish, "Survey Sampling", 1965, section 5.4.
 
     Args:
         moments: From `class_moments`.
@@ -100,13 +101,13 @@ def held_by_few(moments: np.ndarray) -> np.ndarray:
 
 
 def intraclass_correlation(moments: np.ndarray) -> float:
-    """How alike the clips of one speaker are, in [0, 1]: 0 for independent ones, 1 where all of a speaker's are alike.
+    """How alike the clips of one speaker are, in [0, 1]: 0 for independent clips, 1 where all of a speaker's are alike.
 
     The estimator from the analysis of variance: Donner, "A Review of Inference Procedures for the Intraclass
     Correlation Coefficient in the One-Way Random Effects Model", International Statistical Review 54, 1986, eq. 2.
 
     Args:
-        moments: Of one class, `[S, 3]`.
+        moments: Moments of one class, `[S, 3]`.
     """
     clips, sums, squares = moments[moments[:, 0] > 0].T
     groups, total = len(clips), clips.sum()
@@ -121,6 +122,6 @@ def intraclass_correlation(moments: np.ndarray) -> float:
 
 
 def _variances(moments: np.ndarray, added: np.ndarray, parts: int) -> np.ndarray:
-    """Variance of the mean of each row's clips, `[m]`, with that part of the clips in `added` put to each."""
+    """Variance of the mean of each row's clips, `[m]`, after `added / parts` is added to each row."""
     clips, total, squares = (moments + added / parts).T
     return (squares / clips - (total / clips) ** 2) / clips

@@ -18,14 +18,14 @@ def score(truth: np.ndarray, probabilities: np.ndarray, labels: list[str]) -> di
     """Every score of one set of clips, ready for JSON.
 
     Args:
-        truth: Class of each clip, `[N]`: names out of `labels`, or positions in it.
+        truth: Class of each clip, `[N]`: names out of `labels`, or their indices.
         probabilities: Probability of each class, `[N, C]`, rows summing to 1, columns in the order of `labels`.
         labels: Names of the classes.
 
     Returns:
         `uar`, `accuracy`, `macro_f1`, `weighted_f1`, `nll`, `brier`, `ece`, `classwise_ece`, `n`, `per_class`
         (`precision`, `recall`, `f1`, `support`, `ece` and `mean_score` by label) and `confusion` (counts, rows are
-        truth). `mean_score` is the mean probability of the class, to hold against its share of the clips. Undefined
+        truth). `mean_score` is the mean probability of the class, to compare with its share of the clips. Undefined
         values are `None`.
 
     Raises:
@@ -47,7 +47,7 @@ def score(truth: np.ndarray, probabilities: np.ndarray, labels: list[str]) -> di
 
 
 def score_confusion(confusion: np.ndarray, labels: list[str]) -> dict:
-    """The part of `score` that needs decisions only.
+    """The part of `score` that needs only the predicted classes.
 
     Args:
         confusion: Counts, `[C, C]`, rows are truth.
@@ -70,7 +70,7 @@ def score_confusion(confusion: np.ndarray, labels: list[str]) -> dict:
 
 
 def label_positions(truth: np.ndarray, labels: list[str]) -> np.ndarray:
-    """Positions in `labels`, int64 `[N]`, of class names or of positions, which are only checked.
+    """Indices in `labels`, int64 `[N]`, of class names; indices are checked and returned.
 
     Raises:
         ValueError: No clip, or a class outside `labels`.
@@ -115,7 +115,7 @@ def check_probabilities(probabilities: np.ndarray, num_clips: int, labels: list[
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts, int64 `[C, C]`: row is the true class, column the predicted one, both as positions `[N]`."""
+    """Counts, int64 `[C, C]`: row is the true class, column the predicted one, both as indices `[N]`."""
     cells = np.asarray(truth) * num_classes + np.asarray(predicted)
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
@@ -209,7 +209,7 @@ def score_regression(truth: np.ndarray, predicted: np.ndarray, dimensions: list[
             f"for {list(dimensions)}"
         )
     if not (np.isfinite(truth).all() and np.isfinite(predicted).all()):
-        raise ValueError("truth or predictions hold a value that is not finite; leave those clips out or mend them")
+        raise ValueError("truth or predictions hold a value that is not finite; leave those clips out or correct them")
     error = predicted - truth
     ccc = [concordance(truth[:, k], predicted[:, k]) for k in range(len(dimensions))]
     per_dimension = {

@@ -1,13 +1,12 @@
-"""Scores of each corpus of a run that tests several."""
+"""Scores of each corpus of a run that is tested on several."""
 
 from typing import Any
 
 import pandas as pd
 
 from ser.evaluation import sections
+from ser.evaluation.format import HEADLINES
 from ser.predictions import dimensions_of
-
-SCORES = ("uar", "accuracy", "macro_f1", "ccc")
 
 
 def corpora_section(test: pd.DataFrame, labels: list[str]) -> dict[str, dict[str, Any]]:
@@ -31,15 +30,15 @@ def corpus_scores(rows: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
 
     Returns:
         `uar`, `accuracy` and `macro_f1` with 95 % `intervals`, `n` and `speakers` (None where unknown). UAR is over the
-        classes that the corpus has; `lacks` names the others. Of a regression, `ccc` in their place.
+        classes that the corpus has; `lacks` names the others. For a regression, `ccc` in the place of the three.
     """
     if dimensions_of(rows):
         scores, how = sections.regression_scores(rows, labels), sections.regression_intervals(rows, labels)
         lacks = []
     else:
         scores, how = sections.classification_scores(rows, labels), sections.classification_intervals(rows, labels)
-        lacks = [label for label, of in scores["per_class"].items() if not of["support"]]
-    names = [name for name in SCORES if name in scores]
+        lacks = [label for label, entry in scores["per_class"].items() if not entry["support"]]
+    names = [name for name in HEADLINES if name in scores]
     return {
         "n": scores["n"],
         "speakers": rows["speaker"].nunique() or None,

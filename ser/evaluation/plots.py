@@ -1,6 +1,6 @@
-"""The plots of a run: each takes plain numbers and returns a figure, for a PNG file or for the inside of a page.
+"""The plots of a run: each takes plain numbers and returns a figure, for a PNG file or for a page.
 
-No value is computed here. Where a plot shows an interval, its caller has taken it from `results.json`.
+No score and no interval is computed here: the caller takes them from `results.json`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,12 +35,12 @@ GENDER_MARKS = {"female": ("o", ACCENT), "male": ("D", SECOND)}
 def score_scale(
     value: float, interval: Sequence[float] | None, marks: Mapping[str, float], name: str = "UAR"
 ) -> Figure:
-    """The headline on a line from 0 to 1, with other scores to compare it with.
+    """The headline score on a scale from 0 to 1, with other scores to compare it with.
 
     Args:
         value: The score, in [0, 1].
         interval: Its interval, or None.
-        marks: Other scores on the same line by name, such as chance and a baseline.
+        marks: Other scores on the same scale by name, such as chance and a baseline.
         name: Name of the score.
     """
     figure, axes = canvas(0.95)
@@ -52,7 +52,7 @@ def score_scale(
         height = 0.78 if rank % 2 else 0.4
         axes.vlines(mark, -0.45, height, color=MUTED, linewidth=1, linestyle=DASHED)
         side = "right" if mark > 0.75 else "left"
-        behind = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}  # another mark's line
+        behind = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}  # covers the line of another mark
         offset = (-3 if side == "right" else 3, 0)
         note(axes, f"{label} {format_number(mark)}", (mark, height), offset, ha=side, bbox=behind)
     if interval is not None:
@@ -123,11 +123,11 @@ def confusion_matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> 
 
 @styled
 def reliability(curves: Mapping[str, Sequence[Mapping]]) -> Figure:
-    """Share of clips that are right against the model's confidence; on the diagonal a confidence is what it says.
+    """Share of clips that are right against the model's confidence; on the diagonal the two are equal.
 
     Args:
-        curves: Bins by name ("before", "after"), as `calibration.reliability` gives them. The last curve is drawn as
-            the model's own, with its intervals.
+        curves: Bins by name ("before", "after"), as `calibration.reliability` gives them. The last curve is the
+            model's own and is drawn with its intervals.
     """
     figure, axes = canvas(3.9)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=DASHED)
@@ -146,7 +146,7 @@ def reliability(curves: Mapping[str, Sequence[Mapping]]) -> Figure:
 
 @styled
 def risk_coverage(curve: Mapping[str, Sequence[float]], chosen: Mapping[str, float] | None = None) -> Figure:
-    """Accuracy among the clips that a model still answers when it abstains on the least certain ones.
+    """Accuracy over the answered clips when the model abstains on the least confident ones.
 
     Args:
         curve: Lists `coverage` and `accuracy`, as `calibration.risk_coverage` gives them.
@@ -166,7 +166,7 @@ def risk_coverage(curve: Mapping[str, Sequence[float]], chosen: Mapping[str, flo
 
 @styled
 def speakers(rows: Sequence[Mapping], overall: float | None = None, score: str = "accuracy") -> Figure:
-    """One mark and interval a speaker, worst to best.
+    """One mark and interval for each speaker, from the worst to the best.
 
     Args:
         rows: `speaker`, `gender` (may be None), `value` in [0, 1] and `interval` (may be None) of each.
@@ -195,11 +195,11 @@ def speakers(rows: Sequence[Mapping], overall: float | None = None, score: str =
 
 @styled
 def robustness_bars(rows: Sequence[Mapping], clean: float, score: str = "UAR") -> Figure:
-    """One bar with interval per condition, and the score on the clips as they are as a line.
+    """One bar with interval for each condition, and the score on the unchanged clips as a line.
 
     Args:
-        rows: `name`, `value` and `interval` (may be None) of each condition, from the top down.
-        clean: The score without any change.
+        rows: `name`, `value` and `interval` (may be None) of each condition, from top to bottom.
+        clean: The score on the unchanged clips.
         score: Name of the score.
     """
     figure, axes = canvas(0.27 * len(rows) + 0.7)
@@ -279,7 +279,7 @@ def _curve(log_history: Sequence[Mapping], key: str) -> np.ndarray:
 
 
 def _dots(curve: np.ndarray) -> str:
-    """A marker for curves of few points: one point alone makes no line."""
+    """A marker for curves of few points: a single point draws no line."""
     return "." if len(curve) <= 30 else ""
 
 

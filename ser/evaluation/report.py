@@ -1,6 +1,6 @@
-"""`report.html`: a run on one page that opens offline, made from the run's folder without its model.
+"""`report.html`: one page about a run that opens offline, made from the run's folder without its model.
 
-Every figure is taken from `results.json` and written by `ser.evaluation.format`, as the model card is.
+Every figure comes from `results.json` and is formatted by `ser.evaluation.format`, as in the model card.
 """
 
 import base64
@@ -52,17 +52,17 @@ def write_report(run_dir: Path, audio: Callable[[str], bytes] | None = None) -> 
 
     Args:
         run_dir: Folder with `results.json` and `predictions.parquet`; `training_log.json` and `splits.json` are read
-            where they are.
+            where they exist.
         audio: Gives the bytes of a WAV, FLAC, OGG or MP3 file for the id of a clip, or raises `KeyError` or
-            `FileNotFoundError`; the clips that the model is surely wrong about then have a player. Without it the
-            page holds no audio.
+            `FileNotFoundError`; the most confident mistakes then have a player. Without it
+            the page holds no audio.
 
     Returns:
         The path of the page.
 
     Raises:
         FileNotFoundError: `results.json` or `predictions.parquet` is missing.
-        ValueError: One of the files cannot be read as what its name says.
+        ValueError: One of the files is damaged; the message names file and key.
     """
     run_dir = Path(run_dir)
     page = render_report(read_run(run_dir), audio)
@@ -72,15 +72,15 @@ def write_report(run_dir: Path, audio: Callable[[str], bytes] | None = None) -> 
 
 
 def recordings_in(folder: Path) -> Callable[[str], bytes]:
-    """The `audio` of `write_report` for a folder of recordings, which are named as the clips are, searched whole.
+    """The argument `audio` of `write_report`, from a folder of recordings whose file names are the ids of the clips.
 
     Raises:
         FileNotFoundError: There is no such folder.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"--audio: {folder} is not a folder; expected that of the corpus' recordings")
+        raise FileNotFoundError(f"--audio: {folder} is not a folder; expected the folder of the corpus' recordings")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PLAYABLE)
-    # A file name that two folders hold says nothing; the path within the folder does.
+    # A file name that occurs in two folders is ambiguous; the path within the folder is not.
     alone = Counter(path.stem for path in paths)
     by_name = {path.stem: path for path in paths if alone[path.stem] == 1}
     by_name |= {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
@@ -88,7 +88,7 @@ def recordings_in(folder: Path) -> Callable[[str], bytes]:
 
 
 def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
-    """The page of a run as text; arguments as those of `write_report`."""
+    """The page of a run as text; `audio` as in `write_report`."""
     results = run.results
     plots = {name: _drawn(name, plot) for name, plot in run_plots(run).items()}
     scale = score_scale(results)
@@ -111,6 +111,7 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
         .get_template("report.html")
         .render(
             results=results,
+            titles=words.TITLES,
             part=words.part_of(results),
             scored=results.get(words.part_of(results), {}),
             headline=words.headline(results),
@@ -133,7 +134,7 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    """The templates, with everything escaped and a section that is not there taken as empty."""
+    """The templates, which escape everything and take an absent section as empty."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -156,17 +157,17 @@ def _environment() -> jinja2.Environment:
 
 
 def _of_what_is_there(write: Callable[[Any], str]) -> Callable[[Any], str]:
-    """A filter to which a value that `results.json` lacks is None."""
+    """The same function, for which a value that `results.json` lacks is None."""
     return lambda value: write(None if isinstance(value, jinja2.Undefined) else value)
 
 
 def _drawn(name: str, plot: Plot) -> dict[str, str]:
-    """A plot as the template takes it. Its SVG is our own, and its texts were escaped when it was made."""
+    """A plot as the template takes it. The SVG is made here and its texts are escaped, so that it is safe in a page."""
     return {"svg": Markup(theme.to_svg(plot.figure, name, plot.title)), "caption": plot.caption, "title": plot.title}
 
 
 def _contents(results: Mapping[str, Any], plots: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, str]:
-    """Titles of the sections that have something to show, by id, in the order of the page."""
+    """Titles of the sections that are not empty, by id, in the order of the page."""
     scored, corpus = results.get(words.part_of(results), {}), results.get("corpus", {})
     shown = {
         "classes": "per_class" in scored,
@@ -190,7 +191,7 @@ def _contents(results: Mapping[str, Any], plots: Mapping[str, Any], sections: Ma
 
 
 def _notes(results: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, str]:
-    """What a reader must know to read a section, by the section's id."""
+    """The note beside each section, by the section's id."""
     scored = results.get(words.part_of(results), {})
     how = f"Intervals are 95\N{NO-BREAK SPACE}%: {scored['interval_method']}." if scored.get("interval_method") else ""
     audio = any(clip["audio"] for clip in sections["clips"])
@@ -198,24 +199,24 @@ def _notes(results: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str,
         "classes": f"UAR is the mean recall of the classes, so that a rare one counts as much as a frequent one. {how} "
         + words.few_speakers_of(scored),
         "dimensions": f"CCC is 1 where every prediction equals its annotation, and 0 for a constant guess. {how}",
-        "corpora": "UAR is over the classes that a corpus has; two compare only where neither lacks one.",
-        "baseline": "All were scored on the same clips. The difference is the model less the baseline; its interval "
-        "and p value take all clips of a speaker as one. The frozen encoder is the floor of any fine-tuning.",
-        "layers": "Where in the encoder emotion is heard, found inside train.",
-        "calibration": f"Whether a model that says 70 % is right 7 times in 10. {sentence_on_scores(results)}",
+        "corpora": "UAR is over the classes that a corpus has; compare only corpora that have the same classes.",
+        "baseline": "All were scored on the same clips. The difference is the model minus the baseline; the unit of "
+        "its interval and p value is the speaker. Fine-tuning must beat the frozen encoder.",
+        "layers": "How much each layer of the encoder tells about emotion, measured inside train.",
+        "calibration": f"Whether answers with a score of 70 % are right 7 times in 10. {sentence_on_scores(results)}",
         "speakers": "UAR over the classes that a speaker has. Few clips make wide intervals, and the worst of many "
-        "look worse than they are.",
-        "gender": "The gap is taken between different speakers; an interval that holds 0 shows none."
-        + (" Where one voice stands for a gender, no interval can be given." if _gap_is_open(results) else ""),
-        "robustness": "The same test clips, changed, and what that does to UAR. Intervals are over speakers.",
-        "runs": f"Each fold and seed by itself. {results.get('which_to_print', '')}",
+        "speakers look worse than they are.",
+        "gender": "The gap is between different speakers; an interval that contains 0 shows no gap."
+        + (" Where a gender has one speaker, there is no interval." if _gap_is_open(results) else ""),
+        "robustness": "UAR on changed copies of the test clips. Intervals are over speakers.",
+        "runs": f"Each fold and seed alone. {results.get('which_to_print', '')}",
         "training": "Loss on the training clips, and loss and score on dev.",
-        "corpus": "What was there to learn from.",
-        "split": "The hash is over the ids and the part that each is in: two runs of one hash tested the same clips.",
-        "clips": "Test clips whose wrong class the model is surest of. Some may be wrong labels."
-        + (" This page holds their audio: mind the licence of the corpus before passing it on." if audio else ""),
-        "configuration": "What it takes to run this again.",
-        "cite": "A figure without its protocol says nothing.",
+        "corpus": "The clips of the corpus, and their lengths.",
+        "split": "The hash is over the ids and parts of all clips: runs with the same hash tested the same clips.",
+        "clips": "The mistakes on test with the highest confidence. Some labels may be wrong."
+        + (" This page holds their audio: check the licence of the corpus before you share the page." if audio else ""),
+        "configuration": "The settings with which to repeat this run.",
+        "cite": "Quote a figure together with its protocol.",
     }
 
 
@@ -233,7 +234,7 @@ def _subtitle(results: Mapping[str, Any]) -> str:
 
 
 def _clips(clips: Iterable[Mapping[str, Any]], audio: Callable[[str], bytes] | None) -> list[dict[str, Any]]:
-    """The clips that the model is surely wrong about, with a player while there is room."""
+    """The most confident mistakes, with a player up to the limits of size."""
     left, shown = MAX_AUDIO_BYTES, []
     for clip in list(clips)[:MAX_CLIPS]:
         data = _bytes_of(clip["id"], audio)

@@ -9,30 +9,28 @@ from scipy.stats import norm
 
 from ser.evaluation import sections, subgroups
 from ser.evaluation.calibration_sections import calibration_section
-from ser.evaluation.format import WHICH_TO_PRINT
+from ser.evaluation.format import HEADLINES, WHICH_TO_PRINT
 from ser.evaluation.per_corpus import corpora_section
 from ser.evaluation.scored import check_once_per_seed
 from ser.files import json_types
 from ser.predictions import check_columns, dimensions_of
 from ser.run_folder import FORMAT
 
-HEADLINES = ("uar", "accuracy", "macro_f1", "ccc")
-
 
 def build_results(predictions: pd.DataFrame, labels: list[str], context: Mapping[str, Any]) -> dict:
-    """Everything that the predictions say, beside what only the run itself knows.
+    """The figures from the predictions, together with the sections that the run passes on.
 
     Args:
-        predictions: Rows of dev and test, of one run or pooled over folds and seeds; each test clip once per seed.
+        predictions: Rows of dev and test, of one run or pooled over folds and seeds; each test clip once for each seed.
         labels: Class names in the model's order, or the dimensions of a regression.
         context: The other sections, in the shape of `results.json`: `protocol`, `corpus`, `label_source`, `model`,
             `seconds`, `versions`, `config`, `audit`, ... They are passed on. Two are also read: `calibration`, as
             `calibration_section` takes it, and `protocol`, to which `folds` and `seeds` are added where it lacks them.
 
     Returns:
-        The content of `results.json`. What cannot be computed is absent: `dev` or `test` without rows, `folds` and
-        `seeds` (mean and deviation over them) of a single one, `gender` and `speakers` where they are unknown,
-        `corpora` of a single one.
+        The content of `results.json`. Sections that cannot be computed are absent: `dev` or `test` without rows;
+        `folds` and `seeds` (mean and deviation over them) where there is one; `gender` and `speakers` where they are
+        unknown; `corpora` where there is one.
 
     Raises:
         ValueError: A missing column, a clip tested twice under one seed, or values that are no probabilities.
@@ -106,7 +104,7 @@ def _regression_sections(parts: Mapping[str, pd.DataFrame], labels: list[str], c
 
 
 def upper_bound_of_guessing(support: np.ndarray) -> float:
-    """The UAR that guessing stays under 39 times in 40: 1/K + z sqrt(sum_c (1/K) (1 - 1/K) / n_c) / K, K classes.
+    """The UAR that guessing does not exceed 39 times in 40: 1/K + z sqrt(sum_c (1/K) (1 - 1/K) / n_c) / K, K classes.
 
     Args:
         support: Clips of each class, `[C]`; those without any are left out.
@@ -135,10 +133,10 @@ def _over_runs(test: pd.DataFrame, labels: list[str], score) -> dict:
 
 
 def _headline(scores: Mapping[str, Any]) -> dict:
-    """The few scores that stand for a run in a table."""
+    """The scores of a run that tables show."""
     return {name: scores[name] for name in (*HEADLINES, "n") if name in scores}
 
 
 def _folds_and_seeds(predictions: pd.DataFrame) -> dict:
-    """Which folds and seeds the predictions come from."""
+    """The folds and seeds of the predictions."""
     return {f"{column}s": sorted(map(int, predictions[column].unique())) for column in ("fold", "seed")}

@@ -1,4 +1,4 @@
-"""The rows of a table of predictions as arrays, and what may be drawn again as one: a speaker or a clip."""
+"""The rows of a table of predictions as arrays, with the unit that a bootstrap draws: a speaker or a clip."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from ser.predictions import labels_of
 
 
 def truth_and_probabilities(predictions: pd.DataFrame, labels: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """True class of each row as a position, int `[N]`, and the probabilities, float `[N, C]`.
+    """Index of the true class of each row, int `[N]`, and the probabilities, float `[N, C]`.
 
     Raises:
         ValueError: A label without a column, an unknown true class, or rows that are no probabilities.
@@ -29,13 +29,14 @@ class Scored:
     """The rows of a table of predictions as arrays.
 
     Attributes:
-        truth: True class as a position, int `[N]`.
+        truth: Index of the true class, int `[N]`.
         probabilities: float `[N, C]`.
         seed: Training seed of each row as a number from 0, `[N]`.
         clip: Number of the clip, from 0, `[N]`.
-        cluster: Number of what may be drawn again as one, from 0, `[N]`: a speaker's rows, or a clip's, of all seeds.
-        unit: "speaker"; or "clip", when a speaker is unknown or all rows are of one speaker, from whom nothing can be
-            learnt about others.
+        cluster: Number of the unit that a bootstrap draws, from 0, `[N]`: a speaker or a clip, with its rows of all
+            seeds.
+        unit: "speaker"; or "clip", when a speaker is unknown or all rows are of one speaker, who says nothing
+            about others.
     """
 
     truth: np.ndarray
@@ -47,7 +48,7 @@ class Scored:
 
     @property
     def predicted(self) -> np.ndarray:
-        """Most probable class as a position, `[N]`."""
+        """Index of the most probable class, `[N]`."""
         return self.probabilities.argmax(axis=1)
 
     @property
@@ -101,7 +102,7 @@ def cluster_codes(predictions: pd.DataFrame) -> tuple[np.ndarray, str]:
 
 
 def check_once_per_seed(predictions: pd.DataFrame) -> None:
-    """An error naming a clip that is tested twice under one seed, which would count it twice.
+    """Raises an error that names a clip that is tested twice under one seed and would count twice.
 
     Raises:
         ValueError: A repeated pair of id and seed.

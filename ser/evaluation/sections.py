@@ -1,4 +1,4 @@
-"""The sections of `results.json` that need one split of the predictions: scores of classes and of dimensions."""
+"""Scores and intervals of one split of the predictions, of a classification or a regression."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def classification_scores(rows: pd.DataFrame, labels: list[str]) -> dict:
         labels: Names of the classes.
 
     Returns:
-        The keys of `metrics.score`, and `unit`: every count is of clips, of several seeds the mean over them.
+        The keys of `metrics.score`, and `unit`: counts are of clips, and with several seeds the mean over them.
     """
     truth, probabilities = truth_and_probabilities(rows, labels)
     per_seed = [metrics.score(truth[s], probabilities[s], labels) for s in _rows_of_seeds(rows)]
@@ -35,7 +35,7 @@ def classification_intervals(rows: pd.DataFrame, labels: list[str]) -> dict:
     Returns:
         `intervals` (`uar`, `accuracy`, `macro_f1`, `ece` and `recall` by label), `interval_unit` ("speaker" or "clip"),
         `interval_method`, `interval_level`, and `clusters`, the number of speakers or clips that were drawn from.
-        `few_speakers`, where there are any: the classes that one or two speakers alone have, with their number.
+        `few_speakers`, if there are such: the classes that only one or two speakers have, with the number of speakers.
     """
     table = scored(rows, labels)
     confusions, moments = table.confusions(), table.moments()
@@ -78,13 +78,13 @@ def _values(rows: pd.DataFrame, dimensions: list[str]) -> tuple[np.ndarray, np.n
 
 
 def _rows_of_seeds(rows: pd.DataFrame) -> list[np.ndarray]:
-    """Positions of the rows of each seed."""
+    """Indices of the rows of each seed."""
     seeds = rows["seed"].to_numpy()
     return [np.flatnonzero(seeds == seed) for seed in np.unique(seeds)]
 
 
 def _how(unit: str, clusters: int) -> dict:
-    """How an interval was made, for whoever reads it."""
+    """The method of an interval, for readers of `results.json`."""
     return {
         "interval_unit": unit,
         "interval_method": intervals.METHOD.format(unit=unit),
@@ -94,7 +94,7 @@ def _how(unit: str, clusters: int) -> dict:
 
 
 def _mean_over_seeds(scores: list[Any]) -> Any:
-    """One score of the same shape: means of floats (`None` if one is) and of confusions, counts as they are."""
+    """The mean of scores in their own shape: of floats (`None` if one is `None`) and of confusions; counts are kept."""
     first = scores[0]
     if isinstance(first, dict):
         return {name: _mean_over_seeds([score[name] for score in scores]) for name in first}

@@ -1,4 +1,4 @@
-"""Who a model fails: scores of each gender and of each speaker, and the clips it is sure of and wrong."""
+"""Scores of each gender and each speaker, and the clips that a model is most confident and wrong about."""
 
 from dataclasses import replace
 
@@ -22,9 +22,9 @@ def gender_scores(predictions: pd.DataFrame, labels: list[str]) -> dict:
 
     Returns:
         By gender: `uar`, `accuracy`, `ece`, `n`, `speakers`, `interval_unit` and `intervals` of the three. Where there
-        are two, `gap`: `between` (names), and `uar`, `accuracy`, `ece` of the first less the second, `interval_unit`
-        and `intervals` (Welch), both `None` where one gender has a single speaker: an interval over clips of one voice
-        and one over speakers are of different things. Empty when no gender is known.
+        are two, `gap`: `between` (names), and `uar`, `accuracy`, `ece` of the first minus the second, `interval_unit`
+        and `intervals` (Welch), both `None` where one gender has a single speaker: an interval over the clips of one
+        speaker and one over speakers cannot be combined. Empty where no gender is known.
     """
     spreads, groups = {}, {}
     for name, rows in predictions[predictions["gender"].notna()].groupby("gender"):
@@ -52,11 +52,11 @@ def gender_scores(predictions: pd.DataFrame, labels: list[str]) -> dict:
 
 
 def speaker_scores(predictions: pd.DataFrame, labels: list[str]) -> dict:
-    """Scores of each speaker, with intervals for new clips of that same speaker, and who is served worst.
+    """Scores of each speaker, with intervals for new clips of the same speaker, and the speakers with the worst scores.
 
     UAR is over the classes that the speaker has. Its interval and that of accuracy are Wilson's, for the number of
-    independent clips whose share varies as much (`intervals.equivalent_clips`): a bootstrap over a handful of clips
-    that are all right would claim to be certain.
+    independent clips whose share varies as much (`intervals.equivalent_clips`): a bootstrap over a few clips that
+    are all right would give an interval of no width.
 
     Args:
         predictions: Rows of one split; those without a speaker are left out.
@@ -64,7 +64,7 @@ def speaker_scores(predictions: pd.DataFrame, labels: list[str]) -> dict:
 
     Returns:
         `per_speaker`: by name `gender`, `uar`, `accuracy`, `ece`, `n` and `intervals` of the three. `worst`: the names
-        of the five with the lowest UAR, of those with 10 clips or more as long as there are five. Empty when no
+        of the five speakers with the lowest UAR; speakers with fewer than 10 clips come after all others. Empty when no
         speaker is known.
     """
     known = predictions[predictions["speaker"].notna()]
@@ -76,12 +76,12 @@ def speaker_scores(predictions: pd.DataFrame, labels: list[str]) -> dict:
 
 
 def worst_clips(predictions: pd.DataFrame, labels: list[str], top: int = NUM_WORST_CLIPS) -> list[dict]:
-    """The clips that a model is surest of and wrong about, the surest first.
+    """The wrong clips with the highest confidence, the highest first.
 
     Args:
         predictions: Rows of one split; a clip's probabilities are averaged over seeds.
         labels: Names of the classes.
-        top: Most clips to return.
+        top: Greatest number of clips to return.
 
     Returns:
         `id`, `speaker`, `gender`, `truth`, `predicted`, `confidence` (probability of the predicted class) and
@@ -103,8 +103,8 @@ def worst_clips(predictions: pd.DataFrame, labels: list[str], top: int = NUM_WOR
 def calibration_spread(table: Scored, draws: int = intervals.DRAWS, seed: int = 0) -> intervals.Spread:
     """The spread of ECE over clusters, mean over seeds; the bins of `calibration.bin_of` stay as they are.
 
-    An interval made of it holds an ECE of 0.1 as often as it says. It is too high where the true ECE is near 0, which
-    the estimate cannot get below: that it ends above 0 is no proof of miscalibration.
+    An interval from it has its nominal coverage at an ECE of 0.1. It is too high where the true ECE is near 0, since
+    the estimate cannot be below 0: an interval above 0 does not prove miscalibration.
 
     Args:
         table: Rows of one split.

@@ -1,4 +1,4 @@
-"""Tables of the report: rows of names and texts out of `results.json`, written by `ser.evaluation.format`."""
+"""Tables of the report: rows of names and texts from `results.json`, formatted by `ser.evaluation.format`."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -6,24 +6,22 @@ from typing import Any
 
 from ser.evaluation import format as words
 
-_SCORES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro-F1", "ccc": "CCC"}
-
 
 def facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The few figures that stand under the headline."""
+    """The few figures under the headline."""
     part = words.part_of(results)
     scores, chance = results.get(part, {}), results.get("chance", {})
     bounds = scores.get("intervals", {})
-    guessing = [f"{name} {words.format_number(chance[key])}" for key, name in _SCORES.items() if key in chance]
+    guessing = [f"{words.TITLES[key]} {words.format_number(chance[key])}" for key in words.HEADLINES if key in chance]
     facts = [
         ("chance level", ", ".join(guessing)) if guessing else None,
         *(
-            (_SCORES[key], words.format_interval(scores[key], bounds.get(key)))
+            (words.TITLES[key], words.format_interval(scores[key], bounds.get(key)))
             for key in ("accuracy", "macro_f1")
             if key in scores
         ),
         (f"{part} clips", words.format_count(scores.get("n"))),
-        (f"{part} speakers", words.format_count(scores["clusters"]))
+        (f"{part} speakers", words.format_count(scores.get("clusters")))
         if scores.get("interval_unit") == "speaker"
         else None,
     ]
@@ -36,7 +34,7 @@ def faults(results: Mapping[str, Any]) -> list[str]:
     known = protocol.get("what_is_wrong") or []
     if protocol.get("speaker_independent") is False and not known:
         return [
-            "It is speaker-dependent: voices of test clips may have been heard in training. Expect less of new voices."
+            "It is speaker-dependent: speakers of test clips may be in train. Expect lower scores for new speakers."
         ]
     return list(known)
 
@@ -46,11 +44,11 @@ def runs(results: Mapping[str, Any]) -> dict[str, Any] | None:
     runs = results.get("per_run", [])
     if len(runs) < 2:
         return None
-    keys = [key for key in _SCORES if key in runs[0]]
+    keys = [key for key in words.HEADLINES if key in runs[0]]
     spreads = {name: results.get(name) for name in ("folds", "seeds") if results.get(name)}
     return {
-        "scores": [_SCORES[key] for key in keys],
-        "rows": [{**run, "scores": [run[key] for key in keys]} for run in runs],
+        "scores": [words.TITLES[key] for key in keys],
+        "rows": [{**run, "scores": [run.get(key) for key in keys]} for run in runs],
         "spreads": {name: [spread.get(key, {}) for key in keys] for name, spread in spreads.items()},
     }
 
@@ -76,24 +74,24 @@ def corpora(results: Mapping[str, Any]) -> dict[str, Any] | None:
     found = results.get("corpora")
     if not found:
         return None
-    keys = [key for key in _SCORES if key in next(iter(found.values()))]
+    keys = [key for key in words.HEADLINES if key in next(iter(found.values()))]
     rows = [
         {
             "name": name,
-            "scores": [words.format_interval(of.get(key), of.get("intervals", {}).get(key)) for key in keys],
-            "clips": words.format_count(of.get("n")),
-            "speakers": words.format_count(of.get("speakers")),
-            "lacks": ", ".join(of.get("lacks") or []),
+            "scores": [words.format_interval(scores.get(key), scores.get("intervals", {}).get(key)) for key in keys],
+            "clips": words.format_count(scores.get("n")),
+            "speakers": words.format_count(scores.get("speakers")),
+            "lacks": ", ".join(scores.get("lacks") or []),
         }
-        for name, of in found.items()
+        for name, scores in found.items()
     ]
-    return {"scores": [_SCORES[key] for key in keys], "rows": rows}
+    return {"scores": [words.TITLES[key] for key in keys], "rows": rows}
 
 
 def baselines(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of baselines and, last, of the model: `name`, `uar`, `interval` and, of a baseline, `difference`.
+    """Rows of the baselines and, last, of the model: `name`, `uar`, `interval` and, for a baseline, `difference`.
 
-    Empty where there is none to compare with.
+    Empty where there is no baseline.
     """
     found = words.baselines_of(dict(results))
     if not found:
@@ -121,7 +119,7 @@ def seconds(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def pairs(content: Any, write: Callable[[Any], str] | None = None, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested sections as rows of name and text; what is empty is left out."""
+    """Nested sections as rows of name and text; empty values are left out."""
     if isinstance(content, Mapping):
         rows = (pairs(value, write, f"{prefix}{key} ") for key, value in content.items())
         return [row for group in rows for row in group]

@@ -1,4 +1,4 @@
-"""How every plot looks, and its way into a file: PNG on white, or SVG that takes the colours of the page around it."""
+"""The style of every plot, and how it is saved: as PNG on white, or as SVG in the colours of the page around it."""
 
 import functools
 import io
@@ -13,10 +13,10 @@ from matplotlib.ticker import PercentFormatter
 
 from ser.files import draft_of
 
-# Blue and vermilion stay apart for every common kind of colour blindness, and in grey (Okabe and Ito, 2008).
+# Blue and vermilion can be told apart with every common colour blindness, and in grey (Okabe and Ito, 2008).
 INK, MUTED, RULE = "#1b1f24", "#5b6571", "#d8dce1"
 ACCENT, SECOND, PAPER = "#1d5fa6", "#c2500f", "#ffffff"
-# A cell filled with HEAT and the text on it: apart from the rest, since a dark page needs a deeper blue there.
+# A cell filled with HEAT and the text on it have their own variables, since a dark page needs a deeper blue there.
 HEAT, ON_HEAT = "#1d5fa5", "#fffffe"
 _VARIABLES = {
     INK: "ink",
@@ -52,7 +52,7 @@ _STYLE = {
     "legend.labelcolor": INK,
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
-    # Text of the corpus is text: a label named "$x" is neither a formula nor an error.
+    # Labels are plain text: a label named "$x" must be neither a formula nor an error.
     "text.parse_math": False,
     "text.color": INK,
     "xtick.color": RULE,
@@ -60,14 +60,14 @@ _STYLE = {
     "ytick.color": RULE,
     "ytick.labelcolor": MUTED,
     "ytick.major.size": 0,
-    # Letters stay letters, so that the page's own font, a screen reader and the browser's search get at them.
+    # Text stays text, for the font of the page, screen readers and the browser's search.
     "svg.fonttype": "none",
     "svg.hashsalt": "ser",
 }
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draws with the project's style and leaves matplotlib's global settings as they were."""
+    """Draws with the project's style and does not change matplotlib's global settings."""
 
     @functools.wraps(draw)
     def wrapper(*args, **kwargs) -> Figure:
@@ -79,13 +79,13 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 def canvas(height_inches: float, **grid):
     """A figure of the common width and its axes, as `Figure.subplots` gives them."""
-    # Not through pyplot: its figures stay open, and its backend may ask for a display.
+    # Not by pyplot: its figures stay open, and its backend may need a display.
     figure = Figure(figsize=(WIDTH_INCHES, height_inches))
     return figure, figure.subplots(**grid)
 
 
 def note(axes, text: str, point: tuple[float, float], offset: tuple[float, float], **look) -> None:
-    """Small words beside a point of the data, `offset` points away."""
+    """A small text beside a point of the data, `offset` points away."""
     look = {"color": MUTED, "fontsize": 10, "va": "center", **look}
     axes.annotate(text, point, offset, textcoords="offset points", **look)
 
@@ -103,22 +103,22 @@ def short(text: str, limit: int = 12) -> str:
 
 
 def write_png(figure: Figure, path: Path) -> Path:
-    """Writes the figure on white, 1,000 pixels wide; a half-written file never stands under `path`."""
+    """Writes the figure on white, 1,000 pixels wide; whole or not at all."""
     with draft_of(path) as draft, matplotlib.rc_context(_STYLE):
         figure.savefig(draft, format="png", dpi=200, facecolor=PAPER, metadata={"Software": None})
     return path
 
 
 def to_svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as one `<svg>` element for the inside of a page.
+    """The figure as one `<svg>` element for a page.
 
     Colours become CSS variables of the page (`--ink`, `--accent`, ...) with the printed colour as fallback, fonts are
-    the page's, and ids carry `name`, so that many figures live in one page.
+    the page's, and ids carry `name`, so that one page can hold many figures.
 
     Args:
         figure: A figure drawn by this package's plots.
         name: Unique in the page.
-        description: What a screen reader says in the place of the picture.
+        description: Text for screen readers.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context(_STYLE):
@@ -137,7 +137,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
 
 
 def _adapt(element: ElementTree.Element, name: str) -> None:
-    """Gives one element the page's colours and fonts and an id of its own."""
+    """Gives one element the page's colours and fonts and a unique id."""
     for key, value in element.attrib.items():
         if key == "id":
             value = f"{name}-{value}"

@@ -1,7 +1,7 @@
 """The scores as `evaluate.Metric`, made directly and offline: `UAR().compute(predictions=..., references=...)`.
 
-`evaluate.load` fetches a script from the Hub; these classes need none. They stand apart from `ser.evaluation.metrics`
-because importing `evaluate` imports torch, which takes seconds and no reader of results needs.
+`evaluate.load` fetches a script from the Hub; these classes need none. They are not in `ser.evaluation.metrics`, since
+`evaluate` imports torch, which takes seconds and which readers of results do not need.
 
     >>> UAR().compute(predictions=[0, 1, 1, 1], references=[0, 0, 1, 1])
     {'uar': 0.75}
@@ -17,13 +17,13 @@ from ser.evaluation import metrics
 
 
 class ConfusionMetric(evaluate.Metric):
-    """A score of class positions, computed from their confusion matrix.
+    """A score of predicted classes, computed from their confusion matrix.
 
-    Undefined values are `nan`: the recall of a class absent from the references, the precision of one never predicted.
-    Means leave them out, as `ser.evaluation.metrics` explains.
+    Undefined values are `nan`: the recall of a class that the references lack, the precision of one that is never
+    predicted. Means leave them out, see `ser.evaluation.metrics`.
 
     Args:
-        num_classes: Number of classes C; without, one more than the greatest position seen.
+        num_classes: Number of classes C; by default, the greatest index plus one.
         keep_in_memory: As in `evaluate.Metric`; by default true for one process. Two runs on one machine would
             otherwise wait for each other's lock on a file in a shared cache. Several processes share such files, and
             tell their run from others by `experiment_id`.
@@ -41,23 +41,23 @@ class ConfusionMetric(evaluate.Metric):
         super().__init__(keep_in_memory=keep_in_memory, num_process=num_process, **kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
-        position = datasets.Value("int64")
+        index = datasets.Value("int64")
         return evaluate.MetricInfo(
             description=type(self).__doc__ or "",
             citation="",
-            inputs_description="predictions and references: positions of classes, from 0.",
-            features=datasets.Features({"predictions": position, "references": position}),
+            inputs_description="predictions and references: indices of classes, from 0.",
+            features=datasets.Features({"predictions": index, "references": index}),
         )
 
     def _compute(self, predictions, references) -> dict:
         predictions, references = np.asarray(predictions, np.int64), np.asarray(references, np.int64)
         if not len(references):
-            raise ValueError("there is no prediction to score; expected one class for each of at least one clip")
+            raise ValueError("there is no prediction to score; expected at least one clip")
         num_classes = self.num_classes or int(max(predictions.max(), references.max())) + 1
-        for name, positions in (("predictions", predictions), ("references", references)):
-            if positions.min() < 0 or positions.max() >= num_classes:
+        for name, indices in (("predictions", predictions), ("references", references)):
+            if indices.min() < 0 or indices.max() >= num_classes:
                 raise ValueError(
-                    f"{name} hold positions {positions.min()} to {positions.max()}; expected 0 to {num_classes - 1} "
+                    f"{name} hold indices {indices.min()} to {indices.max()}; expected 0 to {num_classes - 1} "
                     f"for num_classes = {num_classes}"
                 )
         return {self.name_of_score: self.score(metrics.confusion_matrix(references, predictions, num_classes)).tolist()}

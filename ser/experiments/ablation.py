@@ -1,11 +1,10 @@
-"""One configuration under several settings, or under two protocols: the same folds for each, compared in pairs.
+"""One configuration trained under several settings, or under two protocols, on the same folds; the runs are compared
+in pairs.
 
-Each setting is an ordinary run in a folder of its own; one that is finished is not made again.
+Each setting is an ordinary run in its own folder. A finished run is not made again.
 """
 
-import csv
 import hashlib
-import io
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -15,14 +14,15 @@ from typing import Any
 
 from ser.data.data_arguments import DataArguments, closest
 from ser.evaluation.compare import compare, leak_gap
-from ser.evaluation.format import format_difference, format_interval, format_number, format_p
+from ser.evaluation.format import SCORES, format_difference, format_interval, format_number, format_p
+from ser.evaluation.text_tables import aligned, csv_text, score_cells, score_columns
 from ser.files import read_json, write_json, write_text
 from ser.predictions import read_predictions
 from ser.run_folder import SPLIT, claim_run_folder, fold_folders, is_finished, read_results
 from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments, parse_arguments
 from ser.training.choice import chosen_by_dev, dev_scores, holm
 
-# Runs whose test clips, folds or seeds differ cannot be paired; these flags stand before `--over` instead.
+# Runs whose test clips, folds or seeds differ cannot be paired, so `--over` does not take these flags.
 _NOT_TO_VARY = {"output_dir", "seed", "seeds", "overwrite", "do_train", "do_eval", "do_predict", "debug_errors"}
 _DATA_TO_VARY = {"augmentations", "max_train_seconds"}
 
@@ -50,16 +50,16 @@ class Arm:
 
 
 def ablate(argv: Sequence[str], over: Sequence[str], run: Run) -> dict[str, Any]:
-    """Runs a configuration once for each combination of settings, and compares every one with the first.
+    """Runs a configuration once for each combination of settings, and compares each of them with the first.
 
     Args:
         argv: What `run_ser.py` takes: `CONFIG [--flag value ...]`.
-        over: Settings, `flag=value,value`; of several, every combination is run.
+        over: Settings, `flag=value,value`; with several, every combination is run.
         run: Makes one run, or those of all folds and seeds: `run_ser.run_jobs`.
 
     Returns:
-        The content of `ablation.json`, written beside `ablation.csv` into `<output_dir>-ablation`: `over`; of each of
-        `settings` its `flags`, `folder`, `dev_uar` (mean over runs), `n`, `uar`, `accuracy`, `macro_f1` with
+        The content of `ablation.json`, written beside `ablation.csv` into `<output_dir>-ablation`: `over`; `settings`,
+        each with its `flags`, `folder`, `dev_uar` (mean over runs), `n`, `uar`, `accuracy`, `macro_f1` with
         `intervals`, and `difference` to the first (`uar`, `interval`, `p`, and `p_holm`, corrected for all of them;
         None for the first); `chosen_on_dev`, the name of the best by `dev_uar`; and `chosen_by_dev`, see
         [`ser.training.choice.chosen_by_dev`]. The last two are None where dev was not scored.
@@ -93,36 +93,40 @@ def compared(arms: Sequence[Arm]) -> dict[str, Any]:
         dev = list(dev_scores(tables[arm.name]).values())
         about = {"name": arm.name, "flags": arm.flags, "folder": arm.folder.name}
         settings.append({**about, "dev_uar": sum(dev) / len(dev) if dev else None, **_scores(arm, difference)})
-    changes = [of["difference"] for of in settings if of["difference"]]
+    changes = [setting["difference"] for setting in settings if setting["difference"]]
     for change, p in zip(changes, holm([change["p"] for change in changes]), strict=True):
         change["p_holm"] = p
-    scored_on_dev = [of for of in settings if of["dev_uar"] is not None]
-    best = max(scored_on_dev, key=lambda of: of["dev_uar"])["name"] if len(scored_on_dev) == len(settings) else None
+    scored_on_dev = [setting for setting in settings if setting["dev_uar"] is not None]
+    best = (
+        max(scored_on_dev, key=lambda setting: setting["dev_uar"])["name"]
+        if len(scored_on_dev) == len(settings)
+        else None
+    )
     return {"settings": settings, "chosen_on_dev": best, "chosen_by_dev": chosen_by_dev(tables)}
 
 
 def leak(argv: Sequence[str], run: Run, check: Run | None = None) -> dict[str, Any]:
-    """Runs a configuration on folds of speakers and on random folds, and measures what the random ones are worth.
+    """Runs a configuration on folds of speakers and on random folds, and measures how much the random ones add.
 
     Both have `num_folds` folds of about the same sizes, every clip is tested once in each, and the training is the
-    same. The random arm accepts shared speakers, which is its point.
+    same. Only the random arm has shared speakers, which is what it is for.
 
     Args:
         argv: As for [`ablate`]; `protocol`, `fold` and `accept_speaker_leakage` are set here.
         run: As for [`ablate`].
-        check: Refuses what cannot be run, before the first arm is: `run_ser.prepare`.
+        check: Raises an error for an arm that cannot run, before any arm starts: `run_ser.prepare`.
 
     Returns:
         The content of `leak.json`, written into `<output_dir>-leak`: `speaker_kfold` and `random_kfold` (`uar`,
-        `intervals`, `n`, `clips` in train, dev and test of each fold), and `gap`, of random folds less speaker folds:
-        `uar`, `interval`, `p`.
+        `intervals`, `n`, `clips` in train, dev and test of each fold), and `gap`, the random folds minus the speaker
+        folds: `uar`, `interval`, `p`.
 
     Raises:
         ValueError: An argument is wrong, the task is a regression, or clips name no speaker.
     """
     base = parse_arguments(argv)
     folder, arms = Path(f"{base[2].output_dir}-leak"), []
-    # Frozen folds serve the arm that they were made for; the other draws its own.
+    # Frozen folds fit only the protocol that they were made for; the other arm draws its own.
     keeps_file = base[1].splits_file and base[1].protocol == "speaker_kfold"
     for protocol, accepts in (("speaker_kfold", "false"), ("random_kfold", "true")):
         flags = {"protocol": protocol, "fold": "all", "accept_speaker_leakage": accepts}
@@ -130,7 +134,10 @@ def leak(argv: Sequence[str], run: Run, check: Run | None = None) -> dict[str, A
         arms.append(make_arm(argv, folder, flags | file, protocol))
     for arm in arms if check else ():
         check(*arm.arguments)
-    print("The random folds are trained with --accept_speaker_leakage true: they are to share speakers.", flush=True)
+    print(
+        "The random folds are trained with --accept_speaker_leakage true, because they share speakers on purpose.",
+        flush=True,
+    )
     make_runs(arms, base, folder, run)
     speakers, random = arms
     gap = leak_gap(read_predictions(speakers.folder), read_predictions(random.folder))["uar"]
@@ -169,7 +176,7 @@ def parse_setting(setting: str) -> tuple[str, list[str]]:
 
 
 def make_arm(argv: Sequence[str], folder: Path, flags: dict[str, str], name: str | None = None) -> Arm:
-    """Parses the command line with `flags` behind it, which win, and a folder of its own below `folder`.
+    """Parses the command line with `flags` added at its end, where they win, and a folder of its own below `folder`.
 
     Raises:
         ValueError: A value is not what its flag takes.
@@ -179,7 +186,9 @@ def make_arm(argv: Sequence[str], folder: Path, flags: dict[str, str], name: str
     more = [f"--{flag}={value}" for flag, value in flags.items()]
     arguments = parse_arguments([*argv, *more, f"--output_dir={own}"])
     if arguments[1].parsed_target_columns():
-        raise ValueError("--target_columns: a regression; only classes are compared in pairs.")
+        raise ValueError(
+            "--target_columns: this is a regression, and only classifications can be compared in pairs; leave it out."
+        )
     return Arm(name, flags, arguments)
 
 
@@ -199,25 +208,24 @@ def make_runs(arms: Sequence[Arm], base: Parsed, folder: Path, run: Run) -> None
 
 
 def ablation_table(content: dict[str, Any]) -> str:
-    """The content of `ablation.json` as text: a line a setting, the best on dev first, and what may be concluded."""
+    """The content of `ablation.json` as text: one line for each setting, the best on dev first, then the choice."""
     rows = [("setting", "dev UAR", "UAR", "accuracy", "difference in UAR to the first, p after Holm")]
-    for of in sorted(content["settings"], key=lambda of: -(of["dev_uar"] or 0)):
-        scores = (format_interval(of[key], of["intervals"].get(key)) for key in ("uar", "accuracy"))
-        change = of["difference"]
+    for setting in sorted(content["settings"], key=lambda setting: -(setting["dev_uar"] or 0)):
+        scores = (format_interval(setting[key], setting["intervals"].get(key)) for key in ("uar", "accuracy"))
+        change = setting["difference"]
         words = (
             f"{format_difference(change['uar'], change['interval'])}, {format_p(change['p_holm'])}" if change else ""
         )
-        rows.append((of["name"], format_number(of["dev_uar"]), *scores, words))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        rows.append((setting["name"], format_number(setting["dev_uar"]), *scores, words))
+    lines = aligned(rows)
     return "\n".join([*lines, "", *_choice_words(content)])
 
 
 def _choice_words(content: dict[str, Any]) -> list[str]:
-    """Which setting dev chooses, and what that choice is worth on test."""
+    """Which setting dev chooses, and what this choice scores on test."""
     chosen, worth = content["chosen_on_dev"], content["chosen_by_dev"]
     if chosen is None or worth is None:
-        return ["Dev was not scored: nothing is chosen here. The best on test would be chosen by test."]
+        return ["Dev was not scored, so no setting is chosen here: a choice by test scores would make them too good."]
     runs = ", ".join(f"{name} in {count}" for name, count in worth["chosen"].items())
     return [
         f"Best on dev: {chosen}. Choose by dev; the best of several on test looks better than it is.",
@@ -229,9 +237,9 @@ def leak_words(content: dict[str, Any]) -> str:
     """The content of `leak.json` as text."""
     lines = []
     for name, words in (("speaker_kfold", "speakers apart"), ("random_kfold", "speakers shared")):
-        of = content[name]
-        sizes = {part: _span(fold[part] for fold in of["clips"]) for part in ("train", "test")}
-        score = format_interval(of["uar"], of["intervals"].get("uar"))
+        split = content[name]
+        sizes = {part: _span(fold[part] for fold in split["clips"]) for part in ("train", "test")}
+        score = format_interval(split["uar"], split["intervals"].get("uar"))
         lines.append(f"{words:<16} UAR {score}, train {sizes['train']}, test {sizes['test']} clips a fold")
     gap = content["gap"]
     found = f"{format_difference(gap['uar'], gap['interval'])}, {format_p(gap['p'])}"
@@ -240,12 +248,11 @@ def leak_words(content: dict[str, Any]) -> str:
 
 def _scores(arm: Arm, change: dict[str, Any] | None) -> dict[str, Any]:
     test = _results(arm)["test"]
-    names = ("uar", "accuracy", "macro_f1")
     difference = change and {"uar": change["difference"], "interval": change["interval"], "p": change["p_value"]}
     return {
         "n": test["n"],
-        **{name: test[name] for name in names},
-        "intervals": {name: test["intervals"].get(name) for name in names},
+        **{name: test[name] for name in SCORES},
+        "intervals": {name: test["intervals"].get(name) for name in SCORES},
         "difference": difference,
     }
 
@@ -253,7 +260,7 @@ def _scores(arm: Arm, change: dict[str, Any] | None) -> dict[str, Any]:
 def _results(arm: Arm) -> dict[str, Any]:
     results = read_results(arm.folder)
     if "test" not in results:
-        raise ValueError(f"{arm.folder}: the test set was not scored; leave --do_predict true.")
+        raise ValueError(f"{arm.folder}: the test set was not scored; run it with --do_predict true.")
     return results
 
 
@@ -264,18 +271,13 @@ def _fold_sizes(folder: Path) -> list[dict[str, int]]:
 
 
 def _csv(settings: Sequence[dict[str, Any]]) -> str:
-    flags, buffer = list(settings[0]["flags"]), io.StringIO()
-    scores = ("uar", "accuracy", "macro_f1")
-    writer = csv.writer(buffer, lineterminator="\n")
-    bounds = [f"{score}_{bound}" for score in scores for bound in ("low", "high")]
     differences = ("difference", "difference_low", "difference_high", "p", "p_holm")
-    writer.writerow([*flags, "dev_uar", *scores, *bounds, *differences, "n"])
-    for of in settings:
-        change = of["difference"] or {"uar": None, "interval": None, "p": None, "p_holm": None}
-        intervals = [bound for score in scores for bound in of["intervals"][score] or (None, None)]
+    rows: list[list[Any]] = [[*settings[0]["flags"], "dev_uar", *score_columns(), *differences, "n"]]
+    for setting in settings:
+        change = setting["difference"] or {"uar": None, "interval": None, "p": None, "p_holm": None}
         changes = [change["uar"], *(change["interval"] or (None, None)), change["p"], change["p_holm"]]
-        writer.writerow([*of["flags"].values(), of["dev_uar"], *(of[s] for s in scores), *intervals, *changes, of["n"]])
-    return buffer.getvalue()
+        rows.append([*setting["flags"].values(), setting["dev_uar"], *score_cells(setting), *changes, setting["n"]])
+    return csv_text(rows)
 
 
 def _as_text(value: Any) -> str:

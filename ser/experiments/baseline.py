@@ -1,9 +1,9 @@
-"""Floors to beat, on the folds that a model is tested on: each learns from train alone and writes a run's folder.
+"""Baselines on the folds that a model is tested on: each learns from train alone and writes the folder of a run.
 
-Here: a support vector machine on plain acoustic functionals, which chooses its kernel and C on dev. See
-`encoder_baseline` for logistic regression on a frozen encoder. A softmax over the decision values, with one
-temperature fitted on dev, stands for probabilities: Platt's scaling would split each fold's training clips once more
-and is noisy on so few.
+This module: a support vector machine on plain acoustic functionals, whose kernel and C are chosen on dev. See
+`encoder_baseline` for logistic regression on a frozen encoder. Probabilities are a softmax over the decision values,
+with one temperature fitted on dev: Platt scaling would split each fold's training clips once more and is noisy on so
+few.
 """
 
 import time
@@ -18,7 +18,7 @@ from ser.data.data_arguments import DataArguments
 from ser.data.splits import Split, check_split, make_split, num_folds_of, save_split
 from ser.evaluation.calibration import fit_temperature
 from ser.evaluation.compare import compare
-from ser.evaluation.format import baselines_of, format_interval, protocol_words
+from ser.evaluation.format import SCORES, baselines_of, format_interval, protocol_words
 from ser.evaluation.metrics import confusion_matrix, uar
 from ser.evaluation.results import build_results
 from ser.experiments.functionals import check_features, corpus_functionals
@@ -29,7 +29,7 @@ from ser.training.pooled_runs import pooled_context, pooled_predictions
 from ser.training.provenance import run_context
 
 NAMES = {"plain": "SVM on acoustic functionals", "egemaps": "SVM on eGeMAPS"}
-# Kernel and C that dev chooses from; the first of equals, the most regularised one, wins.
+# Kernels and values of C to choose from on dev. Of equal ones the first wins, which is the most regularised.
 MACHINES = (*(("linear", c) for c in (0.001, 0.01, 0.1, 1.0)), *(("rbf", c) for c in (0.3, 1.0, 3.0, 10.0)))
 
 
@@ -45,13 +45,13 @@ class Baseline:
 
     Attributes:
         dataset: Prepared corpus.
-        values: What is known of its clips, `[N, ...]`.
+        values: Features of its clips, `[N, ...]`.
         data: Corpus and protocol.
         features: What `values` are: `plain`, `egemaps` or `encoder`.
-        seed: Put down in the predictions; nothing is drawn.
-        fit: Learns and decides.
+        seed: Written into the predictions; nothing is drawn at random.
+        fit: Learns from train and gives decision values of dev and test.
         model: The section `model` of `results.json`; `backbone` is the baseline's name.
-        arguments: More of what `run_config.yaml` holds.
+        arguments: Further entries of `run_config.yaml`.
     """
 
     dataset: Any
@@ -64,21 +64,21 @@ class Baseline:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def config(self) -> dict[str, Any]:
-        """What the folder's `run_config.yaml` holds."""
+        """The content of the folder's `run_config.yaml`."""
         return merged_arguments(self.data) | self.arguments | {"features": self.features, "seed": self.seed}
 
 
 def run_baseline(
     dataset: Any, data: DataArguments, folder: Path, features: str = "plain", seed: int = 0, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Trains and scores the machine on functionals on the folds that `data` asks for, and writes a run folder.
+    """Trains and scores the SVM on the folds that `data` asks for, and writes the folder of a run.
 
     Args:
         dataset: Prepared corpus.
         data: Corpus and protocol; `fold` may be `all`.
         folder: Where the run goes.
         features: `plain` or `egemaps`.
-        seed: Put down in the predictions; nothing is drawn.
+        seed: Written into the predictions; nothing is drawn at random.
         overwrite: Whether another run in `folder` may be replaced.
 
     Returns:
@@ -106,7 +106,7 @@ def run_baseline(
 
 
 def run_folds(baseline: Baseline, splits: Sequence[Split], folder: Path, overwrite: bool) -> dict[str, Any]:
-    """Trains and scores a baseline on every fold, and writes the run folder.
+    """Trains and scores a baseline on every fold, and writes the folder of a run.
 
     Returns:
         The content of `results.json`.
@@ -137,7 +137,7 @@ def checked_splits(data: DataArguments, dataset: Any) -> list[Split]:
     """
     if data.parsed_target_columns():
         raise ValueError(
-            f"--target_columns: {data.target_columns!r} is a regression; the baseline tells classes apart."
+            f"--target_columns: {data.target_columns!r} is a regression, and the baseline a classifier; leave it out."
         )
     return [checked_split(data, dataset, fold) for fold in folds_of(data, dataset)]
 
@@ -151,7 +151,7 @@ def folds_of(data: DataArguments, dataset: Any) -> list[int]:
     if data.fold == "all":
         return list(range(num_folds_of(data.protocol, dataset, data.num_folds)))
     if not data.fold.isdigit():
-        raise ValueError(f"--fold: {data.fold!r} is neither a number from 0 nor all.")
+        raise ValueError(f"--fold: {data.fold!r} is neither a number from 0 nor 'all'.")
     return [int(data.fold)]
 
 
@@ -189,14 +189,14 @@ def run_fold(baseline: Baseline, split: Split, folder: Path) -> dict[str, Any]:
 
 def part_rows(split: Split, ids: list[str]) -> dict[str, list[int]]:
     """Rows of the corpus in each part of a split."""
-    place = {clip: row for row, clip in enumerate(ids)}
-    return {part: [place[clip] for clip in own] for part, own in split.parts.items()}
+    row_of = {clip: row for row, clip in enumerate(ids)}
+    return {part: [row_of[clip] for clip in own] for part, own in split.parts.items()}
 
 
 def fit_machine(
     values: dict[str, np.ndarray], truth: dict[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The machine of `MACHINES` with the best UAR on dev, trained on train.
+    """Trains every SVM of `MACHINES` on train and takes the one with the best UAR on dev.
 
     Args:
         values: Functionals of `train`, `dev` and `test`, `[N, K]`.
@@ -227,7 +227,7 @@ def decide(machine: Any, values: np.ndarray) -> np.ndarray:
 
 
 def attach_baseline(run_dir: Path, baseline_dir: Path) -> dict[str, Any]:
-    """Puts the comparison with a baseline into the `results.json` of a model's run, whole or not at all.
+    """Writes the comparison with a baseline into the `results.json` of a model's run.
 
     Args:
         run_dir: Run of the model.
@@ -235,7 +235,7 @@ def attach_baseline(run_dir: Path, baseline_dir: Path) -> dict[str, Any]:
 
     Returns:
         The content of the run's `results.json`. Its section `baseline` holds, as `functionals` and as `encoder`, what
-        was attached: `name`, `uar`, `interval` and `difference` (`uar` of the model less that of the baseline,
+        was attached: `name`, `uar`, `interval` and `difference` (`uar` of the model minus that of the baseline,
         `interval`, `p`).
 
     Raises:
@@ -255,7 +255,7 @@ def attach_baseline(run_dir: Path, baseline_dir: Path) -> dict[str, Any]:
 
 
 def baseline_words(results: dict[str, Any]) -> str:
-    """The headline of a baseline's `results.json` in a line."""
+    """The headline of a baseline's `results.json` in one line."""
     test, name = results["test"], results["model"]["backbone"]
-    scores = (f"{key} {format_interval(test[key], test['intervals'][key])}" for key in ("uar", "accuracy", "macro_f1"))
+    scores = (f"{key} {format_interval(test[key], test['intervals'][key])}" for key in SCORES)
     return f"{name}, {protocol_words(results['protocol'])}, {test['n']} test clips: {'  '.join(scores)}"

@@ -1,8 +1,8 @@
-"""What happens to speech on its way to a model: noise, gain, telephones, codecs, rooms, overload, speed.
+"""Corruptions of speech: noise, gain, telephone, codecs, rooms, clipping and speed.
 
-Every corruption is a function of a wave alone, or of a wave and a generator that is keyed by the kind and the clip's
+Every corruption is a function of a wave alone, or of a wave and a generator that is seeded by the kind and the clip's
 id, so that a clip sounds the same in every run, process and order. Waves are `(T,)`, float32, 16 kHz; all but `speed`
-keep T. Codecs are libsndfile's own (LAME and mpg123, libopus, G.711), not imitations.
+keep T. Codecs are the real ones in libsndfile (LAME and mpg123, libopus, G.711).
 """
 
 import io
@@ -23,7 +23,7 @@ class Condition:
     """One corruption with its parameters.
 
     Attributes:
-        name: What a table calls it.
+        name: Its name in tables.
         kind: A key of `KINDS`.
         parameters: What the function of that kind takes, by name.
     """
@@ -56,14 +56,14 @@ class Corruptor:
     """Applies conditions to the clips of a corpus.
 
     Args:
-        spectrum: Of the noise, from `mean_spectrum`.
+        spectrum: Power spectrum of the noise, from `mean_spectrum`.
     """
 
     def __init__(self, spectrum: np.ndarray):
         self.spectrum = spectrum
 
     def __call__(self, wave: np.ndarray, condition: Condition, clip_id: str) -> np.ndarray:
-        """The wave of clip `clip_id` under a condition, `(T,)`, float32; the same each time it is asked for.
+        """The wave of clip `clip_id` under a condition, `(T,)`, float32; the same at every call.
 
         Raises:
             ValueError: The kind of the condition is unknown.
@@ -81,7 +81,7 @@ class Corruptor:
 def mean_spectrum(waves: Iterable[np.ndarray]) -> np.ndarray:
     """Power spectrum of speech, mean over the frames of all waves, `(257,)` from 0 to 8 kHz.
 
-    A clip counts by its length, a frame by its power: loud vowels shape it, as they do what one hears of a crowd.
+    Long clips and loud frames weigh more, so that loud vowels shape it, as in the sound of a crowd.
 
     Raises:
         ValueError: There is no wave.
@@ -94,38 +94,38 @@ def mean_spectrum(waves: Iterable[np.ndarray]) -> np.ndarray:
         total += (np.abs(np.fft.rfft(frames * window)) ** 2).sum(axis=0)
         count += len(frames)
     if count == 0:
-        raise ValueError("there is no clip to take the spectrum of the noise from.")
+        raise ValueError("the corpus has no clip to take the spectrum of the noise from; give one with clips.")
     return total / count
 
 
 def noise(wave: np.ndarray, snr_db: float, spectrum: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Adds steady Gaussian noise with the long-term spectrum of speech.
 
-    The ratio is that of the mean powers over the whole clip, pauses included, and exact. Nothing is clipped.
+    The SNR is exact: the ratio of the mean powers over the whole clip, pauses included. Nothing is clipped.
 
     Args:
         wave: `(T,)`.
         snr_db: Power of the clip over that of the noise, dB.
         spectrum: Power of the noise from 0 to 8 kHz.
-        generator: Where the noise is drawn from.
+        generator: Draws the noise.
     """
     from scipy.fft import irfft, next_fast_len, rfft
 
     size = next_fast_len(len(wave), real=True)
     white = rfft(generator.standard_normal(size))
-    places = np.linspace(0, len(spectrum) - 1, len(white))
-    shaped = irfft(white * np.sqrt(np.interp(places, np.arange(len(spectrum)), spectrum)), size)[: len(wave)]
+    positions = np.linspace(0, len(spectrum) - 1, len(white))
+    shaped = irfft(white * np.sqrt(np.interp(positions, np.arange(len(spectrum)), spectrum)), size)[: len(wave)]
     wave = wave.astype(np.float64)
     return wave + shaped * np.sqrt((wave**2).mean() / (shaped**2).mean()) * 10 ** (-snr_db / 20)
 
 
 def gain(wave: np.ndarray, gain_db: float) -> np.ndarray:
-    """Turns the level up or down; what then exceeds full scale is clipped, as a recorder does."""
+    """Raises or lowers the level; samples beyond full scale are clipped, as in a recorder."""
     return np.clip(wave * 10 ** (gain_db / 20), -1, 1)
 
 
 def telephone(wave: np.ndarray, low_hz: float, high_hz: float) -> np.ndarray:
-    """The landline: a band-pass filter, 8 kHz, 8 bits of G.711 mu-law.
+    """A landline: a band-pass filter, 8 kHz, 8 bits of G.711 mu-law.
 
     The filter is linear-phase, 60 dB down outside the band, so that the clip is not delayed.
     """
@@ -140,7 +140,7 @@ def telephone(wave: np.ndarray, low_hz: float, high_hz: float) -> np.ndarray:
 
 
 def mp3(wave: np.ndarray, kbit_per_second: float) -> np.ndarray:
-    """Through LAME and back, at an average bit rate of 8 to 160 kbit/s, the range of MP3 at 16 kHz."""
+    """Encodes with LAME and decodes, at an average bit rate of 8 to 160 kbit/s, the range of MP3 at 16 kHz."""
     return _of_length(_decoded(mp3_bytes(wave, kbit_per_second)), len(wave))
 
 
@@ -150,13 +150,13 @@ def mp3_bytes(wave: np.ndarray, kbit_per_second: float) -> bytes:
     Raises:
         ValueError: The bit rate is outside 8 to 160.
     """
-    # In the mode of a constant rate, low rates leave no room for the tag that tells a decoder the encoder's delay.
+    # At a low constant bit rate the file has no room for the tag that tells a decoder the encoder's delay.
     level = _compression_level(kbit_per_second, 8.0, 160.0)
     return _encoded(wave, format="MP3", subtype="MPEG_LAYER_III", compression_level=level, bitrate_mode="AVERAGE")
 
 
 def opus(wave: np.ndarray, kbit_per_second: float) -> np.ndarray:
-    """Through libopus and back, at an average bit rate of 6 to 256 kbit/s."""
+    """Encodes with libopus and decodes, at an average bit rate of 6 to 256 kbit/s."""
     return _of_length(_decoded(opus_bytes(wave, kbit_per_second)), len(wave))
 
 
@@ -173,17 +173,17 @@ def opus_bytes(wave: np.ndarray, kbit_per_second: float) -> bytes:
 def reverberation(
     wave: np.ndarray, rt60_seconds: float, direct_to_reverberant_db: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Plays the clip in a room: the direct sound, and behind it white noise that decays exponentially.
+    """Plays the clip in a room: the direct sound, followed by white noise that decays exponentially.
 
     h(t) = delta(t) + a n(t) 10^(-3 t / RT60) from 2 ms on, so that the tail is 60 dB down after RT60: Polack, "La
-    transmission de l'energie sonore dans les salles", 1988. The level is that of the clip before; the tail beyond its
-    end is cut.
+    transmission de l'energie sonore dans les salles", 1988. The result has the power of the clip; the tail beyond
+    its end is cut.
 
     Args:
         wave: `(T,)`.
         rt60_seconds: Time in which the sound falls by 60 dB.
         direct_to_reverberant_db: Energy of the direct sound over that of the tail, dB.
-        generator: Where the room is drawn from.
+        generator: Draws the room.
     """
     from scipy.signal import fftconvolve
 
@@ -196,7 +196,7 @@ def reverberation(
 def impulse_response(
     rt60_seconds: float, direct_to_reverberant_db: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """The room of `reverberation`, `1.2 RT60` long."""
+    """The impulse response of `reverberation`, `1.2 RT60` long."""
     time = np.arange(int(1.2 * rt60_seconds * SAMPLING_RATE_HZ)) / SAMPLING_RATE_HZ
     tail = np.where(time >= 0.002, generator.standard_normal(len(time)) * 10 ** (-3 * time / rt60_seconds), 0.0)
     tail *= 10 ** (-direct_to_reverberant_db / 20) / np.sqrt((tail**2).sum())
@@ -205,13 +205,13 @@ def impulse_response(
 
 
 def clipping(wave: np.ndarray, share: float) -> np.ndarray:
-    """Overload: the loudest samples, a `share` of all, are held at the level where they begin."""
+    """Overload: clips the loudest samples, a `share` of all, at the level of the quietest of them."""
     limit = np.quantile(np.abs(wave), 1 - share)
     return np.clip(wave, -limit, limit)
 
 
 def speed(wave: np.ndarray, factor: float) -> np.ndarray:
-    """Plays the clip faster (above 1) or slower, as a tape does: pitch and formants move with it, and T changes."""
+    """Plays the clip faster (above 1) or slower, as a tape does: pitch and formants move too, and T changes."""
     import soxr
 
     played = soxr.resample(wave, SAMPLING_RATE_HZ, SAMPLING_RATE_HZ / factor)
@@ -232,9 +232,9 @@ CODECS = {"mp3": mp3_bytes, "opus": opus_bytes}
 
 
 def achieved_kbit_per_second(waves: Iterable[np.ndarray], condition: Condition) -> float | None:
-    """Bit rate that a codec really had, from the bytes of its files; None for what is no codec.
+    """Bit rate that a codec reached, from the size of its files; None where the condition is no codec.
 
-    The headers count, which adds some kbit/s to files of a few seconds.
+    Headers are included, which adds some kbit/s to files of a few seconds.
     """
     if condition.kind not in CODECS:
         return None
@@ -248,7 +248,9 @@ def achieved_kbit_per_second(waves: Iterable[np.ndarray], condition: Condition) 
 def _compression_level(kbit_per_second: float, lowest: float, highest: float) -> float:
     """libsndfile's scale from 0, the highest bit rate, to 1, the lowest."""
     if not lowest <= kbit_per_second <= highest:
-        raise ValueError(f"kbit_per_second: {kbit_per_second} is outside {lowest:g} to {highest:g}.")
+        raise ValueError(
+            f"kbit_per_second: {kbit_per_second} is outside {lowest:g} to {highest:g}; choose a rate within."
+        )
     return min((highest - kbit_per_second) / (highest - lowest), 1.0)
 
 
@@ -263,10 +265,10 @@ def _encoded(wave: np.ndarray, sampling_rate_hz: int = SAMPLING_RATE_HZ, **optio
 def _decoded(data: bytes) -> np.ndarray:
     import soundfile
 
-    # Codecs overshoot full scale; a player clips.
+    # Decoded samples can exceed full scale; a player clips them.
     return np.clip(soundfile.read(io.BytesIO(data), dtype="float32")[0], -1, 1)
 
 
 def _of_length(wave: np.ndarray, length: int) -> np.ndarray:
-    """Cuts or pads by the few samples that a change of rate rounds."""
+    """Cuts or pads the few samples by which resampling changes the length."""
     return np.pad(wave[:length], (0, max(0, length - len(wave))))

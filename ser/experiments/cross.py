@@ -1,10 +1,8 @@
-"""Every corpus trains, every corpus is test: how far a model carries beyond the corpus it was made from.
+"""Trains on each corpus and tests on each: how well a model works on a corpus that it was not trained on.
 
-Each row of the table is an ordinary run in a folder of its own; one that is finished is not made again.
+Each row of the table is an ordinary run in its own folder. A finished run is not made again.
 """
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -18,6 +16,7 @@ from ser.data.splits import check_split, make_split, num_folds_of
 from ser.evaluation.format import MISSING, format_interval
 from ser.evaluation.heat_map import heat_map
 from ser.evaluation.per_corpus import corpus_scores
+from ser.evaluation.text_tables import aligned, csv_text, score_cells, score_columns
 from ser.evaluation.theme import write_png
 from ser.experiments.ablation import Arm, Run, make_arm, make_runs
 from ser.files import write_json, write_text
@@ -26,14 +25,16 @@ from ser.run_folder import read_results
 from ser.training.arguments import parse_arguments
 
 ACROSS, WITHIN = "train_on_one_corpus", "speaker_kfold"
-_SCORES = ("uar", "accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run: what it trains on and which corpora it is tested on.
+    """One run: the corpus that it is trained on and those that it is tested on.
 
     Attributes:
+        train: Name of the corpus that it is trained on.
+        tests: Names of the corpora that it is tested on.
+        arm: Its name, flags and arguments.
         why: Why it cannot be made; empty where it can.
     """
 
@@ -47,8 +48,9 @@ def cross(argv: Sequence[str], run: Run, load: Callable[[DataArguments], Any]) -
     """Trains on each corpus of `--corpora` and tests on each.
 
     A corpus is tested on itself by the protocol and folds of the configuration, or by folds of speakers where that
-    protocol is one of corpora. It is tested on the others whole, by a model whose dev is made of its own speakers. A
-    model learns the classes of its corpus; clips of other classes are left out of its test.
+    protocol splits by corpus. The test on another corpus uses all of its clips; the dev set of that model is made of
+    speakers of its own corpus. A model learns the classes of its corpus; clips of other classes are left out of its
+    test.
 
     Args:
         argv: What `run_ser.py` takes: `CONFIG [--flag value ...]`.
@@ -57,8 +59,8 @@ def cross(argv: Sequence[str], run: Run, load: Callable[[DataArguments], Any]) -
 
     Returns:
         The content of `cross.json`, written beside `cross.csv` and `cross.png` into `<output_dir>-cross`: `corpora`
-        (names), `leaks` (sentences, by corpus trained on) and `cells`, each with `train`, `test`, `classes` (number),
-        `folder` and the scores of `corpus_scores`, or with `why` there is no score.
+        (names), `leaks` (sentences, by the corpus trained on) and `cells`, each with `train`, `test`, `classes`
+        (number), `folder` and the scores of `corpus_scores`, or with `why`, the reason why there is no score.
 
     Raises:
         ValueError: An argument is wrong, there are fewer than two corpora, or no run can be made.
@@ -68,10 +70,12 @@ def cross(argv: Sequence[str], run: Run, load: Callable[[DataArguments], Any]) -
     if len(names) < 2:
         raise ValueError(f"--corpora: ser cross needs two corpora or more, found {len(names)}; list them in the file.")
     if base[1].target_columns:
-        raise ValueError("--target_columns: a regression; ser cross compares classes.")
+        raise ValueError(
+            "--target_columns: this is a regression, and ser cross compares classifications; leave it out."
+        )
     clips = read_clips(load(base[1]))
     plan = [across(argv, folder, base[1], clips, name) for name in names]
-    plan += [within(argv, folder, base[1], clips, place) for place in range(len(names))]
+    plan += [within(argv, folder, base[1], clips, index) for index in range(len(names))]
     possible = [row for row in plan if not row.why]
     if not possible:
         raise ValueError(f"ser cross: no run can be made. {plan[0].why}")
@@ -101,14 +105,14 @@ def across(argv: Sequence[str], folder: Path, data: DataArguments, clips: list[C
     return Row(name, others, arm, why_not(kept, arm.arguments[1]))
 
 
-def within(argv: Sequence[str], folder: Path, data: DataArguments, clips: list[Clip], place: int) -> Row:
+def within(argv: Sequence[str], folder: Path, data: DataArguments, clips: list[Clip], index: int) -> Row:
     """The run that trains and tests on one corpus, by the configured protocol or by folds of speakers."""
-    name = list(data.entries())[place]
-    corpora = json.dumps([json.loads(data.corpora)[place] | {"name": name}], ensure_ascii=False)
+    name = list(data.entries())[index]
+    corpora = json.dumps([json.loads(data.corpora)[index] | {"name": name}], ensure_ascii=False)
     own = [clip for clip in clips if clip.corpus == name]
-    voices = {clip.speaker for clip in own}
+    speakers = {clip.speaker for clip in own}
     protocol = WITHIN if data.protocol in ("leave_one_corpus_out", ACROSS) else data.protocol
-    folds = min(data.num_folds, max(2, len(voices))) if protocol == WITHIN else data.num_folds
+    folds = min(data.num_folds, max(2, len(speakers))) if protocol == WITHIN else data.num_folds
     flags = {"corpora": corpora, "protocol": protocol, "num_folds": str(folds), "splits_file": ""}
     classes = {clip.emotion for clip in own}
     arm = make_arm(argv, folder, flags | _label_map(replace(data, corpora=corpora), classes), f"within-{name}")
@@ -148,16 +152,15 @@ def cells_of(row: Row) -> list[dict[str, Any]]:
 
 
 def cross_table(content: dict[str, Any]) -> str:
-    """The content of `cross.json` as text: a line for each corpus trained on, UAR with intervals."""
+    """The content of `cross.json` as text: one line for each corpus trained on, UAR with intervals."""
     cells, names = _by_pair(content), content["corpora"]
     uneven = len({cell["classes"] for cell in cells.values() if "uar" in cell}) > 1
     rows = [("trained on", *names)]
     for train in names:
         rows.append((train, *(_cell_words(cells[train, test], uneven) for test in names)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines = aligned(rows)
     if uneven:
-        lines.append("Each UAR is over the classes that both corpora have, whose number stands behind it.")
+        lines.append("Each UAR is the mean over the classes that both corpora have; their number is in parentheses.")
     lines += [f"{train}: {leak}" for train, leaks in content["leaks"].items() for leak in leaks]
     return "\n".join(lines)
 
@@ -173,7 +176,7 @@ def cross_figure(content: dict[str, Any]) -> Any:
 
 
 def _label_map(data: DataArguments, classes: set[str]) -> dict[str, str]:
-    """The flag that drops what is not in `classes`, beside what the configuration's own map does; none if needless."""
+    """The flag `label_map` that also drops labels outside `classes`; empty where the configuration's map drops them."""
     given = data.parsed_label_map()
     labels = list_corpus(replace(data, label_map=None)).labels
     full = {label: new if (new := given.get(label, label)) in classes else None for label in labels}
@@ -197,13 +200,7 @@ def _cell_words(cell: dict[str, Any], with_classes: bool) -> str:
 
 
 def _csv(cells: Sequence[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    bounds = [f"{score}_{bound}" for score in _SCORES for bound in ("low", "high")]
-    writer.writerow(["train", "test", *_SCORES, *bounds, "classes", "n", "speakers", "why"])
-    for cell in cells:
-        intervals = cell.get("intervals", {})
-        ends = [end for score in _SCORES for end in intervals.get(score) or (None, None)]
-        known = [cell.get(key) for key in ("classes", "n", "speakers", "why")]
-        writer.writerow([cell["train"], cell["test"], *(cell.get(score) for score in _SCORES), *ends, *known])
-    return buffer.getvalue()
+    known = ("classes", "n", "speakers", "why")
+    rows: list[list[Any]] = [["train", "test", *score_columns(), *known]]
+    rows += [[cell["train"], cell["test"], *score_cells(cell), *map(cell.get, known)] for cell in cells]
+    return csv_text(rows)

@@ -1,4 +1,4 @@
-"""The floor that fine-tuning must beat: scikit-learn's logistic regression on the statistics of the frozen encoder."""
+"""The baseline that fine-tuning must beat: scikit-learn's logistic regression on statistics of the frozen encoder."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,19 +16,20 @@ from ser.training.layer_choice import STRENGTHS, choose_layer, matrix_of
 from ser.training.models import new_model
 from ser.training.provenance import shown_name
 
-# What the encoder's statistics depend on, beside the encoder.
+# Arguments that the encoder's statistics depend on.
 _KEPT = ("model_name_or_path", "backbone_config", "whisper_full_window", "pooling")
 
 
 def run_encoder_baseline(dataset: Any, job: Job, folder: Path) -> dict[str, Any]:
-    """Trains and scores logistic regression on the folds that a configuration asks for, and writes a run folder.
+    """Trains and scores logistic regression on the folds that a configuration asks for, and writes the
+    folder of a run.
 
-    It learns from the very statistics that a run of the same configuration caches; layer and strength are chosen
-    inside train, see `layer_choice`.
+    It learns from the same statistics that a run of this configuration caches. Layer and strength are chosen inside
+    train, see `layer_choice`.
 
     Args:
         dataset: Prepared corpus.
-        job: The configuration, with fold -1; its folder plays no part.
+        job: The configuration, with fold -1; its folder is not used.
         folder: Where the run goes.
 
     Returns:
@@ -65,7 +66,7 @@ def encoder_vectors(dataset: Any, job: Job) -> np.ndarray:
     """Pooled vectors of every clip and layer, `[N, L + 1, E]`: the mean over frames and, unless `--pooling mean`, the
     deviation; from the cache that runs share."""
     kept = {name: getattr(job.model, name) for name in (*_KEPT, "attn_implementation")}
-    # Attention over frames starts as the plain mean and deviation, and that is what statistics hold.
+    # Attention over frames starts as the plain mean and deviation, which are what the statistics hold.
     pooling = "mean" if job.model.pooling == "mean" else "mean_std"
     job = replace(job, model=ModelArguments(**kept | {"pooling": pooling, "head": "linear", "layer_mix": "all"}))
     model, feature_extractor = new_model(job, job.labels(dataset))
@@ -95,7 +96,7 @@ def fit_logistic(
 
     layers = [*range(values["train"].shape[1]), "all"]
     choice = choose_layer(values["train"], truth["train"], rows, labels, layers)
-    # `strength / 2` times the squared weights beside the mean loss is this C beside its sum.
+    # A penalty of `strength / 2` times the squared weights on the mean loss is this C on the sum of losses.
     c = 1 / (choice.strength * len(truth["train"]))
     machine = make_pipeline(StandardScaler(), LogisticRegression(C=c, class_weight="balanced", max_iter=2000))
     machine.fit(matrix_of(values["train"], choice.layer_mix), truth["train"])

@@ -1,8 +1,8 @@
-"""Plain acoustic functionals: one fixed-length vector a clip, for a baseline that knows no neural network.
+"""Plain acoustic functionals: one vector of fixed length for each clip, for a baseline without a neural network.
 
 Contours over frames (MFCC 1 to 13 and their deltas, level, zero crossings, spectral centroid, roll-off and flux, pitch
-and harmonicity) are reduced to mean, deviation, three percentiles and range; shares and rates of voicing, pauses and
-loudness peaks, and the length, follow. Spectral contours are librosa's. Pitch is an autocorrelation of this module,
+and harmonicity) are reduced to mean, deviation, three percentiles and range. Shares and rates of voicing, pauses and
+loudness peaks, and the length, are added. Spectral contours are librosa's. Pitch is an autocorrelation of this module,
 tens of times as fast as `librosa.pyin` and with a voicing decision, which `librosa.yin` lacks.
 """
 
@@ -23,7 +23,8 @@ HOP = SAMPLING_RATE_HZ // 100
 _WINDOW = 512
 _PITCH_WINDOW = 640
 PITCH_RANGE_HZ = (60.0, 500.0)
-# Autocorrelation above which a frame is voiced (Praat's default is 0.45), and the least level beside the loudest frame.
+# Autocorrelation above which a frame is voiced (Praat's default is 0.45), and the lowest level of one below the loudest
+# frame.
 _VOICED_FROM, _SILENT_BELOW_DB = 0.5, -30.0
 _STATISTICS = ("mean", "std", "p05", "p50", "p95", "range")
 _CONTOURS = (
@@ -42,7 +43,7 @@ def functionals(wave: np.ndarray) -> np.ndarray:
         wave: `(T,)`, float32 in [-1, 1], 16 kHz.
 
     Returns:
-        `(K,)`, float64, all finite; contours of voice are 0 where a clip has no voiced frame.
+        `(K,)`, float64, all finite; pitch and harmonicity are 0 where a clip has no voiced frame.
     """
     import librosa
 
@@ -75,8 +76,8 @@ def pitch_track(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Boersma, "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of a sampled
     sound", IFA Proceedings 17, 1993: the autocorrelation of a Hann-windowed frame divided by that of the window, its
-    highest peak refined by a parabola, and HNR = 10 log10(r / (1 - r)). No path is sought over frames; a median of five
-    takes out single octave jumps.
+    highest peak refined by a parabola, and HNR = 10 log10(r / (1 - r)). There is no path search over frames; a median
+    of five removes single octave jumps.
 
     Args:
         wave: `(T,)`, 16 kHz.
@@ -93,11 +94,11 @@ def pitch_track(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     correlation = _autocorrelation(frames, high + 2) / _autocorrelation(window[None], high + 2)
     lags = np.arange(low, high + 1)
     left, middle, right = (correlation[:, lags + step] for step in (-1, 0, 1))
-    # A peak, and not the slope down from lag 0; its place and height are those of the parabola through three points.
+    # A true peak, not the slope down from lag 0. Its lag and height are those of the parabola through three points.
     is_peak = (middle >= left) & (middle > right)
     curve = np.where(is_peak, left - 2 * middle + right, -1.0)
     heights = np.where(is_peak, middle - (left - right) ** 2 / (8 * curve), -1.0)
-    # A cost of 0.01 an octave keeps a perfectly periodic frame from being heard an octave too low (Boersma, eq. 26).
+    # A cost of 0.01 per octave prevents that a periodic frame gets a pitch one octave too low (Boersma, eq. 26).
     best = (heights - 0.01 * np.log2(lags / low)).argmax(axis=1)
     rows = np.arange(len(best))
     peak, lag = heights[rows, best], lags[best] + ((left - right) / (2 * curve))[rows, best]
@@ -113,7 +114,7 @@ def egemaps(wave: np.ndarray) -> np.ndarray:
     """The 88 functionals of eGeMAPSv02 by openSMILE: Eyben et al., IEEE Transactions on Affective Computing 7, 2016."""
     import opensmile
 
-    if not hasattr(egemaps, "smile"):  # it takes longer to make than to run, and does not pickle
+    if not hasattr(egemaps, "smile"):  # it takes longer to make than to run, and cannot be pickled
         egemaps.smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
     return np.nan_to_num(egemaps.smile.process_signal(wave, SAMPLING_RATE_HZ).to_numpy(np.float64)[0])
 
@@ -122,7 +123,7 @@ FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"plain": functionals,
 
 
 def check_features(features: str) -> None:
-    """Finds out whether `features` can be computed here.
+    """Checks that `features` can be computed here.
 
     Raises:
         ValueError: There are no such features.
@@ -144,9 +145,10 @@ def check_features(features: str) -> None:
 def corpus_functionals(
     dataset: Any, features: str = "plain", cache_dir: str | None = None, num_proc: int | None = None
 ) -> np.ndarray:
-    """Functionals of every clip of a prepared corpus, computed in parallel once and then taken from a cache.
+    """Functionals of every clip of a prepared corpus, computed once in parallel and then read from a cache.
 
-    The cache is one file a corpus below `datasets`' own, keyed by ids, audio, features and the code of this module.
+    The cache is one file for each corpus below the cache of `datasets`, keyed by ids, audio, features and the code of
+    this module.
 
     Args:
         dataset: Prepared corpus.
@@ -185,7 +187,7 @@ def _of_clips(clips: list[bytes], features: str) -> np.ndarray:
 def _key(ids: list[str], clips: list[bytes], features: str) -> str:
     package = {"plain": "librosa", "egemaps": "opensmile"}[features]
     digest = hashlib.sha256(f"{features} {importlib.metadata.version(package)}".encode())
-    digest.update(Path(__file__).read_bytes())  # other code, other numbers
+    digest.update(Path(__file__).read_bytes())  # a change of the code may change the values
     for name, clip in zip(ids, clips, strict=True):
         digest.update(name.encode() + hashlib.sha256(clip).digest())
     return digest.hexdigest()[:32]
@@ -212,7 +214,7 @@ def _rates(level: np.ndarray, pitch: np.ndarray, num_samples: int) -> list[float
 
     seconds, is_voiced = num_samples / SAMPLING_RATE_HZ, pitch > 0
     stretches = int((np.diff(is_voiced.astype(int), prepend=0) == 1).sum())
-    # Syllables are told by the peaks of loudness between them: 3 dB deep, a tenth of a second apart.
+    # Peaks of loudness count syllables: they are 3 dB high and a tenth of a second apart.
     peaks, _ = find_peaks(level, height=level.max() - 25, prominence=3, distance=10)
     return [
         is_voiced.mean(),
@@ -235,7 +237,7 @@ def _mel_filters() -> np.ndarray:
 def _autocorrelation(frames: np.ndarray, num_lags: int) -> np.ndarray:
     """Autocorrelation of what lies below 2 kHz, at lags 0 to `num_lags - 1`, 1 at lag 0; 0 for a row of zeros.
 
-    Higher harmonics make peaks narrower than a sample, and a voice is told without them.
+    Higher harmonics make peaks narrower than a sample, and voicing is found without them.
     """
     from scipy.fft import irfft, next_fast_len, rfft
 

@@ -1,10 +1,11 @@
-"""How far a finished run falls when its test clips are noisy, loud, coded, reverberant or played at another speed.
+"""How much a finished run loses when its test clips are noisy, loud, coded, reverberant or played at another speed.
 
 Every clip is scored again by the model of its own fold, under every condition of `ser.experiments.corruptions`, in
 the batches that the run itself was scored in. A drop is the UAR of the clips as they are minus the UAR under the
 condition; its interval comes from the same draws of speakers for both.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,19 +19,19 @@ from ser.data.audio import clip_wave, undecoded
 from ser.data.batching import Collator
 from ser.data.clips import listed
 from ser.evaluation.compare import compare
-from ser.evaluation.format import format_difference, format_interval
+from ser.evaluation.format import format_difference, format_interval, format_seconds
 from ser.evaluation.intervals import score_intervals
 from ser.evaluation.metrics import uar
 from ser.evaluation.scored import scored
 from ser.experiments.corruptions import CONDITIONS, Condition, Corruptor, achieved_kbit_per_second, mean_spectrum
 from ser.files import draft_of
-from ser.predictions import labels_of, read_predictions
+from ser.predictions import labels_of, read_predictions, test_rows
 from ser.run_folder import ROBUSTNESS, add_to_results, read_results, tested_models
 
 CLEAN = "clean"
-# The noise and the bit rates are measured on so many clips at most, evenly spaced over the corpus.
+# The spectrum of the noise and the bit rates are measured on this many clips at most, evenly spaced over the corpus.
 _SPECTRUM_CLIPS, _RATE_CLIPS = 500, 50
-# Mean difference of a clip's probabilities to those of the run: half precision stays well below.
+# Greatest allowed difference, mean over clips, from the probabilities of the run; half precision stays well below.
 _TOLERANCE = 0.02
 
 Load = Callable[[Path], tuple[Any, Any]]
@@ -39,12 +40,12 @@ Load = Callable[[Path], tuple[Any, Any]]
 def robustness(
     run_dir: Path, dataset: Any, load: Load, conditions: Sequence[Condition] = CONDITIONS, device: str | None = None
 ) -> dict[str, Any]:
-    """Scores a run's test clips under every condition, and writes `robustness.parquet` and its part of `results.json`.
+    """Scores a run's test clips under every condition; writes `robustness.parquet` and a section of `results.json`.
 
     Args:
         run_dir: Finished run, of one model or pooled over folds and seeds.
         dataset: The corpus it was trained on.
-        load: From the folder of a model to the model and its feature extractor.
+        load: Takes the folder of a model, returns the model and its feature extractor.
         conditions: What is done to the clips.
         device: Where the model runs; the first GPU where there is one.
 
@@ -62,6 +63,8 @@ def robustness(
     batch_size = int(results.get("config", {}).get("per_device_eval_batch_size", 8))
     names = [CLEAN, *(condition.name for condition in conditions)]
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
+    print(plan_words(folders, names), flush=True)
+    started = time.monotonic()
     with tqdm(total=len(folders) * len(names), desc="conditions", unit="condition") as progress:
         for folder in folders:
             rows = rows_of_test(folder, clips)
@@ -70,6 +73,10 @@ def robustness(
                 table = scorer.table(rows, clips, corruptor, condition)
                 tables[condition.name if condition else CLEAN].append(table)
                 progress.update()
+                if progress.n == 1 < progress.total:
+                    # The clean clips of one model: what a condition does to the clips comes on top.
+                    left = (time.monotonic() - started) * (progress.total - 1)
+                    progress.write(f"about {format_seconds(left)} to go, judged by the first condition")
             check_unchanged(tables[CLEAN][-1], rows, folder)
     whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     rates = {c.name: achieved_kbit_per_second(_waves(clips, _RATE_CLIPS), c) for c in conditions}
@@ -80,15 +87,42 @@ def robustness(
     return section
 
 
+def plan_words(folders: Sequence[Path], names: Sequence[str]) -> str:
+    """What is going to be computed, in one line, before hours of work begin."""
+    rows = [test_rows(read_predictions(folder)) for folder in folders]
+    clips = sum(len(own) for own in rows)
+    return (
+        f"{len(names)} conditions ({CLEAN} is one), {len(folders)} models, {clips} test clips in all: "
+        f"{len(names) * clips} clips to score. Restrict it with --conditions."
+    )
+
+
+def chosen_conditions(names: str | None) -> tuple[Condition, ...]:
+    """The conditions of these names or kinds, with semicolons between, since names hold commas; all by default.
+
+    Raises:
+        ValueError: There is no such condition.
+    """
+    if names is None:
+        return CONDITIONS
+    wanted = [name.strip() for name in names.split(";") if name.strip()]
+    unknown = [name for name in wanted if name not in {c.name for c in CONDITIONS} | {c.kind for c in CONDITIONS}]
+    if unknown or not wanted:
+        kinds = ", ".join(dict.fromkeys(c.kind for c in CONDITIONS))
+        known = "; ".join(c.name for c in CONDITIONS)
+        raise ValueError(f"--conditions: {unknown or names!r} is not known; kinds are {kinds}; names: {known}.")
+    return tuple(c for c in CONDITIONS if c.name in wanted or c.kind in wanted)
+
+
 class Scorer:
     """A model that scores corrupted clips.
 
     Args:
         model: A classifier of waves.
-        feature_extractor: Its own.
+        feature_extractor: The feature extractor of that model.
         labels: Classes of the run, in the order of its probabilities.
         batch_size: Clips scored at once.
-        device: Where to; the first GPU where there is one.
+        device: Where the model runs; the first GPU where there is one.
 
     Raises:
         ValueError: The model knows other classes than the run's predictions.
@@ -109,7 +143,7 @@ class Scorer:
         self.model, self.collate = model.eval().to(self.device), Collator(feature_extractor)
 
     def table(self, rows: pd.DataFrame, clips: Any, corruptor: Corruptor, condition: Condition | None) -> pd.DataFrame:
-        """The predictions of `rows` under a condition (None: as they are), with the column `condition` in front."""
+        """The predictions of `rows` under a condition (None: clips unchanged), with the column `condition` in front."""
         table = rows.drop(columns="row")
         table[[f"p_{label}" for label in self.labels]] = np.concatenate(
             [self.probabilities(waves) for waves in self._batches(rows, clips, corruptor, condition)]
@@ -144,16 +178,18 @@ def classification_results(run_dir: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: The run is a regression, which has no UAR to lose.
+        ValueError: The run is a regression, which has no UAR.
     """
     results = read_results(run_dir)
     if results["task"] != "classification":
-        raise ValueError(f"{run_dir}: is a {results['task']}; robustness is measured in UAR, of classes.")
+        raise ValueError(
+            f"{run_dir}: is a {results['task']}; robustness is measured in UAR and needs a classification."
+        )
     return results
 
 
 def rows_of_test(folder: Path, clips: Any) -> pd.DataFrame:
-    """A run's predictions on test, the longest clip first, with the column `row` of their place in the corpus.
+    """A run's predictions on test, the longest clip first, with the column `row`, the index of each clip in the corpus.
 
     Raises:
         ValueError: The corpus lacks a clip, or holds one of another length.
@@ -162,14 +198,14 @@ def rows_of_test(folder: Path, clips: Any) -> pd.DataFrame:
     rows = predictions[predictions["split"] == "test"]
     if rows.empty:
         raise ValueError(f"{folder}: holds no prediction on test; run it with --do_predict true first.")
-    place = {clip: row for row, clip in enumerate(clips["id"])}
-    absent = [clip for clip in rows["id"] if clip not in place]
+    row_of = {clip: row for row, clip in enumerate(clips["id"])}
+    absent = [clip for clip in rows["id"] if clip not in row_of]
     if absent:
         raise ValueError(
             f"{folder}: {len(absent)} of {len(rows)} test clips are not in the corpus ({listed(absent, 3)}); give the "
             "corpus that the run was trained on, with --data_dir."
         )
-    rows = rows.assign(row=[place[clip] for clip in rows["id"]]).sort_values("id")
+    rows = rows.assign(row=[row_of[clip] for clip in rows["id"]]).sort_values("id")
     found = np.asarray(clips["duration"])[rows["row"]]
     if "duration" in rows and (off := np.abs(found - rows["duration"]) > 1e-3).any():
         clip = rows[off].iloc[0]
@@ -181,17 +217,18 @@ def rows_of_test(folder: Path, clips: Any) -> pd.DataFrame:
 
 
 def check_unchanged(clean: pd.DataFrame, rows: pd.DataFrame, folder: Path) -> None:
-    """Makes sure that model and audio still give what the run says they gave.
+    """Checks that model and audio still give the probabilities that the run wrote.
 
     Raises:
-        ValueError: They do not.
+        ValueError: They give others.
     """
     columns = [f"p_{label}" for label in labels_of(rows)]
     off = np.abs(clean[columns].to_numpy() - rows[columns].to_numpy()).max(axis=1)
     if off.mean() > _TOLERANCE:
         raise ValueError(
             f"{folder}: model and corpus give other probabilities than predictions.parquet holds, such as for "
-            f"{rows['id'][off.argmax()]} ({off.max():.3f} off); one of them was changed since. Score the run again."
+            f"{rows['id'][off.argmax()]} ({off.max():.3f} off); model or audio was changed since. Score the run "
+            "again."
         )
 
 
@@ -201,9 +238,9 @@ def robustness_section(
     """UAR and its drop under every condition; see [`robustness`].
 
     Args:
-        tables: Predictions by name of the condition, and as `clean`.
-        conditions: What the names stand for.
-        rates: Bit rate by name of the condition, None for what is no codec.
+        tables: Predictions by name of the condition; under `clean` those of the unchanged clips.
+        conditions: The conditions with these names.
+        rates: Bit rate in kbit/s by name of the condition; None where it is no codec.
     """
     clean, entries = tables[CLEAN], {}
     for condition in conditions:
@@ -221,10 +258,10 @@ def robustness_section(
 
 
 def robustness_table(section: dict[str, Any]) -> str:
-    """The section as text: a line a condition."""
+    """The section as text: one line for each condition."""
     lines = [f"{'condition':<22} {'UAR':<22} drop", f"{CLEAN:<22} {_uar(section['clean'])}"]
-    for name, of in section["conditions"].items():
-        lines.append(f"{name:<22} {_uar(of):<22} {format_difference(of['drop'], of['drop_interval'])}")
+    for name, scores in section["conditions"].items():
+        lines.append(f"{name:<22} {_uar(scores):<22} {format_difference(scores['drop'], scores['drop_interval'])}")
     return "\n".join(lines)
 
 
@@ -241,6 +278,6 @@ def _score(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _waves(clips: Any, most: int) -> Iterator[np.ndarray]:
-    """At most so many waves of the corpus, evenly spaced."""
+    """At most `most` waves of the corpus, evenly spaced."""
     for row in np.unique(np.linspace(0, len(clips) - 1, min(most, len(clips))).astype(int)).tolist():
         yield clip_wave(clips[row])

@@ -1,4 +1,4 @@
-"""Loading of a model by the code that is installed, never by code that comes with the model."""
+"""Loads a model with the installed code, never with code that comes with the model."""
 
 import gc
 import json
@@ -11,24 +11,22 @@ from typing import Any
 from ser.run_folder import RESULTS, pooled_models, read_results
 
 
-def load_pipeline(name_or_path: str, model_class: type, pipeline_class: type, device: Any = None, **hub: Any) -> Any:
+def load_pipeline(name_or_path: str, device: Any = None, **hub: Any) -> Any:
     """Loads a model of this project, or a stock classifier of speech, into this project's pipeline.
 
-    Nothing that lies beside the weights is run: the configuration says `ser`, or names a class of transformers, and
-    weights come from safetensors only.
+    No code from the model's folder is run: the configuration says `ser` or names a class of transformers, and weights
+    are read from safetensors only.
 
     Args:
         name_or_path: A folder, or a repository on the Hub.
-        model_class: `SERForAudioClassification`.
-        pipeline_class: `SERPipeline`.
         device: As `pipeline()` takes it; by default the GPU of this process where there is one.
         hub: `revision` and `token` of the repository.
 
     Returns:
-        The pipeline. It asks nothing more of the network.
+        The pipeline. It makes no further request to the network.
 
     Raises:
-        ValueError: There is no such model, it may not be read, it is not an SER model, or weights are missing.
+        ValueError: The model is not there, cannot be read, is not an SER model, or lacks weights.
     """
     config = read_config(name_or_path, **hub)
     device = _device(device)
@@ -37,10 +35,12 @@ def load_pipeline(name_or_path: str, model_class: type, pipeline_class: type, de
     from transformers import AutoFeatureExtractor
     from transformers.utils import logging
 
-    chosen = _model_class(name_or_path, config, model_class)
+    from ser_model import SERPipeline
+
+    chosen = _model_class(name_or_path, config)
     logging.disable_progress_bar()
     level = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)  # its table of missing weights; they are refused below
+    logging.set_verbosity(logging.CRITICAL)  # hides its table of missing weights, which are refused below
     try:
         model, report = chosen.from_pretrained(name_or_path, use_safetensors=True, output_loading_info=True, **hub)
         extractor = AutoFeatureExtractor.from_pretrained(name_or_path, trust_remote_code=False, **hub)
@@ -55,12 +55,12 @@ def load_pipeline(name_or_path: str, model_class: type, pipeline_class: type, de
         raise ValueError(
             f"--model: {name_or_path} is damaged: {len(wrong)} weights are missing or left over, such as {wrong[0]}."
         )
-    return pipeline_class(model=model.eval(), feature_extractor=extractor, task="audio-classification", device=device)
+    return SERPipeline(model=model.eval(), feature_extractor=extractor, task="audio-classification", device=device)
 
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """For imports: half a second of torch's five goes into looking for garbage among what is there to stay."""
+    """Turns garbage collection off during an import: it takes half a second of the five that torch needs."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -71,12 +71,12 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def is_exact_in_batches(pipe: Any) -> bool:
-    """Whether a clip's scores do not depend on its batch. Those of a stock model do."""
+    """Whether the scores of a clip are independent of its batch. Those of a stock model are not."""
     return pipe.model.config.model_type == "ser"
 
 
 def _device(device: Any) -> Any:
-    """Refuses a device that is not here; without one, gives each process of a launcher a GPU of its own."""
+    """Checks the device; without one, gives each process of a launcher its own GPU."""
     import torch
 
     if device is None:
@@ -84,14 +84,16 @@ def _device(device: Any) -> Any:
         return int(os.environ.get("LOCAL_RANK", 0)) % count if count else None
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):  # each kind of device has its own
-        raise ValueError(f"--device: there is no {device} here; cpu is always there.") from None
+    except (RuntimeError, AssertionError, NotImplementedError):  # each kind of device raises another one
+        raise ValueError(f"--device: this machine has no {device}; use cpu, which every machine has.") from None
     return device
 
 
-def _model_class(name_or_path: str, config: dict[str, Any], model_class: type) -> type:
+def _model_class(name_or_path: str, config: dict[str, Any]) -> type:
     if config.get("model_type") == "ser":
-        return model_class
+        from ser_model import SERForAudioClassification
+
+        return SERForAudioClassification
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as STOCK
 
@@ -104,10 +106,10 @@ def _model_class(name_or_path: str, config: dict[str, Any], model_class: type) -
 
 
 def read_config(name_or_path: str, **hub: Any) -> dict[str, Any]:
-    """The configuration of a model, which is looked at before anything slow is imported.
+    """Reads `config.json` of a model, before anything slow is imported.
 
     Raises:
-        ValueError: There is no such model, or it may not be read.
+        ValueError: The model is not there, or cannot be read.
     """
     path = Path(name_or_path)
     if path.is_dir():
@@ -154,7 +156,7 @@ def _download_config(name: str, hub: dict[str, Any]) -> str:
     from huggingface_hub import errors, hf_hub_download
     from huggingface_hub.utils import httpx, logging
 
-    logging.set_verbosity_error()  # it tells of each retry
+    logging.set_verbosity_error()  # it prints a line for each retry
     where = os.environ.get("HF_ENDPOINT", "the Hub")
     try:
         return hf_hub_download(name, "config.json", **hub)
@@ -168,7 +170,7 @@ def _download_config(name: str, hub: dict[str, Any]) -> str:
     except errors.RevisionNotFoundError:
         problem = f"{name} has no revision {hub.get('revision')}."
     except errors.LocalEntryNotFoundError:
-        problem = f"{name} is neither a folder nor downloaded yet, and {where} cannot be reached."
+        problem = f"{name} is neither a folder nor downloaded yet, and there is no network to {where}; give a folder."
     except errors.EntryNotFoundError:
         problem = f"{name} is not an SER model: the repository holds no config.json."
     except errors.HFValidationError:
@@ -179,7 +181,7 @@ def _download_config(name: str, hub: dict[str, Any]) -> str:
         if status in (401, 403):
             problem = f"{where} refuses the token ({status}); log in again (hf auth login) or unset HF_TOKEN."
     except httpx.HTTPError as error:
-        problem = f"{where} cannot be reached ({_first_line(error)})."
+        problem = f"there is no network to {where} ({_first_line(error)}); give a folder."
     raise ValueError(f"--model: {problem}")
 
 

@@ -12,19 +12,19 @@ from ser.inference.recordings import printable
 from ser.inference.subtitles import rttm, srt
 
 FORMATS = ("table", "json", "jsonl", "csv", "parquet", "srt", "rttm")
-# These say what is heard when; there is nothing else to put into them.
+# These formats hold a timeline only.
 TIMELINE_FORMATS = ("srt", "rttm")
 
 
 def answer_columns(labels: list[str], timeline: bool, regression: bool) -> list[str]:
-    """Names of the columns of CSV and Parquet, those of `predictions.parquet` where they are the same thing."""
+    """Columns of CSV and Parquet; named as in `predictions.parquet` where the content is the same."""
     values = [f"{'pred' if regression else 'p'}_{label}" for label in labels]
     chosen = [] if regression else ["label", "score"]
     return ["file", *(["start", "end"] if timeline else []), *chosen, *values]
 
 
 def answer_rows(answer: dict[str, Any], columns: list[str]) -> Iterator[dict[str, Any]]:
-    """One row for a recording, or one for each segment of its timeline; None where there is nothing to say."""
+    """One row for a recording, or one for each segment of its timeline; None where there is no value."""
     for part in answer.get("segments", [answer]):
         scores = part["scores"]
         best = scores[0] if scores else {"label": part.get("label"), "score": None}
@@ -34,12 +34,12 @@ def answer_rows(answer: dict[str, Any], columns: list[str]) -> Iterator[dict[str
 
 
 def stored(file: str) -> str:
-    """A name as files of text can hold it: bytes that are not UTF-8 are written as `\\udc..`."""
+    """A name for text files: bytes that are not UTF-8 are written as `\\udc..`."""
     return file.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def table_lines(answers: Iterable[dict[str, Any]], columns: list[str]) -> Iterator[str]:
-    """Columns for the eye, the name last because it alone may be long."""
+    """Aligned columns; the file is last because its name may be long."""
     shown = [name for name in columns if name not in ("file", "score")] + ["file"]
     heads = {name: name.removeprefix("p_").removeprefix("pred_") for name in shown}
     labels = [head for name, head in heads.items() if name.startswith(("p_", "pred_"))]
@@ -67,7 +67,7 @@ def _cell(name: str, value: Any) -> str:
 def json_lines(answers: Iterable[dict[str, Any]]) -> Iterator[str]:
     """One JSON object a line, `{"file", "scores"}` or `{"file", "segments"}`, as the pipeline returns them."""
     for answer in answers:
-        yield json.dumps({**answer, "file": stored(answer["file"])}, ensure_ascii=False) + "\n"
+        yield json.dumps({**answer, "file": stored(answer["file"])}, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def json_list(answers: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -80,16 +80,29 @@ def json_list(answers: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def csv_lines(answers: Iterable[dict[str, Any]], columns: list[str]) -> Iterator[str]:
-    """Comma-separated values with a header; a name may hold commas, quotes and line breaks."""
+    """Comma-separated values with a header; a name may hold commas, quotes and line breaks.
+
+    A text that a spreadsheet would take for a formula, such as a file `=1+1.wav`, gets an apostrophe before it.
+    """
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    quoting_all = csv.DictWriter(buffer, columns, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writeheader()
     yield buffer.getvalue()
     for answer in answers:
         buffer.seek(0)
         buffer.truncate()
-        writer.writerows(answer_rows(answer, columns))
+        for row in answer_rows(answer, columns):
+            cells = {name: _no_formula(cell) for name, cell in row.items()}
+            # The csv module leaves a carriage return outside quotes, and readers take it for the end of the row.
+            has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells.values())
+            (quoting_all if has_return else writer).writerow(cells)
         yield buffer.getvalue()
+
+
+def _no_formula(cell: Any) -> Any:
+    """A cell as spreadsheets show it and do not compute it; numbers stay."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def text_of(answers: Iterable[dict[str, Any]], kind: str, columns: list[str]) -> Iterator[str]:

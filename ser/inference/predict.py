@@ -1,4 +1,4 @@
-"""What `ser predict` does, from the words of the command line to its exit code."""
+"""`ser predict`: from the arguments of the command line to its exit code."""
 
 import os
 import sys
@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from ser.inference.download import MAX_MEGABYTES
 from ser.inference.output_formats import (
     FORMATS,
     TIMELINE_FORMATS,
@@ -32,7 +33,7 @@ from ser.inference.shards import (
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of `ser predict`.
+    """The arguments of `ser predict`.
 
     Attributes:
         paths: Files, folders, globs, URLs; `-` for a list on stdin.
@@ -40,9 +41,10 @@ class Request:
         output: A file; with `resume` a folder of shards; None for stdout.
         overwrite: Whether `output` may be replaced.
         resume: Whether `output` is a folder of shards, to be completed.
-        timeline: Whether to say what is heard when.
+        timeline: Whether to give scores over time.
         window_seconds, hop_seconds: Of the timeline; the pipeline's own by default.
         batch_seconds: Seconds of audio in a batch.
+        max_megabytes: A larger download is refused.
     """
 
     paths: list[str]
@@ -54,6 +56,7 @@ class Request:
     window_seconds: float | None = None
     hop_seconds: float | None = None
     batch_seconds: float | None = None
+    max_megabytes: float = MAX_MEGABYTES
 
     @property
     def cutting(self) -> dict[str, float]:
@@ -65,23 +68,25 @@ class Request:
         return self.timeline or bool(self.cutting) or self.format in TIMELINE_FORMATS
 
     def check(self) -> None:
-        """Refuses what cannot be done, before a model is loaded.
+        """Checks the flags, before a model is loaded.
 
         Raises:
-            OSError, ValueError: A flag has no meaning, or there is something where the answers should go.
+            OSError, ValueError: A flag is wrong, or the output exists.
         """
         if self.format not in FORMATS:
             raise ValueError(f"--format: {self.format!r} is not one of {', '.join(FORMATS)}.")
         if self.resume and self.output is None:
-            raise ValueError("--resume: needs --output and a folder, which keeps what is done.")
+            raise ValueError("--resume: needs --output and a folder for the shards.")
         if self.resume and self.format not in ("table", "parquet"):
-            raise ValueError(f"--format: {self.format} and --resume exclude each other; its shards are Parquet.")
+            raise ValueError(f"--format: {self.format} cannot be used with --resume, which writes Parquet.")
         if self.resume and self.output.is_file():
             raise ValueError(f"--output: {self.output} is a file; --resume needs a folder.")
         if self.format == "parquet" and self.output is None:
             raise ValueError("--format parquet: needs --output and a file.")
         if processes()[1] > 1 and not self.resume:
-            raise ValueError("--resume: is needed where several processes share the work, and --output with a folder.")
+            raise ValueError("--resume: several processes need it, and --output with a folder.")
+        if not self.max_megabytes > 0:
+            raise ValueError(f"--max-megabytes: {self.max_megabytes} is not above 0.")
         if not self.resume:
             check_output(self.output, self.overwrite)
 
@@ -103,7 +108,7 @@ def run(request: Request, load: Callable[[], Any]) -> int:
         sys.stdin.reconfigure(errors="surrogateescape")  # names are bytes, and not all of them UTF-8
     files = find_recordings(request.paths, sys.stdin)
     if request.format == "srt" and len(files) != 1:
-        raise ValueError(f"--format srt: holds one recording, {len(files)} were given; rttm and csv hold many.")
+        raise ValueError(f"--format srt: takes one recording, {len(files)} were given; use rttm or csv for several.")
     pipe = load()
     labels = [pipe.model.config.id2label[index] for index in range(pipe.model.config.num_labels)]
     columns = answer_columns(labels, request.is_timeline, pipe.model.config.problem_type == "regression")
@@ -122,8 +127,8 @@ def _answers(request: Request, files: Iterable[str], pipe: Any) -> Iterator[dict
     from ser.inference.scoring import predict, predict_timelines
 
     if request.is_timeline:
-        return predict_timelines(pipe, files, **request.cutting)
-    return predict(pipe, files, request.batch_seconds)
+        return predict_timelines(pipe, files, request.max_megabytes, **request.cutting)
+    return predict(pipe, files, request.batch_seconds, request.max_megabytes)
 
 
 def _without_bad(answers: Iterable[dict[str, Any]], bad: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -144,7 +149,7 @@ def _write(request: Request, answers: Iterator[dict[str, Any]], columns: list[st
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without the letters of a name
         try:
             write_pieces(text_of(answers, request.format, columns), sys.stdout)
-        except BrokenPipeError:  # `| head` has seen enough; Python would complain again when it closes stdout
+        except BrokenPipeError:  # `| head` closed the pipe; without this, Python reports it again when it closes stdout
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -178,7 +183,7 @@ def report(bad: dict[str, str], total: int) -> None:
 def _progress(answers: Iterable[dict[str, Any]], total: int, request: Request) -> Iterable[dict[str, Any]]:
     from tqdm import tqdm
 
-    # Answers that scroll by on the same terminal show progress themselves.
+    # Answers on the same terminal show the progress themselves.
     is_scrolling = request.output is None and sys.stdout.isatty()
     is_wanted = sys.stderr.isatty() and not is_scrolling and total > 1 and processes()[0] == 0
     return tqdm(answers, total=total, unit="file", disable=not is_wanted)

@@ -1,4 +1,4 @@
-"""Which recordings a command line means: files, folders, globs, URLs and lists."""
+"""Finds the recordings that a command line names: files, folders, globs, URLs and lists."""
 
 import glob
 import os
@@ -13,12 +13,12 @@ def find_recordings(paths: Iterable[str], listed: Iterable[str] = ()) -> list[st
 
     Args:
         paths: Files, URLs, folders (searched to the bottom for the suffixes of audio, without hidden names; links are
-            followed), globs
-            (`**` goes to any depth), and `-`, which stands for `listed`. What exists is never taken for a glob.
+            followed), globs (`**` goes to any depth), and `-`, which stands for `listed`. What exists is never taken
+            for a glob.
         listed: Lines of a list, one recording each.
 
     Returns:
-        Paths and URLs. A path that does not exist stays in the list: it is one bad recording among good ones.
+        Paths and URLs. A path that does not exist stays in the list and is reported as one bad recording.
 
     Raises:
         ValueError: A folder or glob holds no recording.
@@ -28,7 +28,7 @@ def find_recordings(paths: Iterable[str], listed: Iterable[str] = ()) -> list[st
         names = list(_lines(listed)) if path == "-" else _named(path)
         found.update(dict.fromkeys(names))
     if not found:
-        raise ValueError("PATHS: name no recording; expected files, folders, globs, URLs, or - and a list on stdin.")
+        raise ValueError("PATHS: no recording was named; give files, folders, globs, URLs, or - and a list on stdin.")
     return list(found)
 
 
@@ -42,7 +42,7 @@ def _named(path: str) -> list[str]:
     if os.path.isdir(path):
         names = sorted(_recordings_under(path))
         if not names:
-            raise ValueError(f"{path}: holds no audio file ({' '.join(AUDIO_SUFFIXES)}).")
+            raise ValueError(f"{path}: the folder holds no audio file ({' '.join(AUDIO_SUFFIXES)}).")
         return names
     if glob.has_magic(path):
         names = [name for name in sorted(glob.glob(path, recursive=True)) if os.path.isfile(name)]
@@ -67,15 +67,15 @@ def is_url(path: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """A name as it can be shown: line breaks, escape sequences and bytes that are not UTF-8 become visible."""
+    """A name for the terminal: line breaks, escape sequences and bytes that are not UTF-8 are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def check_output(output: Path | None, overwrite: bool) -> None:
-    """Refuses to write over anything.
+    """Refuses to overwrite a file without `--overwrite`.
 
     Raises:
-        FileExistsError: The file is there, and `--overwrite` was not given.
+        FileExistsError: The file exists, and `--overwrite` was not given.
         IsADirectoryError: It is a folder.
     """
     if output is None:

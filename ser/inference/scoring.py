@@ -1,5 +1,6 @@
-"""Scores of many recordings: decoded ahead, batched by length, the unreadable ones set aside."""
+"""Scores many recordings: decodes ahead, batches by length, reports unreadable ones apart."""
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from ser.inference.download import MAX_MEGABYTES, local_copy
 from ser.inference.loading import is_exact_in_batches
 
-# Recordings are sorted by length within as much as this, in memory as 16 kHz float32: 64 MB.
+# Recordings are sorted by length within this many seconds of audio; as 16 kHz float32 it takes 64 MB.
 _BUFFER_SECONDS = 1000.0
 _DECODERS = 4
 
 
-def predict(pipe: Any, files: Iterable[str], batch_seconds: float | None = None) -> Iterator[dict[str, Any]]:
+def predict(
+    pipe: Any, files: Iterable[str], batch_seconds: float | None = None, max_megabytes: float = MAX_MEGABYTES
+) -> Iterator[dict[str, Any]]:
     """Classifies recordings, each as a whole.
 
     Args:
@@ -34,19 +38,22 @@ def predict(pipe: Any, files: Iterable[str], batch_seconds: float | None = None)
     rate_hz = pipe.feature_extractor.sampling_rate
     buffer: list[tuple[str, Any]] = []
     seconds = 0.0
-    for file, outcome in _decoded(pipe, files):
+    for file, outcome in _decoded(pipe, files, max_megabytes):
         buffer.append((file, outcome))
         seconds += len(outcome) / rate_hz if isinstance(outcome, np.ndarray) else 0.0
         if seconds >= _BUFFER_SECONDS or len(buffer) >= 1000:
-            yield from _scored(pipe, buffer, batch_seconds)
+            yield from _scored(pipe, buffer, batch_seconds, max_megabytes)
             buffer, seconds = [], 0.0
-    yield from _scored(pipe, buffer, batch_seconds)
+    yield from _scored(pipe, buffer, batch_seconds, max_megabytes)
 
 
-def predict_timelines(pipe: Any, files: Iterable[str], **cutting: Any) -> Iterator[dict[str, Any]]:
-    """Says what is heard when, recording by recording.
+def predict_timelines(
+    pipe: Any, files: Iterable[str], max_megabytes: float = MAX_MEGABYTES, **cutting: Any
+) -> Iterator[dict[str, Any]]:
+    """Makes the timeline of each recording.
 
     Args:
+        max_megabytes: A larger download is refused.
         cutting: `window_seconds` and `hop_seconds`.
 
     Yields:
@@ -54,25 +61,31 @@ def predict_timelines(pipe: Any, files: Iterable[str], **cutting: Any) -> Iterat
     """
     for file in files:
         try:
-            yield {"file": file, "segments": pipe(file, timeline=True, **cutting)}
+            with local_copy(file, max_megabytes) as path:
+                segments = pipe(path, timeline=True, **cutting)
+            for segment in segments:
+                check_finite(segment["scores"])
+            yield {"file": file, "segments": segments}
         except (OSError, ValueError) as error:
             yield {"file": file, "error": reason(error, file)}
 
 
 def reason(error: Exception, file: str) -> str:
-    """Why a recording cannot be used, in one line that does not repeat its name."""
+    """Why a recording cannot be used, in one line without its name."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
     return text.removeprefix(f"{file}: ")
 
 
-def _decoded(pipe: Any, files: Iterable[str]) -> Iterator[tuple[str, np.ndarray | Exception | None]]:
-    """Each file with its wave, with None where it is too long to be held, or with what is wrong with it."""
+def _decoded(
+    pipe: Any, files: Iterable[str], max_megabytes: float
+) -> Iterator[tuple[str, np.ndarray | Exception | None]]:
+    """Each file with its wave, None where it is too long for memory, or the error."""
     with ThreadPoolExecutor(_DECODERS) as pool:
         waiting: deque[tuple[str, Future]] = deque()
         for file in files:
-            waiting.append((file, pool.submit(_decode, pipe, file)))
+            waiting.append((file, pool.submit(_decode, pipe, file, max_megabytes)))
             if len(waiting) > 2 * _DECODERS:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -80,14 +93,17 @@ def _decoded(pipe: Any, files: Iterable[str]) -> Iterator[tuple[str, np.ndarray 
             yield file, future.result()
 
 
-def _decode(pipe: Any, source: str) -> np.ndarray | Exception | None:
+def _decode(pipe: Any, source: str, max_megabytes: float) -> np.ndarray | Exception | None:
     try:
-        return pipe.read_short(source)
+        with local_copy(source, max_megabytes) as path:
+            return pipe.read_short(path)
     except (OSError, ValueError) as error:
         return error
 
 
-def _scored(pipe: Any, buffer: list[tuple[str, Any]], batch_seconds: float) -> Iterator[dict[str, Any]]:
+def _scored(
+    pipe: Any, buffer: list[tuple[str, Any]], batch_seconds: float, max_megabytes: float
+) -> Iterator[dict[str, Any]]:
     from ser.data.batching import fill_by_duration
 
     answers: list[dict[str, Any]] = [{}] * len(buffer)
@@ -96,18 +112,46 @@ def _scored(pipe: Any, buffer: list[tuple[str, Any]], batch_seconds: float) -> I
     order = np.argsort(lengths, kind="stable")
     for batch in fill_by_duration(order[lengths[order] >= 0], lengths, batch_seconds):
         waves = [{"array": buffer[row][1], "sampling_rate": rate_hz, "path": buffer[row][0]} for row in batch]
-        for row, scores in zip(batch, pipe(waves, batch_size=len(waves)), strict=True):
-            answers[row] = {"file": buffer[row][0], "scores": scores}
+        for row, outcome in zip(batch, _scores_of(pipe, waves), strict=True):
+            file, is_error = buffer[row][0], isinstance(outcome, Exception)
+            answers[row] = {"file": file, **({"error": reason(outcome, file)} if is_error else {"scores": outcome})}
     for row, (file, outcome) in enumerate(buffer):
         if isinstance(outcome, Exception):
             answers[row] = {"file": file, "error": reason(outcome, file)}
         elif outcome is None:
-            answers[row] = _score_long(pipe, file)
+            answers[row] = _score_long(pipe, file, max_megabytes)
     yield from answers
 
 
-def _score_long(pipe: Any, file: str) -> dict[str, Any]:
+def _scores_of(pipe: Any, waves: list[dict[str, Any]]) -> list[list[dict[str, Any]] | ValueError]:
+    """Scores of each wave of a batch, or its error: after an error of the batch, each wave is scored alone."""
     try:
-        return {"file": file, "scores": pipe(file)}
+        found = pipe(waves, batch_size=len(waves))
+        for scores in found:
+            check_finite(scores)
+        return found
+    except ValueError as error:
+        if len(waves) == 1:
+            return [error]
+        return [_scores_of(pipe, [wave])[0] for wave in waves]
+
+
+def check_finite(scores: Iterable[dict[str, Any]]) -> None:
+    """Refuses scores that are no numbers: neither JSON nor a reader can use them.
+
+    Raises:
+        ValueError: A score is NaN or infinite.
+    """
+    for score in scores:
+        if not math.isfinite(score["score"]):
+            raise ValueError(f"the model's score for {score['label']} is {score['score']}; its weights are damaged.")
+
+
+def _score_long(pipe: Any, file: str, max_megabytes: float) -> dict[str, Any]:
+    try:
+        with local_copy(file, max_megabytes) as path:
+            scores = pipe(path)
+        check_finite(scores)
+        return {"file": file, "scores": scores}
     except (OSError, ValueError) as error:
         return {"file": file, "error": reason(error, file)}

@@ -1,7 +1,7 @@
-"""Answers for a million files: a folder of Parquet shards that a stopped run, on any number of processes, goes on with.
+"""Answers for a million files: a folder of Parquet shards that a stopped run, with any number of processes, continues.
 
-No process needs to hear of another. Which files are one's own follows from a hash of each name; which are done, from
-the shards that are there; and a shard is named by the files it holds, so that nobody writes another's.
+The processes do not communicate. A hash of each name says which process has the file; the shards that exist say which
+files are done; and a shard is named after the files it holds, so no process overwrites the shard of another.
 """
 
 import hashlib
@@ -15,19 +15,19 @@ from typing import Any
 from ser.files import draft_of, read_json, write_json
 from ser.inference.output_formats import arrow_table, stored
 
-# Files in a shard: some hundred seconds of work, which is what a stop can cost.
+# Files in a shard: some hundred seconds of work, which a stop can lose.
 FILES_IN_SHARD = 1000
 # A leading underscore keeps readers of Parquet folders from taking it for a shard.
 SETTINGS = "_settings.json"
 
 
 def processes() -> tuple[int, int]:
-    """This process's number and how many there are, as `accelerate launch` and `torchrun` tell them."""
+    """Rank and number of processes, as `accelerate launch` and `torchrun` set them."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def share_of(files: Iterable[str], rank: int, world_size: int) -> list[str]:
-    """The files of one process, by a hash of their names: the others' are known without asking."""
+    """The files of one process, by a hash of their names."""
     return [file for file in files if _hash(file) % world_size == rank]
 
 
@@ -36,10 +36,10 @@ def _hash(file: str) -> int:
 
 
 def claim_shard_folder(folder: Path, settings: dict[str, Any]) -> None:
-    """Makes the folder, or checks that what is in it was made by the same model with the same options.
+    """Makes the folder, or checks that its content comes from the same model with the same options.
 
     Raises:
-        ValueError: It was not, or it holds something else.
+        ValueError: Its content comes from another model or other options, or is something else.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SETTINGS
@@ -58,7 +58,7 @@ def claim_shard_folder(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def files_in_shards(folder: Path) -> dict[str, str | None]:
-    """The files that the shards of a folder hold, and what was wrong with each, None where nothing was."""
+    """The files in the shards of a folder, each with its error, or None."""
     import pyarrow.parquet as pq
 
     done: dict[str, str | None] = {}
@@ -71,7 +71,7 @@ def files_in_shards(folder: Path) -> dict[str, str | None]:
 def write_shards(
     answers: Iterable[dict[str, Any]], columns: list[str], folder: Path, files_in_shard: int = FILES_IN_SHARD
 ) -> Iterator[dict[str, Any]]:
-    """Writes each `files_in_shard` answers as one shard, and passes on the answers of the shards that are written.
+    """Writes every `files_in_shard` answers as one shard, then yields them.
 
     Args:
         answers: `{"file", "scores"}`, `{"file", "segments"}` or `{"file", "error"}`.
@@ -101,7 +101,7 @@ def weights_hash(model: Any) -> str:
 def total_of_all(count: int) -> int:
     """Waits until every process is done, and adds up their counts.
 
-    A launcher ends all processes when one of them fails. So none may say that it failed before all are done.
+    A launcher stops all processes when one fails, so a process may report a failure only when all are done.
     """
     if "MASTER_ADDR" not in os.environ or processes()[1] == 1:
         return count

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from html import escape
 from typing import Any
 
 from ser.inference.recordings import printable
@@ -10,6 +11,8 @@ from ser.inference.recordings import printable
 def srt(segments: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Subtitles, one for each segment that is not silence: `anger 93 %`.
 
+    `<`, `>` and `&` of a label are escaped: players take them for markup.
+
     Args:
         segments: What the pipeline returns for one recording with `timeline=True`.
 
@@ -17,7 +20,8 @@ def srt(segments: Iterable[dict[str, Any]]) -> Iterator[str]:
         Lines, with their ends.
     """
     for number, segment in enumerate(_heard(segments), start=1):
-        yield f"{number}\n{srt_time(segment['start'])} --> {srt_time(segment['end'])}\n{caption(segment)}\n\n"
+        text = escape(caption(segment), quote=False)
+        yield f"{number}\n{srt_time(segment['start'])} --> {srt_time(segment['end'])}\n{text}\n\n"
 
 
 def srt_time(seconds: float) -> str:
@@ -28,14 +32,14 @@ def srt_time(seconds: float) -> str:
 
 
 def caption(segment: dict[str, Any]) -> str:
-    """What a segment says in words: its label and score, or the values of a regression."""
+    """The text of a segment: its label and score, or the values of a regression."""
     if segment["label"] is None:
         return ", ".join(f"{score['label']} {score['score']:.2f}" for score in segment["scores"])
     return f"{segment['label']} {100 * segment['score']:.0f} %"
 
 
 def rttm(answers: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Rich Transcription Time Marked lines (NIST RT-09), the label in the speaker's place, the score as confidence.
+    """Rich Transcription Time Marked lines (NIST RT-09): the label as the speaker, the score as confidence.
 
     RTTM separates its ten fields by spaces; spaces within a name or label become underscores.
 

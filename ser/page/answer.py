@@ -1,6 +1,7 @@
-"""What the page knows of one recording: its scores, its timeline, its outline, and a copy to listen to."""
+"""The answer for one recording: scores, timeline, waveform outline, and a copy to listen to."""
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from ser.data.audio import pcm_16
-from ser.inference.scoring import reason
+from ser.inference.scoring import check_finite, reason
 
-# From here on one answer for the whole hides what changes within: two windows of the timeline.
+# Two windows of the timeline. A longer recording may change, so it gets a timeline as well.
 TIMELINE_SECONDS = 8.0
-ReadBlocks = Callable[..., Iterator[np.ndarray]]
+MAX_MINUTES = 10.0
+# To decode a recording. A file can be slow to decode and short; the scores of a bounded length take bounded time.
+_MAX_DECODING_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,10 @@ class Answer:
     Attributes:
         name: The file's name.
         seconds: Its length.
-        scores: Of the whole, `{"label", "score"}` each, as the pipeline returns them.
-        segments: What is heard when, as the pipeline returns it; empty for a recording under `TIMELINE_SECONDS`.
+        scores: `{"label", "score"}` of the whole recording, as the pipeline returns them.
+        segments: The timeline, as the pipeline returns it; empty for a recording under `TIMELINE_SECONDS`.
         outline: Loudest sample of each of up to 600 equal parts, in [0, 1].
-        sound: What the model heard, as a file that browsers play.
+        sound: The model's input as FLAC, which browsers play.
     """
 
     name: str
@@ -36,34 +39,54 @@ class Answer:
     sound: Path
 
 
-def classify(pipe: Any, read_blocks: ReadBlocks, path: Path) -> Answer:
+def classify(pipe: Any, path: Path, max_minutes: float = MAX_MINUTES) -> Answer:
     """Classifies a recording of any length and format in constant memory.
 
-    It is decoded once, into a FLAC file beside it: 16 bits at the model's rate lose nothing there, so the scores are
-    those of the recording itself, and every browser plays it.
+    The recording is decoded once, into a FLAC file beside it. The model's input has 16 bits, so the scores are those of
+    the recording, and every browser plays FLAC.
 
     Args:
         pipe: A `SERPipeline`.
-        read_blocks: `ser_model.read_blocks`.
-        path: The recording, in a folder that may be written to.
+        path: The recording, in a writable folder.
+        max_minutes: A longer recording is refused, before all of it is decoded.
 
     Raises:
         ValueError: It cannot be read or classified; the message says why and leaves out the name.
     """
+    from ser_model import read_blocks
+
     rate_hz = pipe.feature_extractor.sampling_rate
     sound = path.with_name("heard.flac")
     try:
-        peaks = _write_sound(read_blocks(path, str(sound), rate_hz), sound, rate_hz)
+        peaks = _write_sound(_bounded(read_blocks(path, str(sound), rate_hz), rate_hz, max_minutes), sound, rate_hz)
         scores = pipe(str(sound))
         seconds = len(peaks) / 100
         segments = pipe(str(sound), timeline=True) if seconds >= TIMELINE_SECONDS else []
+        for answered in (scores, *(segment["scores"] for segment in segments)):
+            check_finite(answered)
     except (OSError, ValueError) as error:
         raise ValueError(reason(error, str(sound))) from error
     return Answer(path.name, seconds, scores, segments, outline(peaks), sound)
 
 
+def _bounded(blocks: Iterable[np.ndarray], rate_hz: int, max_minutes: float) -> Iterator[np.ndarray]:
+    """Passes blocks on until they are too long, or take too long.
+
+    Raises:
+        ValueError: They do.
+    """
+    samples, deadline = 0, time.monotonic() + _MAX_DECODING_SECONDS
+    for block in blocks:
+        samples += len(block)
+        if samples > 60 * max_minutes * rate_hz:
+            raise ValueError(f"is longer than {max_minutes:g} minutes; cut it.")
+        if time.monotonic() > deadline:
+            raise ValueError(f"took longer than {_MAX_DECODING_SECONDS:.0f} s to decode; convert it to WAV.")
+        yield block
+
+
 def outline(peaks: np.ndarray, parts: int = 600) -> np.ndarray:
-    """The largest peak of each of at most `parts` equal pieces of a recording, scaled so that the largest is 1."""
+    """Peaks of at most `parts` equal pieces of a recording, scaled so that the largest is 1."""
     edges = np.unique(np.linspace(0, len(peaks), min(parts, len(peaks)) + 1).astype(int))[:-1]
     largest = np.maximum.reduceat(peaks, edges)
     return largest / max(float(largest.max()), 1e-4)

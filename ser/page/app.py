@@ -1,43 +1,74 @@
-"""`ser serve`: the page where one records, uploads and hears, made with Gradio, and served without a network."""
+"""`ser serve`: the page to record or upload speech, made with Gradio; it needs no network."""
 
 import os
-import tempfile
+import sys
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ser.inference.loading import results_of_model
-from ser.page.answer import ReadBlocks, classify
+from ser.page.answer import MAX_MINUTES, classify
 from ser.page.html import answer_html, error_html, header_html, limits_html, text_html, threshold_of
+from ser.page.storage import page_folder
 from ser.run_folder import EXAMPLES
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# Fonts of the reader's machine: none is fetched.
+# Fonts of the visitor's machine; none is downloaded.
 _FONTS = ("system-ui", "Segoe UI", "Vazirmatn", "Noto Sans Arabic", "Noto Sans", "Tahoma", "sans-serif")
 _HOUR_SECONDS = 3600
+_OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
+# Recordings that wait for the model; a further visitor is told that the page is busy.
+MAX_WAITING = 20
 
 
-def serve(pipe: Any, read_blocks: ReadBlocks, model: str, **launch: Any) -> None:
+def serve(pipe: Any, model: str, max_minutes: float = MAX_MINUTES, **launch: Any) -> None:
     """Serves the page until it is interrupted.
 
     Args:
         pipe: A `SERPipeline`.
-        read_blocks: `ser_model.read_blocks`.
         model: The folder or repository that the pipeline comes from, for its results and example clips.
+        max_minutes: Longer recordings are refused.
         launch: What `gradio.Blocks.launch` takes, such as `server_port`; the server is on 127.0.0.1 by default.
 
     Raises:
         ImportError: Gradio is not installed.
         OSError: The port is taken.
     """
-    with tempfile.TemporaryDirectory(prefix="ser-page-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # recordings of one server, gone when it ends
-        page = make_page(pipe, read_blocks, model)
-        page.launch(**{**look(), **launch})
+    host = launch.get("server_name") or "127.0.0.1"
+    if (host not in _OWN_HOSTS or launch.get("share")) and not launch.get("auth"):
+        print("ser: warning: others can reach this page without a password; set one with --auth.", file=sys.stderr)
+    with page_folder() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        page = make_page(pipe, model, max_minutes).queue(max_size=MAX_WAITING)
+        with suppress(KeyboardInterrupt):
+            page.launch(**{**look(), **launch})
 
 
-def make_page(pipe: Any, read_blocks: ReadBlocks, model: str) -> Any:
+def read_auth(path: Path | None) -> tuple[str, str] | None:
+    """User and password of the page, from a file or from SER_PAGE_AUTH; a command line would show them to all users.
+
+    Args:
+        path: A file that holds `user:password`; by default the environment variable is read.
+
+    Returns:
+        User and password; None where neither is given.
+
+    Raises:
+        ValueError, OSError: The file cannot be read, or the text is not `user:password`.
+    """
+    name = "SER_PAGE_AUTH" if path is None else f"--auth: {path}"
+    text = os.environ.get("SER_PAGE_AUTH") if path is None else path.read_text(encoding="utf-8")
+    if text is None:
+        return None
+    user, _, password = text.strip().partition(":")
+    if not user or not password:
+        raise ValueError(f"{name}: expected user:password on one line.")
+    return user, password
+
+
+def make_page(pipe: Any, model: str, max_minutes: float = MAX_MINUTES) -> Any:
     """The page as `gradio.Blocks`; launch it with what `look` returns.
 
     Visitors share one model, which takes one recording at a time; nothing of one visitor is kept for the next.
@@ -53,7 +84,7 @@ def make_page(pipe: Any, read_blocks: ReadBlocks, model: str) -> Any:
         if not path:
             return text_html("waiting")
         try:
-            heard = classify(pipe, read_blocks, Path(path))
+            heard = classify(pipe, Path(path), max_minutes)
         except ValueError as error:
             return error_html(Path(path).name, str(error))
         audio.temp_files.add(str(heard.sound))  # deleted when the recording itself is
@@ -71,13 +102,13 @@ def make_page(pipe: Any, read_blocks: ReadBlocks, model: str) -> Any:
                 _add_examples(html, audio, model)
                 shown = html(text_html("waiting"), elem_id="ser-answer")
             with gradio.Column(scale=2, min_width=300):
-                html(limits_html(results, _name(model)))
+                html(limits_html(results, _name(model), max_minutes))
         audio.change(answer, audio, shown, concurrency_limit=1, concurrency_id="model", api_name="classify")
     return page
 
 
 def look() -> dict[str, Any]:
-    """What the page is launched with: style, script, and nothing that leaves this machine."""
+    """Arguments of `launch`: style and script, without anything that sends data elsewhere."""
     import gradio
 
     return {
@@ -93,7 +124,7 @@ def look() -> dict[str, Any]:
 
 
 def check_gradio() -> None:
-    """Says how to get Gradio, and turns its telemetry off.
+    """Checks that Gradio is installed, and turns its telemetry off.
 
     Raises:
         ImportError: It is not installed.
@@ -104,7 +135,7 @@ def check_gradio() -> None:
 
 
 def _add_examples(html: Any, audio: Any, model: str) -> None:
-    """A button for each clip that the run brings along."""
+    """Adds a button for each example clip of the run."""
     import gradio
 
     clips = sorted((Path(model) / EXAMPLES).glob("*.wav"))
@@ -115,5 +146,5 @@ def _add_examples(html: Any, audio: Any, model: str) -> None:
 
 
 def _name(model: str) -> str:
-    """What the page calls the model; of a folder, its own name."""
+    """The model's name on the page; for a folder, the folder's name."""
     return Path(model).resolve().name if Path(model).is_dir() else model

@@ -14,7 +14,7 @@ from ser.evaluation import format as words
 from ser.evaluation.calibration_words import what_scores_are
 from ser.inference.output_formats import answer_columns, text_of
 from ser.page import translations
-from ser.page.answer import Answer
+from ser.page.answer import MAX_MINUTES, Answer
 
 Results = Mapping[str, Any]
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -36,6 +36,8 @@ def answer_html(answer: Answer, threshold: float | None, regression: bool) -> st
         regression=regression,
         colours=translations.colours_of(sorted(labels)),
         ticks=_ticks(answer.seconds),
+        heard_labels={segment["label"] for segment in answer.segments if segment["scores"]},
+        has_unsure=any(_is_unsure(segment, threshold or 0.0) for segment in answer.segments),
         outline=_outline_path(answer.outline),
         sound=f"gradio_api/file={quote(str(answer.sound))}",
         downloads=_downloads(answer, sorted(labels), regression),
@@ -43,15 +45,16 @@ def answer_html(answer: Answer, threshold: float | None, regression: bool) -> st
 
 
 def error_html(name: str, problem: str) -> str:
-    """What is wrong with a recording, in a sentence."""
+    """One sentence on why a recording cannot be used."""
     return _render("page_error.html", name=name, problem=translations.why(problem))
 
 
-def limits_html(results: Results, model: str) -> str:
-    """What the model was made from, how well it did and what it must not be used for, from `results.json`."""
+def limits_html(results: Results, model: str, max_minutes: float = MAX_MINUTES) -> str:
+    """The model's data, its scores and its limits, from `results.json`."""
     return _render(
         "page_limits.html",
         model=model,
+        max_minutes=f"{max_minutes:g}",
         results=results,
         metric=words.metric_of(results) if results else None,
         setting=words.setting_of(results) if results else None,
@@ -79,18 +82,21 @@ def threshold_of(results: Results) -> float | None:
 
 
 def clock(seconds: float) -> str:
-    """A place in a recording: `0:04.2`, `1:02:03.0`."""
-    tenths = round(10 * seconds)
-    minutes, tenths = divmod(tenths, 600)
-    place = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else f"{minutes}"
-    return f"{place}:{tenths // 10:02d}.{tenths % 10}"
+    """A time in a recording: `0:04.2`, `1:02:03.0`."""
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    whole = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else f"{minutes}"
+    return f"{whole}:{tenths // 10:02d}.{tenths % 10}"
 
 
 def _recalls(results: Results) -> list[tuple[str, float]]:
     """Classes with their recall, the best first."""
     per_class = results.get(words.part_of(dict(results)), {}).get("per_class", {})
-    known = [(label, of["recall"]) for label, of in per_class.items() if of.get("recall") is not None]
+    known = [(label, scores["recall"]) for label, scores in per_class.items() if scores.get("recall") is not None]
     return sorted(known, key=lambda pair: -pair[1])
+
+
+def _is_unsure(segment: dict[str, Any], threshold: float) -> bool:
+    return segment["score"] is not None and segment["score"] < threshold
 
 
 def _ticks(seconds: float) -> list[float]:
@@ -102,13 +108,13 @@ def _ticks(seconds: float) -> list[float]:
 
 def _outline_path(outline: np.ndarray) -> str:
     """The waveform's outline as an SVG path in a box of `len(outline)` by 100, the same above and below."""
-    upper = [f"{place} {50 - 46 * level:.1f}" for place, level in enumerate(outline)]
-    lower = [f"{place} {50 + 46 * level:.1f}" for place, level in enumerate(outline)]
+    upper = [f"{index} {50 - 46 * level:.1f}" for index, level in enumerate(outline)]
+    lower = [f"{index} {50 + 46 * level:.1f}" for index, level in enumerate(outline)]
     return f"M{' L'.join(upper + lower[::-1])}Z"
 
 
 def _downloads(answer: Answer, labels: list[str], regression: bool) -> list[dict[str, str]]:
-    """The answer as files, inside the page: nothing of it stays on the server."""
+    """The answer as files, embedded in the page, so the server keeps none."""
     timeline = bool(answer.segments)
     record = {"file": answer.name, **({"segments": answer.segments} if timeline else {"scores": answer.scores})}
     kinds = {"csv": "table", "srt": "subtitles"} if timeline else {"csv": "table"}
@@ -142,6 +148,7 @@ def _environment() -> jinja2.Environment:
         "number": lambda value: translations.figure(words.format_number(value)),
         "span": lambda seconds: translations.figure(words.format_seconds(seconds)),
         "clock": clock,
+        "digits": translations.figure,
         "bracket": lambda interval: translations.figure(words.format_bracket(interval)),
     }
     return environment

@@ -1,4 +1,4 @@
-"""The words of the page, in English and Persian; a text is made in both, and the style sheet shows one."""
+"""Texts of the page in English and Persian; both are in the page, and the style sheet shows one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,17 +20,17 @@ EMOTIONS = {
     "silence": "سکوت",
     "surprise": "تعجب",
 }
-# Known emotions have a colour of their own, so that two models paint alike; always beside the name.
+# A known emotion always has the same colour, shown beside its name. White text on each has a contrast of 4.5 (AA).
 COLOURS = {
     "anger": "#c2410c",
     "boredom": "#8a6d3b",
-    "calm": "#3f8f8b",
-    "disgust": "#6b7f1e",
+    "calm": "#2c7572",
+    "disgust": "#5f7119",
     "fear": "#7c4dbd",
-    "happiness": "#c98a00",
+    "happiness": "#946400",
     "neutral": "#6b7684",
     "sadness": "#1d5fa6",
-    "surprise": "#17875e",
+    "surprise": "#137a54",
 }
 _OTHER_COLOURS = ("#b0366f", "#2f7d95", "#75631c", "#5457b5", "#9a4a3c", "#4b7a3f")
 _TEXTS = {
@@ -42,7 +42,8 @@ _TEXTS = {
     "not_sure": ("Not sure", "مطمئن نیستم"),
     "perhaps": ("perhaps {label}, {score}", "شاید {label}، {score}"),
     "whole": ("The whole recording, {length}", "کل فایل صوتی، {length}"),
-    "timeline": ("What is heard when", "چه چیزی کِی شنیده می‌شود"),
+    "timeline": ("Emotion over time", "چه چیزی کِی شنیده می‌شود"),
+    "legend": ("hatched: not sure", "هاشورخورده: نامطمئن"),
     "click": ("Click a part to hear it.", "برای شنیدن هر بخش روی آن کلیک کنید."),
     "download": ("Download", "دریافت"),
     "subtitles": ("subtitles (SRT)", "زیرنویس (SRT)"),
@@ -66,11 +67,11 @@ _TEXTS = {
         "{best} را بهتر از همه می‌یابد (بازیابی {high}) و {worst} را بدتر از همه (بازیابی {low}).",
     ),
     "dependent": (
-        "Voices of the test may have been heard in training: expect less on new voices.",
+        "Speakers of the test may have been in training: expect lower scores for new speakers.",
         "شاید صداهای آزمون در آموزش هم بوده‌اند: برای صداهای تازه انتظار کمتری داشته باشید.",
     ),
     "no_results": (
-        "This model comes without figures: nobody can say how often it is right.",
+        "This model comes without figures: how often it is right is not known.",
         "این مدل هیچ آماری همراه ندارد: معلوم نیست چند بار درست می‌گوید.",
     ),
     "calibrated": (
@@ -78,11 +79,11 @@ _TEXTS = {
         "درصدها احتمال‌اند و روی گفتاری مانند پیکره‌ی آموزش کالیبره شده‌اند.",
     ),
     "balanced": (
-        "Percentages suppose that all classes are equally frequent; for a rare one they are higher than it is right.",
+        "Percentages assume that all classes are equally frequent; for a rare class they are too high.",
         "درصدها با این فرض‌اند که همه‌ی دسته‌ها به یک اندازه رایج‌اند؛ برای دسته‌ی کمیاب از واقعیت بالاترند.",
     ),
     "failed": (
-        "Percentages were to be calibrated, and on test that did not hold: do not read them as probabilities.",
+        "Calibration of the percentages failed on test: do not read them as probabilities.",
         "درصدها قرار بود کالیبره شوند، اما روی داده‌ی آزمون درست درنیامد: آن‌ها را احتمال نپندارید.",
     ),
     "uncalibrated": (
@@ -98,11 +99,11 @@ _TEXTS = {
         "روی داده‌ی آزمون {precision} پاسخ‌ها درست بود و به {coverage} نمونه‌ها پاسخ داد.",
     ),
     "no_threshold": (
-        "No confidence above which it is right 9 times in 10 is known, so every answer is shown, however unsure.",
+        "The confidence needed to be right 9 times in 10 is not known, so every answer is shown, however unsure.",
         "آستانه‌ای که بالای آن از هر ۱۰ پاسخ ۹ تا درست باشد شناخته نیست؛ پس هر پاسخی نشان داده می‌شود.",
     ),
     "mind": (
-        "How it sounds, not what the speaker feels.",
+        "This is how the voice sounds, not what the speaker feels.",
         "صدا چنین به گوش می‌رسد؛ اینکه گوینده چه احساسی دارد چیز دیگری است.",
     ),
     "how_far": ("How far to trust this", "تا کجا می‌توان اعتماد کرد"),
@@ -114,17 +115,23 @@ _TEXTS = {
     ),
     "law": (
         "Not for decisions about people. In the EU, inferring emotions at work or in education is prohibited except "
-        "for medical or safety reasons (AI Act, Article 5(1)(f)); elsewhere those exposed must be "
-        "told (Article 50(3)).",
+        "for medical or safety reasons (AI Act, Article 5(1)(f)); elsewhere the people recorded "
+        "must be told (Article 50(3)).",
         "برای تصمیم درباره‌ی اشخاص نیست. در اتحادیه‌ی اروپا تشخیص احساسات در محل کار و آموزش، جز به دلایل پزشکی یا "
         "ایمنی، ممنوع است (قانون هوش مصنوعی، بند ۵(۱)(f))؛ در جاهای دیگر باید به افراد اطلاع داد (بند ۵۰(۳)).",
+    ),
+    "bounds": (
+        "A recording may be up to {minutes} minutes long, and decoding may take up to 2 minutes. Recordings are scored "
+        "one at a time; when 20 are waiting, try again later.",
+        "طول فایل حداکثر {minutes} دقیقه و زمان خواندن آن حداکثر ۲ دقیقه است. فایل‌ها یکی‌یکی بررسی می‌شوند؛ اگر ۲۰ فایل "
+        "در صف باشد، بعداً دوباره امتحان کنید.",
     ),
     "kept": (
         "Recordings go to the computer that serves this page, and are deleted from it within two hours.",
         "فایل‌ها به رایانه‌ای که این صفحه را ارائه می‌دهد فرستاده و حداکثر تا دو ساعت بعد پاک می‌شوند.",
     ),
 }
-# What the errors of `read_blocks` and the pipeline say, by a piece of each.
+# Translations of errors of `read_blocks` and the pipeline, by a part of the English text.
 _REASONS = {
     "0 bytes": "فایل خالی است (۰ بایت).",
     "is not audio": "این فایل صوتی نیست.",
@@ -132,6 +139,10 @@ _REASONS = {
     "too short": "بیش از حد کوتاه است.",
     "is silent": "سکوت کامل است؛ دوباره ضبط کنید.",
     "NaN": "نمونه‌های نامعتبر (NaN) دارد.",
+    "is longer than": "طولانی‌تر از حد مجاز است؛ آن را کوتاه کنید.",
+    "to decode": "خواندن آن بیش از حد طول کشید؛ به WAV تبدیل کنید.",
+    "not finite": "مدل آسیب دیده است و پاسخی ندارد.",
+    "weights are damaged": "مدل آسیب دیده است و پاسخی ندارد.",
     "cut off": "ناقص یا آسیب‌دیده است؛ دوباره کپی کنید.",
     "ffmpeg": "برای m4a و ویدئو برنامه‌ی ffmpeg لازم است؛ به WAV، FLAC، OGG یا MP3 تبدیل کنید.",
 }
@@ -179,7 +190,7 @@ def figure(text: str) -> tuple[str, str]:
 
 
 def corpus_facts(corpus: Mapping[str, Any]) -> tuple[str, str]:
-    """What is known of the data in a few words that follow its name; nothing where nothing is known."""
+    """Language, speakers and hours of the data, as far as they are known."""
     facts = []
     if corpus.get("language"):
         facts.append(_LANGUAGES.get(str(corpus["language"]), (str(corpus["language"]),) * 2))
@@ -193,7 +204,7 @@ def corpus_facts(corpus: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def why(english: str) -> tuple[str, str]:
-    """What is wrong with a recording, in both languages; where no translation is known, in English."""
+    """The error of a recording in both languages; English where there is no translation."""
     return english, next((persian for piece, persian in _REASONS.items() if piece in english), english)
 
 

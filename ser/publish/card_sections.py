@@ -11,7 +11,6 @@ from ser.publish.markdown import bullets, paragraphs, safe, table
 
 Results = Mapping[str, Any]
 SPEAKER_DEPENDENT = "speaker-dependent"
-SCORES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro-F1", "ccc": "CCC"}
 _PLOTS = {
     "confusion_matrix": "Confusion matrix: rows are the true class, columns the predicted one",
     "reliability": "Reliability diagram: share that is right against confidence",
@@ -52,7 +51,7 @@ def purpose(results: Results) -> str:
 
 
 def setting(results: Results, diagnosis: Diagnosis | None = None) -> str:
-    """On what the headline was measured, what to hold it against, and what is wrong with the run."""
+    """On what the headline was measured, what to compare it with, and what is wrong with the run."""
     part = "test" if "test" in results else "dev"
     scores, chance = results.get(part, {}), results.get("chance", {}).get("uar")
     clusters = f" of {scores.get('clusters')} speakers" if scores.get("interval_unit") == "speaker" else ""
@@ -62,8 +61,8 @@ def setting(results: Results, diagnosis: Diagnosis | None = None) -> str:
     warning = (
         None
         if is_independent(results)
-        else f"This result is {SPEAKER_DEPENDENT}: voices of the test clips may have been heard in training. "
-        "On new voices, expect less."
+        else f"This result is {SPEAKER_DEPENDENT}: speakers of the test clips may have been in training. "
+        "Expect lower scores for new speakers."
     )
     wrong = f"> **{safe(diagnosis.finding)}** Likely causes:\n>\n" if diagnosis else None
     if diagnosis:
@@ -95,8 +94,8 @@ def scores(results: Results) -> str:
     """The table of scores of test, and of dev beside it."""
     parts = [part for part in ("test", "dev") if part in results]
     rows = [
-        [name, *(_with_interval(results[part], key) for part in parts)]
-        for key, name in SCORES.items()
+        [words.TITLES[key], *(_with_interval(results[part], key) for part in parts)]
+        for key in words.HEADLINES
         if any(key in results[part] for part in parts)
     ]
     rows.append(["clips", *(words.format_count(results[part].get("n")) for part in parts)])
@@ -121,20 +120,20 @@ def classes(results: Results) -> str:
     recalls = part.get("intervals", {}).get("recall", {})
     if is_regression(results):
         rows = [
-            [safe(name), *(words.format_number(of.get(key)) for key in ("ccc", "mae", "rmse"))]
-            for name, of in part.get("per_dimension", {}).items()
+            [safe(name), *(words.format_number(scores.get(key)) for key in ("ccc", "mae", "rmse"))]
+            for name, scores in part.get("per_dimension", {}).items()
         ]
         return table(["dimension", "CCC", "mean absolute error", "root mean square error"], rows)
     rows = [
         [
             safe(name),
-            words.format_number(of.get("precision")),
-            words.format_interval(of.get("recall"), recalls.get(name)),
-            words.format_number(of.get("f1")),
-            words.format_count(of.get("support")),
-            words.format_number(of.get("ece")),
+            words.format_number(scores.get("precision")),
+            words.format_interval(scores.get("recall"), recalls.get(name)),
+            words.format_number(scores.get("f1")),
+            words.format_count(scores.get("support")),
+            words.format_number(scores.get("ece")),
         ]
-        for name, of in part.get("per_class", {}).items()
+        for name, scores in part.get("per_class", {}).items()
     ]
     return table(["class", "precision", "recall", "F1", "clips", "calibration error"], rows)
 
@@ -160,11 +159,11 @@ def protocol(results: Results) -> str:
         if corpus.get("hours")
         else None,
         f"Labels: {safe(results['label_source'])}." if results.get("label_source") else None,
-        "No speaker of test was heard in training or on dev."
+        "No speaker of test is in train or dev."
         if is_independent(results)
         else f"The split is {SPEAKER_DEPENDENT}, or its speakers are not known.",
         f"SHA-256 of the split{_where_it_is(section)}: {safe(digest)}" if digest else None,
-        *(f"Mind: {safe(fault)}" for fault in section.get("what_is_wrong") or []),
+        *(f"Note: {safe(fault)}" for fault in section.get("what_is_wrong") or []),
         *(
             f"About the corpus: {safe(note)}"
             for note in [*(corpus.get("notes") or []), *(corpus.get("differences") or [])]
@@ -175,21 +174,21 @@ def protocol(results: Results) -> str:
 
 
 def fails(results: Results) -> str:
-    """Scores of each gender, the gap, and the speakers served worst."""
-    groups = {name: of for name, of in results.get("gender", {}).items() if name != "gap"}
+    """Scores of each gender, the gap, and the speakers with the lowest scores."""
+    groups = {name: scores for name, scores in results.get("gender", {}).items() if name != "gap"}
     gap = results.get("gender", {}).get("gap")
     rows = [
-        [safe(name), _with_interval(of, "uar"), _with_interval(of, "ece"), words.format_count(of.get("n"))]
-        for name, of in groups.items()
+        [safe(name), _with_interval(group, "uar"), _with_interval(group, "ece"), words.format_count(group.get("n"))]
+        for name, group in groups.items()
     ]
     speakers = results.get("speakers", {})
     worst = [[safe(name), _with_interval(speakers["per_speaker"][name], "uar")] for name in speakers.get("worst", [])]
     gap_text = None
     if gap:
         difference = words.format_difference(gap.get("uar"), gap.get("intervals", {}).get("uar"))
-        gap_text = f"Gap in UAR, {safe(gap['between'][0])} less {safe(gap['between'][1])}: {difference}."
+        gap_text = f"Gap in UAR, {safe(gap['between'][0])} minus {safe(gap['between'][1])}: {difference}."
     if not rows and not worst:
-        return "Not known: the corpus names neither speakers nor genders, or this run did not compare them."
+        return "Not known: the corpus gives neither speakers nor genders, or this run did not compare them."
     return paragraphs(
         table(["gender", "UAR", "calibration error", "clips"], rows) if rows else None,
         gap_text,
@@ -210,7 +209,7 @@ def robustness(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return paragraphs("The same test clips, changed.", table(["change", "UAR", "difference"], cells))
+    return paragraphs("The same test clips after each change.", table(["change", "UAR", "difference"], cells))
 
 
 def limits(results: Results) -> str:
@@ -218,9 +217,9 @@ def limits(results: Results) -> str:
     kind = "numbers" if is_regression(results) else "categories"
     return bullets(
         (
-            "For research, and for aid to people who stay responsible for what they decide.",
+            "For research, and to assist people who stay responsible for their decisions.",
             f"It returns {kind} by which annotators or actors described the speech of {_corpus_name(results)}. "
-            "That is how a voice sounds to some, not what a person feels.",
+            "That is how a voice sounds to some listeners, not what a person feels.",
             "Other languages, dialects, ages, microphones and ways of speaking than those of its corpus are not "
             "covered by the figures above.",
             "Not for decisions about a person: hiring, work, school, credit, police, borders, health.",
@@ -230,7 +229,7 @@ def limits(results: Results) -> str:
 
 
 def licences(results: Results, licence: str, backbone: str | None, is_ours: bool) -> str:
-    """Whose work the model is made from, and on what terms."""
+    """The data and backbone of the model, with their licences."""
     given = results.get("corpus", {}).get("licence")
     known = backbone_facts(backbone)[0] if backbone else None
     origin = (
@@ -262,7 +261,7 @@ def citation(results: Results, backbone: str | None) -> str:
 
 
 def source(results: Results, sha256: str | None) -> str:
-    """From which file, made by which versions."""
+    """The file that the figures come from, and the versions of the software."""
     versions = ", ".join(f"{safe(name)} {safe(version)}" for name, version in results.get("versions", {}).items())
     return paragraphs(
         "Every figure is read from `results.json`" + (f", SHA-256 `{sha256}`." if sha256 else "."),

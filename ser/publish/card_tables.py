@@ -11,21 +11,21 @@ Results = Mapping[str, Any]
 
 
 def baselines(results: Results) -> str:
-    """The table of baselines, and of the model beside them; empty where there are none."""
+    """The table of baselines, and of the model beside them; empty if there are none."""
     rows = [
         [
             safe(row["name"]),
             words.format_interval(row["uar"], row["interval"]),
-            words.format_difference(of.get("uar"), of.get("interval")) if (of := row.get("difference")) else "",
-            words.format_p(of.get("p")) if of else "",
+            words.format_difference(gain.get("uar"), gain.get("interval")) if (gain := row.get("difference")) else "",
+            words.format_p(gain.get("p")) if gain else "",
         ]
         for row in tables.baselines(results)
     ]
-    return table(["on the same clips", "UAR", "this model less it", "p"], rows) if rows else ""
+    return table(["on the same clips", "UAR", "this model minus baseline", "p"], rows) if rows else ""
 
 
 def corpora(results: Results) -> str:
-    """The table of corpora; empty where one was tested."""
+    """The table of corpora; empty if only one was tested."""
     found = tables.corpora(results)
     if not found:
         return ""
@@ -34,6 +34,6 @@ def corpora(results: Results) -> str:
         for row in found["rows"]
     ]
     return paragraphs(
-        "Each corpus by itself; UAR is over the classes that it has.",
+        "Each corpus alone; UAR is over the classes of that corpus.",
         table(["corpus", *found["scores"], "clips", "speakers", "absent classes"], rows),
     )

@@ -1,7 +1,7 @@
-"""A prepared corpus on the Hub: Parquet with clips that play, a card, and the folds of its protocol as configurations.
+"""Puts a prepared corpus on the Hub: Parquet with playable clips, a card, and one configuration per fold.
 
-Each clip is stored once. Clips that are in the same part of every fold lie in one file, so that a configuration is a
-list of files: with five folds, five files serve five configurations.
+Each clip is stored once. Clips that are in the same part of every fold share a file, so a configuration is a list of
+files: with five folds, five files serve five configurations.
 """
 
 import json
@@ -53,13 +53,13 @@ def push_dataset(
     private: bool = False,
     dry_run: bool = False,
 ) -> str | None:
-    """Puts a prepared corpus on the Hub, in one commit; prints what it does.
+    """Puts a prepared corpus on the Hub in one commit; prints each step.
 
     Args:
         dataset: What `data_prep.load_corpus` returned.
-        args: What it was prepared with; protocol and folds are read too.
+        args: The arguments it was prepared with; protocol and folds are used too.
         repo_id: `user/name`; made if it is not there.
-        licence: The Hub's name of the licence under which it may be passed on, where the corpus gives none.
+        licence: Licence of the copy, as the Hub names it; needed where the corpus names none.
         private: Whether a new repository is private.
         dry_run: Stops before anything leaves the machine.
 
@@ -67,7 +67,7 @@ def push_dataset(
         The address of the repository; None for a dry run.
 
     Raises:
-        ValueError: No licence allows a public copy, the split leaks, or the repository's name is none.
+        ValueError: No licence allows a public copy, the split leaks, or `repo_id` is not a repository name.
         OSError: The Hub refused or could not be reached.
     """
     check_repo_id(repo_id)
@@ -89,15 +89,15 @@ def public_licence(facts: Mapping[str, Any], licence: str | None, private: bool)
     """The licence for the card, as the Hub names it.
 
     Raises:
-        ValueError: It is no name that the Hub knows, or a public copy was asked for and no licence is known.
+        ValueError: The Hub does not know the name, or the copy is public and no licence is known.
     """
     if licence is not None and licence not in HUB_LICENCES:
         raise ValueError(f"--licence: {licence!r} is not one of {', '.join(sorted(HUB_LICENCES))}.")
     found = licence or hub_licence(facts.get("licence"))
     if found is None and not private:
         raise ValueError(
-            f"{facts.get('name')}: its licence is {facts.get('licence') or 'not known'}, which does not say that "
-            "copies may be passed on. Push with --private, or, if you may publish it, name the licence with --licence."
+            f"{facts.get('name')}: its licence is {facts.get('licence') or 'not known'}, which does not say "
+            "that copies are allowed. Push with --private, or, if you may publish it, name the licence with --licence."
         )
     return found or "other"
 
@@ -108,7 +108,7 @@ def stage_dataset(
     """Writes Parquet files and the card into an empty folder.
 
     Returns:
-        By configuration and part, the names of its files.
+        Names of the files of each part of each configuration.
 
     Raises:
         ValueError: The split cannot be made, or leaks and that was not accepted.
@@ -116,9 +116,9 @@ def stage_dataset(
     columns = columns_of(dataset)
     splits = splits_of(dataset, args)
     groups = defaultdict(list)
-    place = {clip: row for row, clip in enumerate(columns["id"])}
+    row_of = {clip: row for row, clip in enumerate(columns["id"])}
     parts = [{clip: part for part, ids in split.parts.items() for clip in ids} for split in splits]
-    for clip, row in place.items():
+    for clip, row in row_of.items():
         groups[tuple(part_of.get(clip) for part_of in parts)].append(row)
     configs = {name: {part: [] for part in SPLITS} for name in _config_names(splits)}
     configs["all"] = {"train": []}
@@ -136,7 +136,7 @@ def stage_dataset(
 
 
 def columns_of(dataset: Any) -> dict[str, list]:
-    """What the card says of the clips, row by row."""
+    """The columns that the card describes."""
     clips = {clip.id: clip for clip in read_clips(dataset)}
     ids = [str(clip) for clip in dataset["id"]]
     names = ("speaker", "gender", "emotion", "split", "session", "corpus")
@@ -144,7 +144,7 @@ def columns_of(dataset: Any) -> dict[str, list]:
 
 
 def splits_of(dataset: Any, args: DataArguments) -> list[Split]:
-    """Every fold of the protocol, each checked as training checks it."""
+    """All folds of the protocol, with the checks of training."""
     splits = []
     for fold in range(num_folds_of(args.protocol, dataset, args.num_folds)):
         split = make_split(dataset, args.protocol, fold, args.num_folds, args.split_seed, args.splits_file)
@@ -154,10 +154,10 @@ def splits_of(dataset: Any, args: DataArguments) -> list[Split]:
 
 
 def check_folder(folder: Path, configs: Mapping[str, Mapping[str, Sequence[str]]], args: DataArguments) -> None:
-    """Refuses a folder whose files are not what its card says, or that names a folder of this machine.
+    """Checks that the files are what the card says and that no folder of this machine is named.
 
     Raises:
-        ValueError: A part of a configuration holds no clip, a file lacks the audio feature, or see above.
+        ValueError: A part of a configuration is empty, a file lacks the audio feature, or a folder is named.
     """
     import pyarrow.parquet as pq
     import yaml
@@ -165,7 +165,7 @@ def check_folder(folder: Path, configs: Mapping[str, Mapping[str, Sequence[str]]
 
     text = (folder / "README.md").read_text(encoding="utf-8")
     if found := what_is_private(text.encode(), "README.md", private_paths(folder, asdict(args)), stored_token()):
-        raise ValueError(f"{found}; change what the corpus says of itself (data_dir, manifest).")
+        raise ValueError(f"{found}; change data_dir or manifest of the corpus.")
     try:
         data = DatasetCard(text).data
     except (yaml.YAMLError, ValueError) as error:
@@ -193,9 +193,9 @@ def dataset_card(
 
     Args:
         dataset: The corpus.
-        columns: As `columns_of` gives them.
+        columns: The result of `columns_of`.
         splits: The folds.
-        configs: By configuration and part, the names of its files.
+        configs: Names of the files of each part of each configuration.
         given: `repo_id`, and `licence` as the Hub names it.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
@@ -284,7 +284,7 @@ def _split_words(dataset: Any, splits: Sequence[Split]) -> str:
         "every clip in one part, `train`."
         if len(splits) > 1
         else None,
-        *(f"Mind: {safe(fault)}" for fault in faults),
+        *(f"Note: {safe(fault)}" for fault in faults),
     ]
     return bullets(lines)
 

@@ -1,4 +1,4 @@
-"""Pushing to the Hub: through the gate, in one commit, and with every failure in words."""
+"""Pushes to the Hub: checks first, one commit, and every failure in words."""
 
 import re
 import tempfile
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ser.publish import pre_push_checks
-from ser.publish.staging import check_run, stage, staged_files
-from ser.run_folder import RESULTS
+from ser.publish.staging import check_code, check_run, stage, staged_files
+from ser.run_folder import RESULTS, read_results
 
-# What stays on the Hub although this project did not write it.
+# Files on the Hub that are kept, although this project did not write them.
 _KEPT = re.compile(r"\.git[a-z]+|(LICEN[CS]E|NOTICE|CITATION)([.-].*)?", re.IGNORECASE)
-# What every repository of this project holds, by its type.
+# A file or folder that every repository of this project holds, by type.
 _OURS = {"model": RESULTS, "dataset": "data/", "space": "app.py"}
 
 
@@ -39,7 +39,7 @@ def push_run(
         The address of the repository; None for a dry run.
 
     Raises:
-        ValueError: The gate is shut, or the repository's name is none; the message gives the reason.
+        ValueError: A check failed, or `repo_id` is not a repository name; the message gives the reason.
         OSError: The Hub refused or could not be reached.
     """
     run_dir = Path(run_dir)
@@ -50,9 +50,9 @@ def push_run(
         files = stage(run_dir, Path(folder), repo_id)
         pre_push_checks.check(Path(folder), run_dir, clip_audio, token or stored_token())
         size = sum((Path(folder) / name).stat().st_size for name in files)
-        print(f"gate passed; {len(files)} files, {size / 1e6:.1f} MB: {', '.join(files)}", flush=True)
-        if pre_push_checks.results_of(run_dir).get("config", {}).get("corpus") in ("manifest", "folder"):
-            print("note: results, report and splits name clips and speakers as your files do.", flush=True)
+        print(f"checks passed; {len(files)} files, {size / 1e6:.1f} MB: {', '.join(files)}", flush=True)
+        if read_results(run_dir).get("config", {}).get("corpus") in ("manifest", "folder"):
+            print("note: results, report and splits contain the clip and speaker names of your files.", flush=True)
         if dry_run:
             print("dry run: nothing was pushed.")
             return None
@@ -62,17 +62,18 @@ def push_run(
 
 
 def check_before_push(run_dir: str | Path, repo_id: str) -> None:
-    """Refuses at once what cannot be pushed: no name of a repository, no finished run.
+    """Refuses a wrong repository name or an unfinished run before anything slow is done.
 
     Raises:
-        ValueError, FileNotFoundError: See above.
+        ValueError, FileNotFoundError: The name is wrong, the run is not finished, or its code is not known.
     """
     check_repo_id(repo_id)
     check_run(Path(run_dir))
+    check_code(Path(run_dir))
 
 
 def commit_folder(folder: Path, repo_id: str, repo_type: str, private: bool = False, token: str | None = None) -> str:
-    """Makes a repository hold what a folder holds, in one commit: it is the old one or the new one, never between.
+    """Replaces the content of a repository by a folder, in one commit: others see the old state or the new one.
 
     Files of the repository that the folder lacks are deleted in that commit, except licences and git's own.
 
@@ -105,10 +106,10 @@ def commit_folder(folder: Path, repo_id: str, repo_type: str, private: bool = Fa
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Refuses what is no name of a repository on the Hub.
+    """Refuses what is not a repository name on the Hub.
 
     Raises:
-        ValueError: It is not of the form user/name, or holds letters that the Hub does not allow.
+        ValueError: It is not user/name, or has characters that the Hub does not allow.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
@@ -119,7 +120,7 @@ def check_repo_id(repo_id: str) -> None:
             raise HFValidationError("it has no user")
     except HFValidationError:
         raise ValueError(
-            f"{repo_id!r} is no name of a repository; expected user/name, of letters, digits, '-', '_' and '.' "
+            f"{repo_id!r} is not a repository name; expected user/name, made of letters, digits, '-', '_' and '.' "
             "(96 at most, no '--' or '..')."
         ) from None
 
@@ -137,7 +138,7 @@ def _check_token(token: str | None) -> None:
 
 
 def _check_repository(info: Any, repo_id: str, repo_type: str, private: bool) -> None:
-    """Refuses to write over what is not ours, and to publish what was to be private."""
+    """Refuses to overwrite a repository of something else, and to make private data public."""
     names = [file.rfilename for file in info.siblings or ()]
     others = [name for name in names if not _KEPT.fullmatch(name) and name != "README.md"]
     if others and not any(name.startswith(_OURS[repo_type]) for name in names):
@@ -147,27 +148,27 @@ def _check_repository(info: Any, repo_id: str, repo_type: str, private: bool) ->
         )
     if private and not info.private:
         raise ValueError(
-            f"{repo_id} is there already, and public; --private does not hide it. Make it private on its page, or "
+            f"{repo_id} already exists and is public; --private does not change that. Make it private on its page, or "
             "choose another name. Nothing was pushed."
         )
 
 
 @contextmanager
 def in_words(repo_id: str) -> Iterator[None]:
-    """Turns what huggingface_hub raises into one sentence that says what to do; the cause stays for `--debug`."""
+    """Turns an error of huggingface_hub into one sentence that says what to do; `--debug` shows the cause."""
     import json
 
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
     from huggingface_hub.utils import logging
 
     level = logging.get_verbosity()
-    logging.set_verbosity_error()  # its notes on every retry; the outcome is told below
+    logging.set_verbosity_error()  # hides its line for each retry; the error below says what happened
     try:
         yield
     except OfflineModeIsEnabled as error:
         raise ConnectionError("HF_HUB_OFFLINE=1 forbids the network; unset it to push. Nothing was pushed.") from error
     except (HTTPError, RuntimeError, json.JSONDecodeError) as error:
-        # An upload that fails in its thread comes as the cause of a RuntimeError.
+        # An upload that fails in a thread is the cause of a RuntimeError.
         cause = error.__cause__ if type(error) is RuntimeError and error.__cause__ else error
         if isinstance(cause, HfHubHTTPError):
             raise _refused(cause, repo_id) from error
@@ -177,14 +178,14 @@ def in_words(repo_id: str) -> Iterator[None]:
         ) from error
     except (ValueError, OSError):
         raise
-    except Exception as error:  # the storage client that huggingface_hub uploads with has classes of its own
+    except Exception as error:  # the storage client of huggingface_hub has its own classes
         raise ConnectionError(f"The upload to {_host()} failed ({_first_line(error)}). Nothing was pushed.") from error
     finally:
         logging.set_verbosity(level)
 
 
 def _refused(error: Any, repo_id: str) -> OSError:
-    """The error for an answer of the Hub that is a refusal."""
+    """The error for a refusal by the Hub."""
     status, host = error.response.status_code, _host()
     said = f": {error.server_message}" if error.server_message else ""
     if status == 401:
@@ -195,20 +196,22 @@ def _refused(error: Any, repo_id: str) -> OSError:
             f"write to {repo_id.split('/')[0]}. Nothing was pushed."
         )
     if status == 404:
-        return FileNotFoundError(f"{host} knows no {repo_id} that the token may see (404). Nothing was pushed.")
+        return FileNotFoundError(f"{host} has no {repo_id} that the token may see (404). Nothing was pushed.")
     if status in (409, 412):
         return OSError(
-            f"{repo_id} was changed by somebody else meanwhile ({status}{said}). Run the same command again."
+            f"{repo_id} was changed by somebody else during the push ({status}{said}). Run the same command again."
         )
     if status == 429:
-        return OSError(f"{host} has had too many requests (429). Wait some minutes and run the same command again.")
+        return OSError(
+            f"{host} refuses further requests for now (429). Wait some minutes and run the same command again."
+        )
     if status >= 500:
-        return OSError(f"{host} has trouble of its own ({status}). Nothing was pushed; run the same command later.")
+        return OSError(f"{host} has a server error ({status}). Nothing was pushed; run the same command later.")
     return OSError(f"{host} refused the push to {repo_id} ({status}{said or f': {_first_line(error)}'}).")
 
 
 def _how_to_get_a_token() -> str:
-    return f"Make one with write access at {_host()}/settings/tokens and give it by `hf auth login` or HF_TOKEN."
+    return f"Make one with write access at {_host()}/settings/tokens and set it with `hf auth login` or HF_TOKEN."
 
 
 def _host() -> str:

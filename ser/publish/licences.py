@@ -10,7 +10,7 @@ _NAMES = (
     "etalab-2.0 eupl-1.2 agpl-3.0 gfdl gpl-2.0 gpl-3.0 lgpl-3.0 mpl-2.0 odc-by odbl pddl unlicense unknown other"
 )
 HUB_LICENCES = frozenset(_NAMES.split())
-# Licences that ask for no more of what is made from their work than to name it.
+# Licences whose only condition on derived work is to name the source.
 _PERMISSIVE = frozenset(("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "unlicense"))
 # Families of backbones on the Hub, by the start of their names: licence, and what to cite.
 _BACKBONES = (
@@ -45,8 +45,8 @@ def backbone_facts(name: str) -> tuple[str | None, str | None]:
 def model_licence(corpus_licence: str | None, backbone: str | None) -> str:
     """The licence of a model trained on a corpus, from a backbone, or from scratch where that is None.
 
-    A model is the corpus's and the backbone's work too. The corpus's licence is given where it has a name on the Hub
-    and the backbone adds no condition; else `other`, and the card says which two licences there are.
+    A model is derived from the corpus and the backbone. It has the corpus's licence if the Hub has a name for it and
+    the backbone adds no condition; else `other`, and the card names both licences.
     """
     own = hub_licence(corpus_licence)
     adds_none = backbone is None or backbone_facts(backbone)[0] in _PERMISSIVE

@@ -1,4 +1,4 @@
-"""Text of unknown origin as Markdown that shows it and does nothing else, and tables of it."""
+"""Markdown that shows text of unknown origin literally, and tables of it."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,12 @@ def safe(text: Any) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---:") -> str:
-    """A Markdown table of cells that are safe already.
+    """A Markdown table; the cells must be safe already.
 
     Args:
         header: Names of the columns.
         rows: As many cells each.
-        align: Of all columns but the first: figures to the right, or `---` for texts.
+        align: Alignment of all columns but the first: right for figures, or `---` for texts.
     """
     lines = [header, ["---", *[align] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

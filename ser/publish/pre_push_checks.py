@@ -1,4 +1,4 @@
-"""The gate: what must hold of a model before any of it leaves this machine."""
+"""Checks before the push: a model leaves this machine only if all of them pass."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ser.publish.privacy import private_paths, what_is_private
-from ser.publish.staging import staged_files, strangers
+from ser.publish.staging import check_code, staged_files, strangers
 from ser.run_folder import CARD, PREDICTIONS, SPLIT, fold_folders, read_results
 
 NUM_CLIPS = 8
@@ -31,16 +31,16 @@ def audio_of(dataset: Any) -> ClipAudio:
 
 
 def check(folder: Path, run_dir: Path, clip_audio: ClipAudio, token: str | None = None) -> None:
-    """Passes a folder that may be pushed.
+    """Checks the folder that is to be pushed.
 
     Args:
         folder: Exactly what is to be pushed.
-        run_dir: The run that it was made of.
+        run_dir: The run it was made from.
         clip_audio: Gives the bytes of a clip's WAV file by its id, or raises `KeyError` or `FileNotFoundError`.
-        token: The token in use, which must be in no file.
+        token: The Hub's token; no file may hold it.
 
     Raises:
-        ValueError: A condition does not hold. The message says which, and what to do.
+        ValueError: A check failed. The message says which, and what to do.
     """
     results = read_results(folder)
     check_privacy(folder, private_paths(run_dir, read_results(run_dir).get("config", {})), token)
@@ -50,30 +50,30 @@ def check(folder: Path, run_dir: Path, clip_audio: ClipAudio, token: str | None 
 
 
 def check_privacy(folder: Path, paths: list[str], token: str | None = None) -> None:
-    """Only files of a model go up, and none names a folder of this machine or holds a token or audio."""
+    """Only files of a model are pushed, and none names a folder of this machine or holds a token or audio."""
     names = staged_files(folder)
     if strangers(names):
-        raise ValueError(f"{strangers(names)[0]} is no part of a model that is pushed; take it out.")
+        raise ValueError(f"{strangers(names)[0]} is not part of a pushed model; remove it.")
     for name in names:
         with open(folder / name, "rb") as file:
-            # Of weights the header; behind it are numbers.
+            # For safetensors, read only the header.
             size = int.from_bytes(file.read(8), "little") if name.endswith(".safetensors") else -1
             data = file.read(size)
         if found := what_is_private(data, name, paths, token):
-            raise ValueError(f"{found}; nothing of this may leave the machine. Take it out of the run's files.")
+            raise ValueError(f"{found}; this must not leave the machine. Remove it from the run's files.")
 
 
 def check_metadata(folder: Path, results: Mapping[str, Any]) -> None:
-    """The card's metadata are what the Hub takes, and its figures those of the results."""
+    """The Hub accepts the card's metadata, and the card's figures are those of the results."""
     from ser.publish.card import check_card
 
     check_card((folder / CARD).read_text(encoding="utf-8"), results)
 
 
 def check_tested_split(run_dir: Path, results: Mapping[str, Any], predictions: pd.DataFrame) -> None:
-    """The split is the one that the results name, and without leak unless results and card say speaker-dependent.
+    """The split is the one named in the results, and it does not leak unless results and card say speaker-dependent.
 
-    Of a model of all clips it is that of each fold whose test clips the scores pool.
+    For a model trained on all clips, the split of each fold is checked.
     """
     from ser.data.folds import hash_of_folds
     from ser.data.splits import load_split
@@ -81,15 +81,15 @@ def check_tested_split(run_dir: Path, results: Mapping[str, Any], predictions: p
     own = run_dir / SPLIT
     paths = [own] if own.is_file() else [fold / SPLIT for fold in fold_folders(run_dir, SPLIT)]
     if not paths:
-        raise ValueError(f"{own} is missing: nobody could tell what the model was tested on. Make the run again.")
+        raise ValueError(f"{own} is missing: it says which clips the model was tested on. Run again.")
     splits = {(split := load_split(path)).fold: (path, split) for path in paths}
     digest = hash_of_folds([splits[fold][1].sha256 for fold in sorted(splits)])
     named = results.get("protocol", {}).get("split_sha256")
     if digest != named:
         where = own if own.is_file() else f"{run_dir}: the splits of its folds together"
         raise ValueError(
-            f"{where} has the hash {digest}, results.json names {named}: the results are those of another split. Make "
-            "the run again."
+            f"{where} has the hash {digest}, results.json names {named}: the results are those of another split. Run "
+            "again."
         )
     for fold, (path, split) in splits.items():
         rows = predictions if len(splits) == 1 else predictions[predictions["fold"] == fold]
@@ -118,7 +118,8 @@ def _check_fold(path: Path, split: Any, results: Mapping[str, Any], tested: set[
 
 
 def check_scores(folder: Path, predictions: pd.DataFrame, clip_audio: ClipAudio) -> None:
-    """In a fresh process the pipeline loads the folder, every weight fits, and clips score as they did in the run."""
+    """In a fresh process the pipeline loads the folder, every weight fits, and clips get the scores of the run."""
+    check_code(folder)
     clips = chosen_clips(predictions)
     with tempfile.TemporaryDirectory() as scratch:
         request = {"folder": str(folder.resolve()), "clips": {}, "is_ours": (folder / "ser_model.py").is_file()}
@@ -151,6 +152,7 @@ def ask(request: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
         [sys.executable, "-c", program, str(request_path), str(answer_path)],
         cwd=scratch / "empty",
         env=environment,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         errors="replace",
@@ -166,7 +168,7 @@ def test_predictions(run_dir: Path) -> pd.DataFrame:
     """The rows of test of a run.
 
     Raises:
-        ValueError: It has none, so that nothing shows what the model should answer.
+        ValueError: There is none, so the model's scores cannot be checked.
     """
     from ser.predictions import read_predictions
 
@@ -178,7 +180,7 @@ def test_predictions(run_dir: Path) -> pd.DataFrame:
 
 
 def own_predictions(run_dir: Path) -> pd.DataFrame:
-    """What the model that lies in the folder said itself: of test, or, a model of all clips, of a few that it knows."""
+    """Predictions of the model in the folder: on test, or, for a model trained on all clips, on a few of them."""
     from ser.predictions import read_own_predictions
     from ser.run_folder import FINAL_PREDICTIONS
 
@@ -188,8 +190,8 @@ def own_predictions(run_dir: Path) -> pd.DataFrame:
 def chosen_clips(predictions: pd.DataFrame) -> list[str]:
     """Ids of `NUM_CLIPS` clips (all, where there are fewer) from the shortest to the longest."""
     clips = predictions.sort_values(["duration", "id"])["id"].tolist()
-    places = np.linspace(0, len(clips) - 1, min(NUM_CLIPS, len(clips))).round().astype(int)
-    return [clips[place] for place in places]
+    indices = np.linspace(0, len(clips) - 1, min(NUM_CLIPS, len(clips))).round().astype(int)
+    return [clips[index] for index in indices]
 
 
 def _audio(clip: str, clip_audio: ClipAudio) -> bytes:
@@ -197,13 +199,13 @@ def _audio(clip: str, clip_audio: ClipAudio) -> bytes:
         return clip_audio(clip)
     except (KeyError, FileNotFoundError):
         raise ValueError(
-            f"The audio of clip {clip!r} is not at hand, so that nobody can see whether the model answers as it did in "
-            "the run. Give the corpus that the run was made with (--data-dir)."
+            f"The audio of clip {clip!r} was not found, so the model's scores cannot be compared with the run's. "
+            "Give the corpus that the run was made with: --data_dir FOLDER."
         ) from None
 
 
 def _compare(rows: pd.DataFrame, scores: Mapping[str, Mapping[str, float]], is_ours: bool) -> None:
-    """Refuses scores that are not those of the table, to `TOLERANCE` (relative where a value is above 1)."""
+    """Refuses scores that differ from the table by more than `TOLERANCE` (relative above 1)."""
     prefix = "p_" if any(column.startswith("p_") for column in rows) else "pred_"
     labels = [column.removeprefix(prefix) for column in rows if column.startswith(prefix)]
     for clip, given in scores.items():
@@ -214,6 +216,6 @@ def _compare(rows: pd.DataFrame, scores: Mapping[str, Mapping[str, float]], is_o
             if not abs(value - wanted) <= TOLERANCE * max(1.0, abs(wanted)):
                 raise ValueError(
                     f"Clip {clip!r} scores {value:.6f} for {label}, and the run's model gave {wanted:.6f}: "
-                    "weights, code or audio are not those that the results were made with. Make the run again"
+                    "weights, code or audio are not those of the results. Run again"
                     + ("." if is_ours else "; a stock model must score test with --per_device_eval_batch_size 1.")
                 )

@@ -1,4 +1,4 @@
-"""What must not leave this machine: its paths, tokens, the corpus's audio."""
+"""Finds and removes what must not leave this machine: paths, tokens, audio of the corpus."""
 
 import html
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from ser.run_folder import read_run_config
 
-# Flags whose values name files and folders, whatever these look like.
+# Flags whose values are files or folders.
 _PATH_FLAGS = frozenset(
     ("data_dir", "manifest", "modified_labels", "splits_file", "output_dir", "cache_dir", "logging_dir")
 )
@@ -20,7 +20,7 @@ _AUDIO_STARTS = (b"RIFF", b"fLaC", b"OggS", b"ID3")
 
 
 def private_paths(run_dir: Path, config: Mapping[str, Any]) -> list[str]:
-    """Folders of this machine that a run knows of, longest first: home, where one works, the run's, data's, model's."""
+    """Folders that a run may name, longest first: home, the working folder, and those of run, data and model."""
     given = [*(config.get(flag) for flag in _PATH_FLAGS), _model_of(run_dir)]
     paths = [Path.home(), Path.cwd(), run_dir, *(Path(path).expanduser() for path in given if isinstance(path, str))]
     paths = [path for path in paths if path.is_absolute() or path.exists()]
@@ -29,15 +29,15 @@ def private_paths(run_dir: Path, config: Mapping[str, Any]) -> list[str]:
 
 
 def _model_of(run_dir: Path) -> str | None:
-    """What the run's arguments call its backbone; results name it without the path to it."""
+    """The backbone as the run's arguments name it; results name it without its path."""
     return read_run_config(run_dir).get("model_name_or_path")
 
 
 def without_paths(content: Any, paths: Sequence[str], key: str = "") -> Any:
-    """The same content (dicts, lists, texts, numbers) in which every path of this machine is cut to its last name.
+    """Copies nested dicts, lists and texts, with every path of this machine cut to its last name.
 
     Args:
-        paths: As `private_paths` gives them; they are also found inside longer texts.
+        paths: The result of `private_paths`; also found inside longer texts.
     """
     if isinstance(content, Mapping):
         return {name: without_paths(value, paths, str(name)) for name, value in content.items()}
@@ -56,13 +56,13 @@ def without_paths(content: Any, paths: Sequence[str], key: str = "") -> Any:
 
 
 def what_is_private(data: bytes, name: str, paths: Iterable[str], token: str | None = None) -> str | None:
-    """Says what a file holds that must not leave this machine; None where there is nothing.
+    """Describes what a file holds that must not leave this machine; None if there is nothing.
 
     Args:
-        data: The file's bytes; of weights, the header is enough.
+        data: The file's bytes; for weights, the header is enough.
         name: Its name, for the sentence.
-        paths: As `private_paths` gives them.
-        token: The token in use.
+        paths: The result of `private_paths`.
+        token: The Hub's token.
     """
     for path in paths:
         forms = {path, json.dumps(path)[1:-1], html.escape(path)}

@@ -1,4 +1,4 @@
-"""`ser push-space`: the page as a Space, which holds the code it runs and loads the model from its repository."""
+"""`ser push-space`: the page as a Space. It holds the code of the page and loads the model from its repository."""
 
 import ast
 import shutil
@@ -13,16 +13,15 @@ from ser.publish.staging import check_run, staged_files
 from ser.run_folder import read_results
 
 _PACKAGE = Path(__file__).parents[1]
-# What the copied modules import; whatever Gradio's own Spaces bring is left to them.
+# Packages that the copied modules import; a Gradio Space brings Gradio itself.
 _REQUIREMENTS = ("huggingface_hub", "jinja2", "numpy", "safetensors", "soundfile", "soxr", "torch", "transformers")
-_APP = '''"""The page of {model}: record, upload and hear."""
+_APP = '''"""The page of {model}: record or upload speech and see its emotion."""
 
 from ser.inference.loading import load_pipeline
 from ser.page.app import serve
-from ser_model import SERForAudioClassification, SERPipeline, read_blocks
 
 MODEL = "{model}"
-serve(load_pipeline(MODEL, SERForAudioClassification, SERPipeline), read_blocks, MODEL)
+serve(load_pipeline(MODEL), MODEL)
 '''
 
 
@@ -34,15 +33,15 @@ def push_space(
     private: bool = False,
     dry_run: bool = False,
 ) -> str | None:
-    """Makes a Space of a run's page and puts it on the Hub in one commit; prints what it does.
+    """Makes a Space of a run's page and puts it on the Hub in one commit; prints each step.
 
-    The Space loads the model, its results and so its limits from the model's repository: push that first.
+    The Space loads the model and its results from the model's repository: push that first.
 
     Args:
         run_dir: The folder of one finished run, for its licence and name.
         repo_id: `user/name` of the Space.
-        model: `user/name` of the model; the same as the Space's by default, which the Hub allows.
-        output: A folder to be made and filled, and nothing is pushed.
+        model: `user/name` of the model; by default the same as the Space, which the Hub allows.
+        output: A new folder to write; then nothing is pushed.
         private: Whether a new Space is private.
         dry_run: Stops before anything leaves the machine.
 
@@ -50,7 +49,7 @@ def push_space(
         The address of the Space; None where nothing was pushed.
 
     Raises:
-        ValueError, OSError: No name of a repository, no finished run, `output` exists, or the Hub refused.
+        ValueError, OSError: A wrong repository name, an unfinished run, `output` exists, or the Hub refused.
     """
     model = model or repo_id
     check_repo_id(repo_id)
@@ -128,7 +127,7 @@ def _requirements() -> list[str]:
 
 
 def _readme(run_dir: Path, model: str) -> str:
-    """The Space's metadata, as the Hub reads them, and where its figures are."""
+    """The Space's metadata, its headline and a link to the model."""
     from huggingface_hub import SpaceCard, SpaceCardData
 
     from ser.evaluation.format import headline

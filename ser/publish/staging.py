@@ -1,10 +1,11 @@
-"""The folder that is pushed: of a run's files those that others need, with nothing of this machine in them."""
+"""Makes the folder that is pushed: the files of a run that users need, without paths of this machine."""
 
 import hashlib
 import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from ser.run_folder import (
 )
 
 CODE = "ser_model.py"
-# All that may go up. Everything else in a run's folder stays: checkpoints, optimizer, logs, predictions.parquet (which
-# holds the labels and speakers of the corpus, whose licence may not let them be passed on), examples.
+# SHA-256 of each released `ser_model.py`, which may be run from the folder of a run like the installed file.
+RELEASED_CODE: tuple[str, ...] = ()
+# Only these are pushed. Everything else in a run's folder stays: checkpoints, optimizer, logs, examples, and
+# predictions.parquet, which holds labels and speakers that the corpus's licence may not let others have.
 _ALLOWED = re.compile(
     r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|config\.json|preprocessor_config\.json"
     r"|ser_model\.py|README\.md|results\.json|report\.html|splits\.json|[\w-]+\.png"
@@ -35,14 +38,14 @@ _ALLOWED = re.compile(
 
 
 def stage(run_dir: Path, folder: Path, repo_id: str) -> list[str]:
-    """Copies into an empty folder what is to be pushed of a run.
+    """Copies the files of a run that are to be pushed into an empty folder.
 
-    Weights, code and plots go as they are. Configurations and results lose every path of this machine; `splits.json`
-    keeps ids only; the report is made again without audio; the card is made from the results that go with it.
+    Weights, code and plots are copied unchanged. Paths of this machine are removed from configurations and results;
+    `splits.json` keeps only ids; the report is made again without audio; the card is made from the copied results.
 
     Args:
-        run_dir: The folder of one finished run, as `check_run` lets it pass.
-        folder: Where to; it is there, and empty.
+        run_dir: The folder of one finished run that passed `check_run`.
+        folder: An empty folder.
         repo_id: The repository that the card's example loads.
 
     Returns:
@@ -77,14 +80,14 @@ def stage(run_dir: Path, folder: Path, repo_id: str) -> list[str]:
 
 
 def check_run(run_dir: Path) -> None:
-    """Refuses a folder that holds no single finished run.
+    """Refuses a folder that is not one finished run.
 
     Raises:
-        FileNotFoundError: There is no such folder, or a file of it is missing.
+        FileNotFoundError: The folder or one of its files is missing.
         ValueError: It holds several runs, pooled.
     """
     if not run_dir.is_dir():
-        raise FileNotFoundError(f"{run_dir} is not a folder; give that of a finished run.")
+        raise FileNotFoundError(f"{run_dir} is not a folder; give the folder of a finished run.")
     if pooled := pooled_models(run_dir):
         raise ValueError(pooled)
     weights = [name for name in ("model.safetensors", "model.safetensors.index.json") if (run_dir / name).is_file()]
@@ -98,13 +101,36 @@ def check_run(run_dir: Path) -> None:
         raise FileNotFoundError(f"{run_dir} lacks {', '.join(missing)}; expected the folder of a finished run.")
 
 
+def check_code(folder: Path) -> None:
+    """Refuses a folder whose `ser_model.py` is not known, before any of it is run.
+
+    Raises:
+        ValueError: The file is neither the installed one, byte for byte, nor a released one, or `config.json` names
+            code in another file.
+    """
+    config = read_json(folder / MODEL_CONFIG) if (folder / MODEL_CONFIG).is_file() else {}
+    pipelines = (given.get("impl") for given in config.get("custom_pipelines", {}).values())
+    for name in [*config.get("auto_map", {}).values(), *pipelines]:
+        if not isinstance(name, str) or not name.startswith("ser_model."):
+            raise ValueError(f"{folder / MODEL_CONFIG} names the code {name!r}; expected classes of {CODE}. Run again.")
+    if not (folder / CODE).is_file():
+        return
+    installed = Path(find_spec("ser_model").origin)
+    found, expected = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / CODE, installed))
+    if found != expected and found not in RELEASED_CODE:
+        raise ValueError(
+            f"{folder / CODE} has SHA-256 {found}, the installed {installed} has {expected}: code that is not known is "
+            f"not run. Copy the installed file over it, or install the version of ser that made the run."
+        )
+
+
 def staged_files(folder: Path) -> list[str]:
     """Names of all files in a folder and below it, sorted, with `/` between their parts."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def strangers(names: Sequence[str]) -> list[str]:
-    """Those of the names that are no file of a pushed model."""
+    """Names that are not files of a pushed model."""
     return [name for name in names if not _ALLOWED.fullmatch(name)]
 
 
@@ -119,7 +145,7 @@ def _as_they_are(run_dir: Path) -> list[str]:
 
 
 def _write_report(run_dir: Path, folder: Path, contents: Mapping[str, Any]) -> None:
-    """Makes `report.html` from the results that go up, without audio."""
+    """Makes `report.html` from the copied results, without audio."""
     from ser.evaluation.report import write_report
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from ser.training.signals import training_steps
 from ser.training.trainer import SERTrainer
 
 # Share of the way from the start to the trained weights: one half, as WiSE-FT advises if nothing can be tuned. A dev
@@ -35,12 +36,12 @@ def finetune(
     args = trainer.args
     scores_dev = args.load_best_model_at_end and args.eval_strategy != "no" and len(trainer.eval_dataset)
     if not keeps_start or not (scores_dev or share is not None):
-        trainer.train(resume_from_checkpoint=checkpoint)
+        _train(trainer, checkpoint)
         return None
     metric = str(args.metric_for_best_model).removeprefix("eval_")
     found = {0.0: _on_dev(trainer, metric)} if scores_dev else {}
     start = _copied(trainer.model)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    _train(trainer, checkpoint)
     trained = _copied(trainer.model)
     if scores_dev:
         for step in (1.0, SHARE):
@@ -60,6 +61,12 @@ def finetune(
         "kept": found[share],
         "share": share,
     }
+
+
+def _train(trainer: SERTrainer, checkpoint: str | None) -> None:
+    with training_steps():
+        trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.check_weights()
 
 
 def _on_dev(trainer: SERTrainer, metric: str) -> float:

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ser.data.audio import corpus_facts
 from ser.data.batching import Clips, Collator
 from ser.data.splits import Split, split_hash
 from ser.files import write_json
 from ser.predictions import read_predictions, test_rows
-from ser.run_folder import last_checkpoint, read_log, read_results
+from ser.run_folder import read_log, read_results
 from ser.training.arguments import ModelArguments
+from ser.training.checkpoints import checkpoint_to_continue
 from ser.training.finetune import finetune
 from ser.training.freezing import freeze
 from ser.training.frozen_head import FrozenHeads, starts_from_probe
@@ -39,7 +41,7 @@ def make_model(
     """
     args, train, dev = job.training_arguments(), parts["train"], parts["dev"]
     if not args.do_train:
-        model, feature_extractor = trained_model(job, split)
+        model, feature_extractor = trained_model(job, split, labels, corpus_facts(dev.rows)["name"])
         trainer = SERTrainer(model, args, job.model, labels, Collator(feature_extractor), eval_dataset=dev)
         return model, feature_extractor, _outputs_by(trainer), {"trainable": 0, "head": None, "start": None}
     model, feature_extractor = new_model(job, labels)
@@ -55,7 +57,8 @@ def make_model(
         outputs_of = heads.outputs_by(job, model)
     else:
         trainer = SERTrainer(model, args, job.model, labels, collator, train_dataset=train, eval_dataset=dev)
-        start = finetune(trainer, last_checkpoint(job.folder), keeps_start=head is not None, share=job.share)
+        checkpoint = checkpoint_to_continue(job.folder, job.training.resume_from_checkpoint)
+        start = finetune(trainer, checkpoint, keeps_start=head is not None, share=job.share)
         if job.model.lora_rank:
             merge_lora(model)
         if args.should_save:
@@ -77,7 +80,8 @@ def final_job(whole: Job, folders: list[Path]) -> Job:
     training = replace_in(whole.training, do_eval=False, eval_strategy="no", load_best_model_at_end=False)
     share = None
     if whole.model.train_mode == "finetune":
-        epochs = [_best_epoch(folder) for folder in folders]
+        metric = str(whole.training_arguments().metric_for_best_model)
+        epochs = [_best_epoch(folder, metric) for folder in folders]
         training = replace_in(training, num_train_epochs=float(np.median(epochs)), max_steps=-1)
         shares = [share for folder in folders if (share := read_start(folder).get("share")) is not None]
         share = float(np.mean(shares)) if shares else None
@@ -133,9 +137,9 @@ def read_start(folder: Path) -> dict[str, Any]:
     return read_results(folder).get("start") or {}
 
 
-def _best_epoch(folder: Path) -> float:
+def _best_epoch(folder: Path, metric: str) -> float:
     """The epoch whose weights a run used; the last one if dev was not scored."""
-    log = read_log(folder)
-    metric = f"eval_{read_start(folder).get('metric', 'uar')}"
+    log, metric = read_log(folder), f"eval_{metric.removeprefix('eval_')}"
     scored = [entry for entry in log if metric in entry]
-    return float(max(scored, key=lambda entry: entry[metric])["epoch"] if scored else log[-1]["epoch"])
+    best = min if metric.endswith("loss") else max
+    return float(best(scored, key=lambda entry: entry[metric])["epoch"] if scored else log[-1]["epoch"])

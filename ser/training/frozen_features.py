@@ -1,7 +1,8 @@
 """Statistics of a frozen backbone: computed once for a corpus, cached, and shared by all folds and seeds."""
 
 import hashlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ser.files import draft_of
 VERSION = 1
 # Seconds of audio in a batch, padding counted. On a CPU, small batches that fit its caches are faster.
 BATCH_SECONDS = {"cpu": 16.0, "cuda": 256.0}
+# Clips in one file of a pass that is under way: what a kill may lose.
+SHARD_CLIPS = 32
 
 
 class FrozenFeatures:
@@ -70,29 +73,68 @@ def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copi
     for copy in range(copies + 1):
         path = cache / "ser_probe" / f"{_key(clips, weights, collator, copy)}.npy"
         if not path.is_file():
-            _write(path, _compute(clips, model, collator, copy))
+            parts = path.with_suffix(".parts")
+            _write(path, _compute(clips, model, collator, copy, parts))
+            shutil.rmtree(parts, ignore_errors=True)
         tables.append(np.load(path, mmap_mode="r"))
     return FrozenFeatures(clips.ids, tables)
 
 
-def _compute(clips: Clips, model: Any, collator: Any, copy: int) -> np.ndarray:
-    """Runs the backbone over all clips, the shortest first, in batches filled by duration."""
+def _compute(clips: Clips, model: Any, collator: Any, copy: int, parts: Path) -> np.ndarray:
+    """Runs the backbone over all clips, the shortest first, in batches filled by duration.
+
+    What a killed pass left in the folder `parts` is read and not computed again. The batches are the same then, so
+    that the statistics are equal to the bit.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, was_training = model.to(device), model.training
     lengths, table = clips.lengths_seconds(), None
     batches = fill_by_duration(np.argsort(lengths, kind="stable"), lengths, BATCH_SECONDS[device.type])
     model.eval()
     with torch.inference_mode(), tqdm(total=len(clips), unit="clip", desc=f"backbone, copy {copy}") as progress:
-        for rows in batches:
-            batch = collator([clips[(int(row), -copy, 0)] if copy else clips[int(row)] for row in rows])
-            batch = {name: values.to(device) for name, values in batch.items() if name != "labels"}
-            values = model.layer_statistics(**batch).float().cpu().numpy()
+        for number, group in enumerate(_shards(batches)):
+            rows = [int(row) for batch in group for row in batch]
+            path = parts / f"{device.type}-{number:06d}.npy"
+            values = _read_shard(path, len(rows))
+            if values is None:
+                found = [_statistics(clips, model, collator, copy, batch) for batch in group]
+                values = np.concatenate(found)
+                _write(path, values)
             if table is None:
                 table = np.empty((len(clips), *values.shape[1:]), np.float32)
             table[rows] = values
             progress.update(len(rows))
     model.train(was_training)
     return table
+
+
+def _statistics(clips: Clips, model: Any, collator: Any, copy: int, rows: Sequence[int]) -> np.ndarray:
+    """Statistics of one batch, `[len(rows), L + 1, 2 D]`, float32."""
+    batch = collator([clips[(int(row), -copy, 0)] if copy else clips[int(row)] for row in rows])
+    device = next(model.parameters()).device
+    batch = {name: values.to(device) for name, values in batch.items() if name != "labels"}
+    return model.layer_statistics(**batch).float().cpu().numpy()
+
+
+def _shards(batches: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+    """Groups of batches with `SHARD_CLIPS` clips or more each, but for the last."""
+    group: list[Sequence[int]] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(map(len, group)) >= SHARD_CLIPS:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _read_shard(path: Path, count: int) -> np.ndarray | None:
+    """Statistics that an earlier pass wrote; None if there are none, or not of `count` clips."""
+    try:
+        values = np.load(path)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return values if len(values) == count else None
 
 
 def _write(path: Path, table: np.ndarray) -> None:

@@ -50,8 +50,9 @@ class Job:
         args.seed, args.output_dir = self.seed, str(self.folder / CHECKPOINTS)
         if self.model.head == "stock":
             args.per_device_eval_batch_size = 1  # its scores depend on padding; users score one clip at a time
+        args.hub_token = None  # each checkpoint holds these arguments
         args.push_to_hub = False  # checkpoints are never pushed; `push_run` checks and pushes the finished run
-        if self.data.target_columns and args.metric_for_best_model == "uar":
+        if self.data.target_columns and args.metric_for_best_model in ("uar", "eval_uar"):
             args.metric_for_best_model = "ccc"
         return args
 

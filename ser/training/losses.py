@@ -1,15 +1,19 @@
 """Losses of single clips; the caller sums them and divides by the number of clips."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
-from ser.training.arguments import ModelArguments
+if TYPE_CHECKING:
+    from ser.training.model_arguments import ModelArguments
 
+# The values of `--loss`.
+LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def build_loss(arguments: ModelArguments, class_counts: Sequence[float], label_smoothing: float = 0.0) -> Loss:
+def build_loss(arguments: "ModelArguments", class_counts: Sequence[float], label_smoothing: float = 0.0) -> Loss:
     """Builds the loss that `arguments.loss` names.
 
     Args:

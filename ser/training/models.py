@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClas
 from ser.data.clips import listed
 from ser.data.splits import Split, load_split
 from ser.predictions import read_predictions
-from ser.run_folder import SPLIT, is_finished, read_results
+from ser.run_folder import RESULTS, SPLIT, read_results
 from ser.training.arguments import ModelArguments
 from ser.training.jobs import Job
 from ser_model import WAVE_BACKBONES, SERConfig, SERForAudioClassification, check_no_pickle, new_feature_extractor
@@ -97,9 +97,9 @@ def check_not_heard(job: Job, split: Split, corpus: str) -> None:
     """
     name = job.model.model_name_or_path
     folder = Path(name) if name else None
-    if folder is None or not is_finished(folder) or not is_ours(name):
+    if folder is None or not (folder / RESULTS).is_file() or not is_ours(name):
         return
-    if read_results(folder).get("corpus", {}).get("name") != corpus:
+    if corpus_of(folder) != corpus:
         return
     if (folder / SPLIT).is_file():
         learned = set(load_split(folder / SPLIT).train)
@@ -128,21 +128,59 @@ def stock_model(arguments: ModelArguments, config: dict[str, Any]) -> Any:
     return AutoModelForAudioClassification.from_pretrained(name, dtype=torch.float32, **overrides)
 
 
-def trained_model(job: Job, split: Split) -> tuple[Any, Any]:
-    """A trained model to score, on the split that it was trained with.
+def trained_model(job: Job, split: Split, labels: list[str], corpus: str) -> tuple[Any, Any]:
+    """A trained model to score, whose outputs come in the order of `labels`.
+
+    Args:
+        labels: Names of the classes or dimensions of the corpus.
+        corpus: Name of the corpus. A model of another one was trained on none of its clips.
 
     Raises:
-        ValueError: No model is named, or it was trained on another split.
+        ValueError: No model is named, it was trained on another split of this corpus, or it has other classes.
     """
     name = job.model.model_name_or_path
     if name is None:
         raise ValueError("--model_name_or_path: with --do_train false, it names the trained model to score.")
-    own_split = Path(name) / SPLIT
-    if own_split.is_file() and load_split(own_split).sha256 != split.sha256:
+    own_split, learned = Path(name) / SPLIT, corpus_of(Path(name))
+    is_comparable = own_split.is_file() and learned in (None, corpus)
+    if is_comparable and load_split(own_split).sha256 != split.sha256:
         raise ValueError(
             f"{own_split}: {name} was trained on another split (protocol {load_split(own_split).protocol}, fold "
             f"{load_split(own_split).fold}); part of this test set may have been in its training. Ask for the same one."
         )
     # The class is ours, installed here: no code that lies in the folder is run.
     kind = SERForAudioClassification if is_ours(name) else AutoModelForAudioClassification
-    return kind.from_pretrained(name), AutoFeatureExtractor.from_pretrained(name)
+    model = kind.from_pretrained(name)
+    answer_in_order(model, labels, accepts_fewer=bool(job.data.label_map or "label_map" in str(job.data.corpora)))
+    return model, AutoFeatureExtractor.from_pretrained(name)
+
+
+def corpus_of(folder: Path) -> str | None:
+    """Name of the corpus that a model was trained on, if its folder tells."""
+    return read_results(folder).get("corpus", {}).get("name") if (folder / RESULTS).is_file() else None
+
+
+def answer_in_order(model: Any, labels: list[str], accepts_fewer: bool) -> None:
+    """Makes the outputs of `model` come in the order of `labels`, by name.
+
+    Args:
+        accepts_fewer: Whether classes of the model may be missing from `labels`; their outputs are then left out.
+
+    Raises:
+        ValueError: The names differ.
+    """
+    own = [model.config.id2label[index] for index in range(len(model.config.id2label))]
+    if set(labels) - set(own) or (set(own) - set(labels) and not accepts_fewer):
+        raise ValueError(
+            f"--model_name_or_path: the model knows {', '.join(own)}; the corpus has {', '.join(labels)}. Give each "
+            "label of the corpus the name that the model has for it, or null to leave its clips out, with --label_map."
+        )
+    order = [own.index(label) for label in labels]
+    if order == list(range(len(own))):
+        return
+
+    def in_order(module: Any, inputs: Any, outputs: Any) -> Any:
+        outputs.logits = outputs.logits[..., order]
+        return outputs
+
+    model.register_forward_hook(in_order)

@@ -1,6 +1,8 @@
 """The Trainer of transformers with the batches, losses and learning rates of this project."""
 
 import re
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,15 +10,18 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer
+from transformers.trainer_utils import rotate_checkpoints
 
 from ser.data.batching import EpochBatches
 from ser.evaluation.metrics import score_regression
 from ser.evaluation.trainer_metrics import UAR, Accuracy, MacroF1
 from ser.training.arguments import ModelArguments, SERTrainingArguments
 from ser.training.balance import balancing, draw_weights, drawn_classes
+from ser.training.checkpoints import SEAL, seal
 from ser.training.losses import build_loss, concordance_loss
 from ser.training.mixup import BalancedMixup
 from ser.training.served import served_counts
+from ser.training.signals import Stopped, received
 from ser_model import has_norm_behind_layers
 
 
@@ -66,6 +71,7 @@ class SERTrainer(Trainer):
         )
         self.loss_is_scaled_for_ga = True
         self._last_step, self._micro_step = -1, 0
+        self._epoch_end_step = -1
 
     def metrics_of(self, prediction: Any) -> dict[str, float]:
         """Metrics of dev, for the log and the choice of the best checkpoint."""
@@ -80,6 +86,7 @@ class SERTrainer(Trainer):
 
         One batch of 8, two accumulated batches of 4 and two processes of 4 then give the same gradient.
         """
+        clips = inputs.pop("clips", ())
         labels = inputs.pop("labels")
         targets = labels
         if not self.is_regression:
@@ -88,6 +95,8 @@ class SERTrainer(Trainer):
                 inputs, targets = self._mixup(inputs, targets)
         outputs = model(**inputs)
         losses = self._losses(outputs.logits, targets)
+        if model.training and not bool(torch.isfinite(losses).all()):
+            raise self._not_finite(f"the loss is not finite; its batch held {', '.join(clips)}")
         if model.training and num_items_in_batch is not None:
             # DDP averages the gradients of the processes; we need their sum.
             loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
@@ -99,6 +108,60 @@ class SERTrainer(Trainer):
         """Number of clips of the step; Trainer would count `labels`, of which a regression has D for each clip."""
         clips = [{"labels": batch["labels"].new_zeros(len(batch["labels"]))} for batch in batch_samples]
         return super()._get_num_items_in_batch(clips, device)
+
+    def _not_finite(self, found: str) -> ValueError:
+        rate = self._get_learning_rate() if self.lr_scheduler is not None else self.args.learning_rate
+        return ValueError(
+            f"--learning_rate: at step {self.state.global_step + 1} with a learning rate of {rate:.3g}, {found}. Use a "
+            "lower --learning_rate, or look at these clips. The checkpoints before this step are kept."
+        )
+
+    def check_weights(self) -> None:
+        """Raises ValueError if a weight is not finite: such a model must be neither saved nor scored."""
+        for name, weight in self.model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                raise self._not_finite(f"the weight {name} is not finite")
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Saves a checkpoint and seals it; older ones are removed only after that."""
+        self.check_weights()
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()  # each process writes the state of its random numbers
+        if self.args.should_save:
+            seal(self._checkpoint())
+            rotate_checkpoints(self.args.output_dir, limit, self.state.best_model_checkpoint, use_mtime=True)
+
+    def _checkpoint(self) -> Path:
+        return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+
+    def _maybe_log_save_evaluate(self, tr_loss, grad_norm, model, trial, *args, **kwargs) -> None:
+        """As in Trainer; then stops, with a checkpoint, if a signal asked for it.
+
+        The last step of an epoch is followed by a second call, which scores dev: the checkpoint comes after that.
+        """
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
+        ends_epoch = self.control.should_training_stop or float(self.state.epoch).is_integer()
+        if ends_epoch and self._epoch_end_step != self.state.global_step:
+            self._epoch_end_step = self.state.global_step
+            return
+        number = self._agreed_signal()
+        if number is None or self.state.global_step >= self.state.max_steps:
+            return
+        if not (self._checkpoint() / SEAL).is_file():
+            self._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+        raise Stopped(number, self._checkpoint().name)
+
+    def _agreed_signal(self) -> int | None:
+        """The signal that any process received: all of them must stop at the same step."""
+        number = received() or 0
+        if self.args.world_size > 1:
+            number = int(self.accelerator.gather(torch.tensor([number], device=self.args.device)).max())
+        return number or None
 
     def _losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if self.is_regression:
@@ -123,7 +186,7 @@ class SERTrainer(Trainer):
         loader = DataLoader(
             train,
             batch_sampler=batches,
-            collate_fn=self.data_collator,
+            collate_fn=partial(_with_ids, self.data_collator),
             num_workers=workers,
             pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
             persistent_workers=args.dataloader_persistent_workers and workers > 0,
@@ -178,6 +241,11 @@ class SERTrainer(Trainer):
         if has_norm_behind_layers(config) and re.search(r"(?:encoder|backbone)\.layer_norm\.", name):
             depth = layers - 1
         return rate * decay ** (layers - 1 - depth)
+
+
+def _with_ids(collator: Any, examples: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch with the ids of its clips, to name them in an error."""
+    return {**collator(examples), "clips": [example["key"][2] for example in examples]}
 
 
 def backbone_depth(model: Any) -> int:

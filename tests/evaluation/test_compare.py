@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from fakes.fake_predictions import fake_predictions
 from typer.testing import CliRunner
@@ -186,7 +187,7 @@ def test_the_command_prints_both_scores_and_their_difference(tmp_path):
     assert found.exit_code == 0
     assert re.search(r"UAR +0\.\d{3} +0\.\d{3} +\+0\.\d{3} \[\+0\.\d{3}, \+0\.\d{3}\] +p = 0\.0", found.output)
     assert "300 clips; 5 speakers" in found.output
-    assert "cannot give a p below 0.0625" in found.output
+    assert "The smallest p of so many speakers is 0.0625" in found.output
     as_json = CliRunner().invoke(app, ["compare", str(a), str(b), "--json"])
     assert json.loads(as_json.output)["uar"]["difference"] > 0
 
@@ -212,3 +213,18 @@ def test_the_gap_of_a_leak_pairs_clips_across_other_folds():
     assert gap["uar"]["interval"][0] < gap["uar"]["difference"] < gap["uar"]["interval"][1]
     with pytest.raises(ValueError, match="test other clips"):
         leak_gap(honest, leaking[leaking["fold"] == 0])
+
+
+def test_two_seeds_of_one_run_are_compared_by_their_folders(tmp_path):
+    table = fake_predictions()
+    for seed in (1, 2):
+        for fold in (0, 1):
+            folder = tmp_path / f"seed-{seed}" / f"fold-{fold}"
+            folder.mkdir(parents=True)
+            rows = table[pd.factorize(table["speaker"])[0] % 2 == fold].assign(seed=seed, fold=fold)
+            rows.to_parquet(folder / "predictions.parquet", index=False)
+    answer = CliRunner().invoke(app, ["compare", str(tmp_path / "seed-1"), str(tmp_path / "seed-2"), "--json"])
+    assert answer.exit_code == 0, answer.stderr
+    found = json.loads(answer.stdout)
+    assert found["clips"] == table["id"].nunique()
+    assert found["uar"]["difference"] == 0

@@ -107,7 +107,7 @@ def test_the_layer_that_was_chosen_is_marked_and_that_it_was_inside_train_is_sai
     plot = run_plots(Run({"layers": layers_of(0, 1, 0, 0)}, pd.DataFrame(), [], {}))["layers"]
     assert texts(plot.figure).count("chosen") == 1
     assert {"0", "1", "2", "all", "UAR"} <= set(texts(plot.figure))
-    for words in ("cross-validation over the speakers of train", "dev and test played no part", "by log loss"):
+    for words in ("cross-validation over the speakers of train", "dev and test are not used", "by log loss"):
         assert words in plot.caption
 
 

@@ -19,6 +19,7 @@ from ser.evaluation.results import build_results
 from ser.experiments.ablation import ablate, ablation_table, leak, leak_words, parse_setting
 from ser.files import write_json
 from ser.predictions import read_predictions
+from ser.run_folder import mark_finished
 from ser.training.choice import chosen_by_dev, holm
 
 SKILL = {"mean": 1.0, "mean_std": 2.5, "attentive_stats": 1.1}
@@ -46,6 +47,7 @@ class FakeRuns:
             save_split(Split(**{**vars(split), "sha256": split_hash(split)}), own / "splits.json")
         table.to_parquet(folder / "predictions.parquet", index=False)
         write_json(build_results(table, LABELS, {"protocol": {"name": data.protocol}}), folder / "results.json")
+        mark_finished(folder)
 
 
 @pytest.fixture
@@ -125,7 +127,7 @@ def test_each_run_chooses_by_its_own_dev():
 def test_without_dev_nothing_is_chosen(config):
     content = ablate([str(config)], ["pooling=mean,mean_std"], FakeRuns(scores_dev=False))
     assert content["chosen_on_dev"] is content["chosen_by_dev"] is None
-    assert "Dev was not scored: nothing is chosen" in ablation_table(content)
+    assert "Dev was not scored, so no setting is chosen" in ablation_table(content)
 
 
 def test_p_values_of_several_settings_are_corrected_for_their_number(config):

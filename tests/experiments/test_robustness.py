@@ -18,7 +18,7 @@ from ser.evaluation.compare import compare
 from ser.evaluation.figures import read_run, robustness_rows, run_plots
 from ser.evaluation.results import build_results
 from ser.experiments.corruptions import CONDITIONS, Condition
-from ser.experiments.robustness import Scorer, robustness, rows_of_test
+from ser.experiments.robustness import Scorer, chosen_conditions, robustness, rows_of_test
 from ser.files import write_json
 from ser.predictions import read_predictions
 from ser_model import SERForAudioClassification
@@ -189,3 +189,10 @@ def test_the_command_finds_the_corpus_by_itself(made, tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["robustness", str(tmp_path)])
     assert done.exit_code == 2
     assert "holds no model" in done.output
+
+
+def test_conditions_are_chosen_by_kind_or_name_and_an_unknown_one_is_refused_with_those_known():
+    names = [condition.name for condition in chosen_conditions("noise; speed 0.9")]
+    assert names == ["noise, SNR 20 dB", "noise, SNR 10 dB", "noise, SNR 0 dB", "speed 0.9"]
+    with pytest.raises(ValueError, match=r"--conditions: \['hum'\] is not known; kinds are noise, "):
+        chosen_conditions("hum")

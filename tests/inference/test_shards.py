@@ -13,7 +13,6 @@ from fakes.tiny import LABELS, noise, tiny_model
 
 from ser.inference import scoring, shards
 from ser.inference.loading import load_pipeline
-from ser_model import SERForAudioClassification, SERPipeline
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +24,7 @@ def model_dir(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def classify(model_dir):
-    return load_pipeline(str(model_dir), SERForAudioClassification, SERPipeline)
+    return load_pipeline(str(model_dir))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +97,7 @@ def test_processes_share_the_files_and_their_number_may_change(clips, model_dir,
 
 def test_several_processes_need_a_folder_to_share(clips, model_dir, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "--resume: is needed where several processes" in ser(clips, "--model", model_dir).stderr
+    assert "--resume: several processes need it" in ser(clips, "--model", model_dir).stderr
 
 
 def test_a_folder_of_other_answers_or_other_files_is_refused(clips, model_dir, tmp_path):

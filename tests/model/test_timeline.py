@@ -30,7 +30,7 @@ RATE_HZ = 16_000
 @pytest.fixture(scope="module")
 def classify(tmp_path_factory):
     folder = tiny_model(tmp_path_factory.mktemp("model"))
-    return load_pipeline(str(folder), SERForAudioClassification, SERPipeline)
+    return load_pipeline(str(folder))
 
 
 def silence(seconds: float) -> np.ndarray:

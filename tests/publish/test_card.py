@@ -111,7 +111,7 @@ def test_the_card_states_protocol_label_source_law_licences_citations_and_hash(r
     for words in (
         "speaker-independent 3-fold",
         "Labels: modified.",
-        "Mind: test is uneven.",
+        "Note: test is uneven.",
         "Regulation (EU) 2024/1689",
         "Article 5(1)(f)",
         "workplace and education institutions",
@@ -211,7 +211,7 @@ def test_a_run_that_knows_little_still_gets_a_card():
     results = build_results(table, LABELS, {})
     text = str(make_card(results))
     assert "The corpus names neither" not in text
-    assert "Not known: the corpus names neither speakers nor genders" in text
+    assert "Not known: the corpus gives neither speakers nor genders" in text
     assert "speaker-dependent" in text
     check_card(text, results)
 

@@ -1,5 +1,6 @@
-"""Pushing a run: the gate and each of its conditions, one commit, and what the Hub may answer."""
+"""Pushing a run: the checks before the push, one commit, and what the Hub may answer."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,8 +13,8 @@ import pytest
 from fakes.loopback_hub import READ_ONLY_TOKEN, TOKEN, LoopbackHub
 from fakes.made_run import make_run
 
-from ser.publish import fresh_process, pre_push_checks
-from ser.publish.hub import check_repo_id, commit_folder, push_run
+from ser.publish import fresh_process, pre_push_checks, staging
+from ser.publish.hub import check_before_push, check_repo_id, commit_folder, push_run
 from ser.publish.staging import check_run, stage, strangers
 from ser.run_folder import read_results
 
@@ -139,19 +140,41 @@ def test_a_run_that_is_pushed_classifies_elsewhere_as_it_did_at_home(made, hub, 
             assert answer["score"] == pytest.approx(test.loc[Path(path).stem, f"p_{answer['label']}"], abs=1e-5)
 
 
-def test_a_stock_model_passes_the_gate_without_remote_code(tmp_path, capsys, in_this_process):
+def test_a_stock_model_passes_the_checks_without_remote_code(tmp_path, capsys, in_this_process):
     made = make_run(tmp_path, stock=True)
     assert push_run(made.folder, "user/emo", made.audio.__getitem__, dry_run=True) is None
-    assert "gate passed" in (words := capsys.readouterr().out)
+    assert "checks passed" in (words := capsys.readouterr().out)
     assert "ser_model.py" not in words
 
 
-# ------------------------------------------------------------------------------------------- the conditions of the gate
+# ------------------------------------------------------------------------------------------- the checks before the push
+def test_code_that_is_not_the_installed_file_is_refused_before_it_runs(made, tmp_path):
+    run, ran = made.copy(tmp_path / "run"), tmp_path / "ran"
+    with open(run / "ser_model.py", "a") as code:
+        code.write(f"\nopen({str(ran)!r}, 'w')\n")
+    with pytest.raises(ValueError, match=r"SHA-256 [0-9a-f]{64}, the installed .* has [0-9a-f]{64}.*Copy"):
+        push_run(run, "user/emo", made.audio.__getitem__, dry_run=True)
+    with pytest.raises(ValueError, match="not run"):
+        pre_push_checks.check_scores(run, pre_push_checks.test_predictions(run), made.audio.__getitem__)
+    assert not ran.exists()
+
+
+def test_code_in_another_file_is_refused(made, tmp_path):
+    run = made.copy(tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["auto_map"]["AutoConfig"] = "other.SERConfig"
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"names the code 'other\.SERConfig'"):
+        check_before_push(run, "user/emo")
+
+
 @pytest.mark.slow
-def test_code_that_needs_this_project_is_found_out_in_a_process_of_its_own(made, tmp_path):
+def test_code_that_needs_this_project_is_found_out_in_a_process_of_its_own(made, tmp_path, monkeypatch):
     run = made.copy(tmp_path / "run")
     code = (run / "ser_model.py").read_text()
     (run / "ser_model.py").write_text(code.replace("import io\n", "import io\nimport ser.evaluation.format\n", 1))
+    released = hashlib.sha256((run / "ser_model.py").read_bytes()).hexdigest()
+    monkeypatch.setattr(staging, "RELEASED_CODE", (released,))
     with pytest.raises(ValueError, match="does not load and run it"):
         pre_push_checks.check_scores(run, pre_push_checks.test_predictions(run), made.audio.__getitem__)
 
@@ -195,7 +218,7 @@ def test_the_numbers_of_a_regression_are_compared_too(made, tmp_path, in_this_pr
 
 
 def test_audio_that_is_not_at_hand_stops_the_push(made):
-    with pytest.raises(ValueError, match="The audio of clip 'F03A00' is not at hand"):
+    with pytest.raises(ValueError, match="The audio of clip 'F03A00' was not found"):
         pre_push_checks.check_scores(made.folder, pre_push_checks.test_predictions(made.folder).head(1), {}.__getitem__)
 
 
@@ -233,7 +256,7 @@ def test_a_speaker_in_train_and_test_stops_the_push_unless_the_results_say_so(ma
     table[table["id"] != test[0]].to_parquet(run / "predictions.parquet")
     with pytest.raises(ValueError, match=r"does not audit clean.*1 of the 2 test speakers are also in train"):
         check_split(run)
-    results = pre_push_checks.results_of(run)
+    results = dict(read_results(run))
     results["protocol"]["speaker_independent"] = False
     (run / "results.json").write_text(json.dumps(results))
     check_split(run)
@@ -274,8 +297,8 @@ def test_a_card_that_the_hub_would_refuse_stops_the_push(made, up):
         ("ser_model.py", f"KEY = '{TOKEN}'", "token of the Hub"),
         ("report.html", "<audio src='data:audio/wav;base64,UklGRg=='>", "report.html holds audio"),
         ("speech.png", "RIFF....WAVE", "speech.png holds audio"),
-        ("optimizer.pt", "state", "optimizer.pt is no part of a model"),
-        ("examples/clip.wav", "RIFF", "examples/clip.wav is no part of a model"),
+        ("optimizer.pt", "state", "optimizer.pt is not part of a pushed model"),
+        ("examples/clip.wav", "RIFF", "examples/clip.wav is not part of a pushed model"),
     ],
 )
 def test_a_path_a_token_audio_or_a_stranger_among_the_files_stops_the_push(made, up, name, content, reason):
@@ -355,7 +378,7 @@ def test_a_new_repository_is_private_where_that_is_asked_for(client, folder):
 
 def test_a_public_repository_is_not_taken_for_a_private_one(client, folder):
     commit_folder(folder, "user/emo", "model")
-    with pytest.raises(ValueError, match="is there already, and public"):
+    with pytest.raises(ValueError, match="already exists and is public"):
         commit_folder(folder, "user/emo", "model", private=True)
 
 
@@ -377,8 +400,8 @@ ANSWERS = {
     401: "does not accept the token",
     403: "may not write to user/emo",
     409: "changed by somebody else",
-    429: "too many requests",
-    500: "trouble of its own",
+    429: "refuses further requests",
+    500: "server error",
     "cut": "connection to .* failed",
 }
 
@@ -441,14 +464,14 @@ def test_a_commit_by_somebody_else_in_between_is_noticed(client, folder, monkeyp
         return real(*args, **kwargs)
 
     monkeypatch.setattr(HfApi, "preupload_lfs_files", meanwhile)
-    with pytest.raises(OSError, match="changed by somebody else meanwhile"):
+    with pytest.raises(OSError, match="changed by somebody else during the push"):
         commit_folder(folder, "user/emo", "model")
     assert client.files("user/emo")["results.json"] == b"{}"
 
 
 @pytest.mark.parametrize("name", ["emo", "user/emo/x", "user/e mo", "user/emo..x", "../user/emo", "", "user/-emo"])
 def test_what_is_no_name_of_a_repository_is_refused(name):
-    with pytest.raises(ValueError, match="is no name of a repository; expected user/name"):
+    with pytest.raises(ValueError, match="is not a repository name; expected user/name"):
         check_repo_id(name)
 
 
@@ -480,7 +503,7 @@ def test_no_network_is_a_sentence(client, folder, monkeypatch):
 def test_the_command_says_in_one_line_what_is_wrong_and_shows_where_only_when_asked(made, tmp_path):
     malformed = ser("push", made.folder, "no name")
     assert (malformed.exit_code, malformed.stderr.count("\n")) == (2, 1)
-    assert malformed.stderr.startswith("ser: 'no name' is no name of a repository")
+    assert malformed.stderr.startswith("ser: 'no name' is not a repository name")
     assert isinstance(ser("push", tmp_path / "none", "user/emo", "--debug").exception, FileNotFoundError)
 
 
@@ -493,7 +516,7 @@ def test_a_wrong_token_is_told_by_the_command_in_one_line(made, client, monkeypa
     assert client.files("user/emo") == {}
 
 
-def test_a_gate_that_is_shut_asks_nothing_of_the_hub(made, client, monkeypatch):
+def test_a_failed_check_asks_nothing_of_the_hub(made, client, monkeypatch):
     def refuse(*arguments):
         raise ValueError("not today")
 

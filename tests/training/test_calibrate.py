@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 from ser.inference.loading import load_pipeline
 from ser.training.arguments import ModelArguments
 from ser.training.temperature import calibrate, reading_of, uncalibrated
-from ser_model import SERForAudioClassification, SERPipeline
+from ser_model import SERForAudioClassification
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_what_a_model_said_before_can_be_had_from_what_it_says(model, folded):
 def test_the_pipeline_gives_either_reading(model, tmp_path, folded):
     calibrate(model, *dev(), list(LABELS), ModelArguments(calibrate_prior=folded))
     model.save_pretrained(tmp_path / "model")
-    classify = load_pipeline(str(tmp_path / "model"), SERForAudioClassification, SERPipeline, "cpu")
+    classify = load_pipeline(str(tmp_path / "model"), "cpu")
 
     def scores(**how):
         return {of["label"]: of["score"] for of in classify(noise(1.0), **how)}
@@ -80,7 +80,7 @@ def test_the_pipeline_gives_either_reading(model, tmp_path, folded):
 
 
 def test_a_model_without_biases_refuses_the_choice(tmp_path):
-    classify = load_pipeline(str(tiny_model(tmp_path / "m")), SERForAudioClassification, SERPipeline, "cpu")
+    classify = load_pipeline(str(tiny_model(tmp_path / "m")), "cpu")
     with pytest.raises(ValueError, match="calibrate_prior: class biases were never fitted"):
         classify(noise(1.0), calibrate_prior=True)
 

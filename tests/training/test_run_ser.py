@@ -64,7 +64,7 @@ def test_a_run_leaves_what_its_users_need_and_no_training_state(run):
     needed = {
         "model.safetensors", "config.json", "ser_model.py", "preprocessor_config.json", "splits.json",
         "predictions.parquet", "results.json", "run_config.yaml", "training_log.json", "training_curves.png",
-        "confusion_matrix.png", "report.html", "README.md",
+        "confusion_matrix.png", "report.html", "README.md", "finished.json",
     }  # fmt: skip
     found = {path.name for path in run.iterdir()}
     assert needed <= found

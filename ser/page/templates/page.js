@@ -19,6 +19,7 @@
 
   function show(language) {
     page.dataset.language = language;
+    page.lang = language;
     page.dir = language === "fa" ? "rtl" : "ltr";
     translate();
     for (const button of document.querySelectorAll("[data-language]"))

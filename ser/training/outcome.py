@@ -1,0 +1,65 @@
+"""What a run makes of a trained model: predictions, its files, example clips, and lines on the terminal."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ser.data.audio import undecoded
+from ser.data.batching import Clips
+from ser.data.splits import Split
+from ser.evaluation.diagnosis import diagnose
+from ser.evaluation.format import format_interval
+from ser.predictions import prediction_table
+from ser.run_folder import EXAMPLES
+from ser.training.fit import Outputs
+from ser.training.jobs import Job
+from ser.training.temperature import calibrate, reading_of
+
+
+def predict(
+    job: Job, model: Any, outputs_of: Outputs, parts: dict[str, Clips], labels: list[str]
+) -> tuple[list[pd.DataFrame], dict[str, Any]]:
+    """Scores dev, calibrates a newly trained model on it, then scores test once."""
+    tables, args = [], job.training
+    calibration = {"reading": reading_of(job.model)} if args.do_train else {}
+    wanted = [name for name, asked in (("dev", args.do_eval), ("test", args.do_predict)) if asked]
+    for name in wanted:
+        logits, truth = outputs_of(parts[name])
+        if name == "dev" and args.do_train and job.model.calibrate and truth.ndim == 1:
+            logits, calibration = calibrate(model, logits, truth, labels, job.model)
+        run = {"split": name, "seed": job.seed, "fold": job.fold}
+        tables.append(prediction_table(parts[name].rows, logits, truth, labels, **run))
+    return tables, calibration
+
+
+def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
+    """Writes what `pipeline("audio-classification")` loads."""
+    model.save_pretrained(folder)
+    feature_extractor.save_pretrained(folder)
+
+
+def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None:
+    """Copies a few test clips into the folder as examples; only synthetic clips, because recordings have owners."""
+    if job.data.corpus != "synthetic":
+        return
+    folder = job.folder / EXAMPLES
+    folder.mkdir(exist_ok=True)
+    chosen = set(split.test[:: max(1, len(split.test) // count)][:count])
+    for row in undecoded(dataset.filter(lambda clip: clip in chosen, input_columns="id")):
+        (folder / f"{row['id']}.wav").write_bytes(row["audio"]["bytes"])
+
+
+def print_scores(results: dict[str, Any], log: list[dict[str, Any]]) -> None:
+    """Prints problems that were found, the scores of each run, and the pooled scores with their intervals."""
+    if found := diagnose(results, log):
+        print(found.text)
+    part = "test" if "test" in results else "dev"
+    names = ("ccc",) if results["task"] == "regression" else ("uar", "accuracy", "macro_f1")
+    for run in results["per_run"] if len(results["per_run"]) > 1 else []:
+        print(f"seed {run['seed']} fold {run['fold']}: " + "  ".join(f"{n} {run[n]:.3f}" for n in names))
+    scores = results[part]
+    print(
+        f"{part}, {scores['n']} clips: "
+        + "  ".join(f"{name} {format_interval(scores[name], scores['intervals'].get(name))}" for name in names)
+    )
