@@ -13,11 +13,13 @@ COLUMN_NAMES = {
     "split": ("split", "subset", "partition", "set"),
     "start": ("start", "start_time", "start_seconds", "begin", "onset"),
     "end": ("end", "end_time", "end_seconds", "stop"),
+    "duration": ("duration", "duration_seconds", "dur"),
 }
 
 
 def renamed_columns(names: Iterable[str], keep: Iterable[str] = ()) -> dict[str, str]:
-    """Which columns of a table mean path, label, speaker, gender, split, start or end under another name.
+    """Which columns of a table mean path, label, speaker, gender, split, start, end or duration under another
+    name, in any case.
 
     Args:
         names: The columns of the table.

@@ -1,6 +1,5 @@
 """Reading of splits from files: ours, EmoBox's JSONL, nkululeko's CSV, or any table of names."""
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 from ser.clip_names import matched, plain_name, stem
 from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, listed, read_clips, split_word
 from ser.data.columns import COLUMN_NAMES
+from ser.data.corpora.manifest_rows import is_json_array, read_rows
 from ser.data.corpora.shemo import LETTERS
 from ser.data.folds import fold_hash
 from ser.data.segments import segment_of
@@ -27,7 +27,7 @@ _COLUMNS = {
     "file": COLUMN_NAMES["path"],
     "start": COLUMN_NAMES["start"],
     "end": COLUMN_NAMES["end"],
-    "duration": ("duration",),
+    "duration": COLUMN_NAMES["duration"],
 }
 # File names that tell the speaker (and, in ShEMO, gender and label): F03S02, EMO-DB's 03a01Fa, RAVDESS's
 # 03-01-06-01-02-01-12.
@@ -135,7 +135,7 @@ def read_frozen(path: Path) -> list[Clip] | None:
     Raises:
         ValueError: The file was changed after it was written.
     """
-    content = _json(path) if path.suffix == ".json" else {}
+    content = _json(path) if path.suffix == ".json" and not is_json_array(path) else {}
     if "folds" not in content:
         return None
     return [_with_name(Clip(i, split=f"fold {fold}")) for i, fold in _checked_folds(content, path).items()]
@@ -178,20 +178,20 @@ def read_split_file(path: Path) -> list[Clip]:
     Raises:
         ValueError: The file has none of the known formats, or names no part.
     """
-    if path.suffix == ".json":
+    if path.suffix == ".json" and not is_json_array(path):
         rows = _our_rows(_json(path), path)
-    elif path.suffix == ".jsonl":
-        rows = _jsonl(path)
-    elif path.suffix in (".csv", ".tsv"):
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    elif path.suffix in (".json", ".jsonl", ".csv", ".tsv", ".parquet"):
+        rows = [row for _, row in read_rows(path)]
     else:
-        raise ValueError(f"{path}: splits are read from .json, .jsonl, .csv and .tsv.")
+        raise ValueError(f"{path}: splits are read from .json, .jsonl, .csv, .tsv and .parquet.")
     if not rows:
         raise ValueError(f"{path}: is empty.")
-    own = {kind: next((name for name in names if name in rows[0]), None) for kind, names in _COLUMNS.items()}
+    named = {name.lower(): name for row in rows for name in row}
+    own = {kind: next((named[name] for name in names if name in named), None) for kind, names in _COLUMNS.items()}
     if own["id"] is None:
-        raise ValueError(f"{path}: has no column for the clip ({', '.join(_COLUMNS['id'])}): {', '.join(rows[0])}.")
+        raise ValueError(
+            f"{path}: has no column for the clip ({', '.join(_COLUMNS['id'])}): {', '.join(named.values())}."
+        )
     default = _part_of_name(path)
     if own["split"] is None and default is None:
         raise ValueError(f"{path}: no column 'split', and its name says none of train, dev, val and test.")
@@ -210,7 +210,7 @@ def _clip(row: Mapping[str, Any], columns: Mapping[str, str | None], part: str |
     segment = segment_of({kind: cells.pop(kind, None) for kind in ("start", "end", "duration")})
     file = plain_name(cells.pop("file", None) or cells["id"])
     clip = _with_name(Clip(**{kind: value for kind, value in cells.items() if value is not None}))
-    if columns["id"] != "id":
+    if columns["id"].lower() != "id":
         clip = replace(clip, id=plain_name(clip.id) + (segment.suffix() if segment else ""))
     return replace(clip, file=file, segment=segment) if segment else clip
 
@@ -265,16 +265,6 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: is not a split: it holds a {type(content).__name__}, expected an object.")
     return content
-
-
-def _jsonl(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            rows += [dict(json.loads(line))] if line.strip() else []
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: is not a JSON object ({error}).") from None
-    return rows
 
 
 def _part_of_name(path: Path) -> str | None:

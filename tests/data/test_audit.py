@@ -406,10 +406,10 @@ def test_a_runs_splits_json_holds_all_that_its_audit_needs(folder):
     ("name", "content", "message"),
     [
         ("none.csv", None, "there is no such split file"),
-        ("train.txt", "x", "splits are read from .json, .jsonl, .csv and .tsv"),
+        ("train.txt", "x", "splits are read from .json, .jsonl, .csv, .tsv and .parquet"),
         ("train.json", "x", "is not JSON"),
         ("train.json", "{}", "it lacks the lists train, dev, test"),
-        ("train.jsonl", '{"id": "a"}\n[1', "line 2: is not a JSON object"),
+        ("train.jsonl", '{"id": "a"}\n[1', "line 2 is not JSON"),
         ("train.csv", "", "is empty"),
         ("train.csv", "name,label\na,b\n", "has no column for the clip"),
         ("list.csv", "id,label\na,b\n", "no column 'split'"),

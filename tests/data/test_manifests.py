@@ -97,6 +97,19 @@ def test_paths_are_found_from_data_dir_the_manifest_and_the_current_folder(tmp_p
 
 
 # ---------------------------------------------------------------------------------------------------- other formats
+def test_an_audit_reads_the_manifests_that_training_reads(tmp_path):
+    header, rows = ("File", "Emotion", "spk", "Split", "Start", "Duration"), []
+    rows = [("a.wav", "x", "1", "train", "0", "1"), ("a.wav", "y", "1", "test", "1", "2.5")]
+    (tmp_path / "clips.csv").write_text("\n".join(";".join(row) for row in (header, *rows)))
+    (tmp_path / "clips.json").write_text(json.dumps([dict(zip(header, row, strict=True)) for row in rows]))
+    for name in ("clips.csv", "clips.json"):
+        ids = [r.id for r in listed("manifest", manifest=str(tmp_path / name)).recordings]
+        assert ids == ["a_0.000-1.000", "a_1.000-3.500"]
+        found = audit_files([str(tmp_path / name)])
+        assert found["leaks"] == ["1 of the 1 test speakers are also in train."]
+        assert found["parts"]["test"]["clips_per_class"] == {"x": 0, "y": 1}
+
+
 ROWS = [{"path": "a.wav", "label": 1, "speaker": None}, {"path": "b.wav", "label": 2, "speaker": "S1"}]
 
 

@@ -25,12 +25,18 @@ def read_rows(source: Path) -> list[tuple[str, dict[str, str]]]:
     """
     rows = _parquet(source) if source.suffix.lower() in (".parquet", ".pq") else _of_text(source, _text(source))
     if not rows:
-        raise ValueError(f"{source}: holds no clip.")
+        raise ValueError(f"{source}: is empty: it holds no clip.")
     for where, row in rows:
         if None in row:
             raise ValueError(f"{source}: {where} has more cells than the header; put a cell with a comma in quotes.")
         _check_cells(row, f"{source}: {where}")
     return [(where, _cells(row)) for where, row in rows]
+
+
+def is_json_array(source: Path) -> bool:
+    """Whether a file begins as a JSON array does."""
+    with open(source, "rb") as file:
+        return file.read(100).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
 
 def _text(source: Path) -> str:
