@@ -23,6 +23,7 @@ class Stopped(BaseException):
 
 
 class _State:
+    process: int | None = None
     received: int | None = None
     trains = False
 
@@ -33,7 +34,9 @@ def received() -> int | None:
 
 
 def _handle(number: int, frame: object) -> None:
-    if _State.received is not None:  # the second one: at once
+    # A forked worker (of a corpus that is prepared, of a DataLoader) has this handler too; its parent ends it by SIGTERM.
+    is_worker = os.getpid() != _State.process
+    if is_worker or _State.received is not None:  # the second one: at once
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return
@@ -53,7 +56,7 @@ def stop_in_order() -> Iterator[None]:
         return
     numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
-    _State.received, _State.trains = None, False
+    _State.process, _State.received, _State.trains = os.getpid(), None, False
     try:
         for number in numbers:
             if before[number] is not signal.SIG_IGN:

@@ -1,6 +1,7 @@
 """Runs that were stopped, damaged or started twice: they go on with the same command and end as unbroken ones."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 import run_ser
 from ser.run_folder import FINISHED, LOCK, begin, is_finished
 from ser.training.checkpoints import checkpoint_to_continue, damage_of
+from ser.training.signals import stop_in_order
 from ser.training.trainer import SERTrainer
 
 FLAGS = ("--num_train_epochs", "3", "--save_total_limit", "3")
@@ -254,3 +256,10 @@ def test_a_model_is_scored_by_the_names_of_its_classes(whole, manifest, tmp_path
 def test_a_folder_in_which_nothing_was_trained_is_not_left_behind(flags, tmp_path, manifest):
     assert launch(tmp_path / "run", manifest, "--layer_mix", "13", *flags) == 2
     assert not (tmp_path / "run").exists()
+
+
+def test_workers_of_a_run_end_at_the_signal_of_their_parent():
+    with stop_in_order():
+        pool = multiprocessing.get_context("fork").Pool(2)
+        pool.terminate()  # sends SIGTERM, and waits
+        assert [worker.exitcode for worker in pool._pool] == [-signal.SIGTERM] * 2
