@@ -138,7 +138,9 @@ def predict(
         from ser.inference.predict import Request, run
 
         if model is None and onnx is None:
-            raise ValueError("--model: is missing; give the folder of a run or a repository on the Hub.")
+            raise ValueError(
+                "--model: is missing; give the folder of a run or a repository on the Hub, or a file with --onnx."
+            )
         if model is not None and onnx is not None:
             raise ValueError("--onnx: cannot be used with --model; give one of the two.")
         if onnx is not None and (device or "cpu") != "cpu":

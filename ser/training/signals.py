@@ -34,7 +34,7 @@ def received() -> int | None:
 
 
 def _handle(number: int, frame: object) -> None:
-    # A forked worker (of a corpus that is prepared, of a DataLoader) has this handler too; its parent ends it by SIGTERM.
+    # A forked worker (of a DataLoader, of a corpus that is prepared) has this handler too; its parent ends it so.
     is_worker = os.getpid() != _State.process
     if is_worker or _State.received is not None:  # the second one: at once
         signal.signal(number, signal.SIG_DFL)

@@ -112,7 +112,7 @@ def test_two_classes_are_decided_like_many():
 
 
 def test_what_it_cannot_do_is_refused(corpus, tmp_path):
-    with pytest.raises(ValueError, match="--fold: 'first' is neither a number from 0 nor all"):
+    with pytest.raises(ValueError, match="--fold: 'first' is neither a number from 0 nor 'all'"):
         run_baseline(corpus, arguments(tmp_path, fold="first"), tmp_path / "run")
     with pytest.raises(ValueError, match="--target_columns: 'valence' is a regression"):
         run_baseline(corpus, arguments(tmp_path, target_columns="valence"), tmp_path / "run")

@@ -22,8 +22,8 @@ import time
 from ser.page.storage import page_folder
 with page_folder() as folder:
     (folder / "voice.wav").write_text("a voice")
-    print(folder, flush=True)
     try:
+        print(folder, flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         pass

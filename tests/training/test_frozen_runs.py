@@ -194,7 +194,7 @@ def test_a_final_fit_is_calibrated_on_clips_that_were_held_out(final):
 
 
 def test_report_and_card_say_whose_scores_they_show(final):
-    words = "trained on all 54 clips, so that nothing is left to test it on. The scores are those of 3 models"
+    words = "trained on all 54 clips, so that no clip is left to test it on. The scores are those of 3 models"
     for name in ("report.html", "README.md"):
         assert words in " ".join((final / name).read_text().split()), name
     model = json.loads((final / "config.json").read_text())

@@ -96,9 +96,8 @@ def job_of(option: str | dict, folder: Path) -> Job:
     flags = option.split() if isinstance(option, str) else []
     config = yaml.safe_load((ROOT / "configs" / "emodb_tiny.yaml").read_text())
     if isinstance(option, dict):
-        window = option.get("whisper_full_window", True)
+        config |= {key: value for key, value in option.items() if key == "whisper_full_window"}
         config["backbone_config"] = {key: value for key, value in option.items() if key != "whisper_full_window"}
-        config["whisper_full_window"] = window
     else:
         config["backbone_config"] |= QUIET
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
