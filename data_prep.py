@@ -26,9 +26,9 @@ import numpy as np
 import pyarrow as pa
 
 from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, corpus_facts, encode_wav
-from ser.data.corpora import list_corpus
 from ser.data.corpora.problems import is_disk_full, read_problems, unusable, write_problem
 from ser.data.corpora.recordings import Corpus, Recording, source_of
+from ser.data.corpora.table import list_corpus
 from ser.data.data_arguments import DataArguments, read_data_arguments
 from ser.data.summary import summary
 

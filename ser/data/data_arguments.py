@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.data.clips import closest
-from ser.data.corpora import CORPORA as LISTINGS
+from ser.data.corpora.table import CORPORA as LISTINGS
 from ser.names import tidy
 from ser.yaml_files import read_yaml
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.data.clips import Clip, read_clips
-from ser.data.corpora import list_corpus
+from ser.data.corpora.table import list_corpus
 from ser.data.data_arguments import DataArguments
 from ser.data.splits import check_split, make_split, num_folds_of
 from ser.evaluation.format import MISSING, format_interval

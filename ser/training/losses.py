@@ -1,22 +1,20 @@
 """Losses of single clips; the caller sums them and divides by the number of clips."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    from ser.training.model_arguments import ModelArguments
 
 # The values of `--loss`.
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def build_loss(arguments: "ModelArguments", class_counts: Sequence[float], label_smoothing: float = 0.0) -> Loss:
+def build_loss(arguments: Any, class_counts: Sequence[float], label_smoothing: float = 0.0) -> Loss:
     """Builds the loss that `arguments.loss` names.
 
     Args:
+        arguments: `ModelArguments`, of which `loss` and its parameters are read.
         class_counts: Clips of each class that reach the loss; see `served.served_counts`.
         label_smoothing: Share of each target that is spread evenly over all classes, [0, 1).
 

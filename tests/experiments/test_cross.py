@@ -49,7 +49,7 @@ def write_corpora(folder: Path) -> list[dict]:
 
 def load(data):
     """What `load_corpus` returns, without audio."""
-    from ser.data.corpora import list_corpus
+    from ser.data.corpora.table import list_corpus
 
     corpus = list_corpus(data)
     columns = {name: [getattr(r, name) for r in corpus.recordings] for name in ("id", "corpus", "speaker", "gender")}

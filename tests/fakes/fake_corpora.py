@@ -11,8 +11,8 @@ import soundfile
 
 from data_prep import load_corpus
 from ser.data.audio import clip_wave, undecoded
-from ser.data.corpora import list_corpus
 from ser.data.corpora.download import Published
+from ser.data.corpora.table import list_corpus
 from ser.data.data_arguments import DataArguments
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:663d8d7dceb44adb\nsize 374368830\n"
