@@ -45,12 +45,12 @@ def runs_below(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def runs_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows of `runs_below` as text: one line for each run."""
-    settings = list(rows[0]["settings"])
-    cells = [("run", *settings, "dev", "test", "seconds")]
+    """The rows of `runs_below` as text: one line for each run, its scores before what it sets otherwise."""
+    cells = [("run", "dev", "test", "seconds", "settings that differ")]
     for row in rows:
         scores = (_score_words(row[part]) for part in ("dev", "test"))
-        cells.append((row["run"], *map(str, row["settings"].values()), *scores, format_seconds(row["seconds"])))
+        given = (f"{key}={_short(value)}" for key, value in row["settings"].items() if value is not None)
+        cells.append((row["run"], *scores, format_seconds(row["seconds"]), " ".join(given)))
     return "\n".join(aligned(cells))
 
 
@@ -62,6 +62,12 @@ def runs_csv(rows: Sequence[dict[str, Any]]) -> str:
         scores = [cell for part in ("dev", "test") for cell in _score_cells(row[part])]
         cells.append([row["run"], *row["settings"].values(), *scores, row["seconds"]])
     return csv_text(cells)
+
+
+def _short(value: Any, most: int = 24) -> str:
+    """A setting that fits into a line; the CSV has it whole."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _row(name: str, results: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:

@@ -30,8 +30,9 @@ def test_the_best_on_test_comes_first_with_the_settings_that_differ(folder):
     answer = CliRunner().invoke(app, ["runs", str(folder)])
     assert answer.exit_code == 0, answer.stderr
     title, first, second = answer.stdout.splitlines()
-    assert title.split() == ["run", "learning_rate", "dev", "test", "seconds"]
-    assert (first.split()[:2], second.split()[:2]) == (["good", "5e-05"], ["bad", "0.001"])
+    assert title.split() == ["run", "dev", "test", "seconds", "settings", "that", "differ"]
+    assert (first.split()[0], first.split()[-1]) == ("good", "learning_rate=5e-05")
+    assert (second.split()[0], second.split()[-1]) == ("bad", "learning_rate=0.001")
     assert "damaged" in answer.stderr
     assert "`task`" in answer.stderr
 
