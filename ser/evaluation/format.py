@@ -14,6 +14,8 @@ MISSING = "n/a"
 TITLES = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro-F1", "weighted_f1": "weighted F1", "ccc": "CCC"}
 TITLES |= {"nll": "negative log-likelihood", "brier": "Brier score"}
 TITLES |= {"ece": "expected calibration error", "classwise_ece": "class-wise calibration error"}
+# For readers who may not know the short names.
+LONG_TITLES = TITLES | {"uar": "UAR (unweighted average recall)", "ccc": "CCC (concordance correlation)"}
 # The scores of a classification that tables show, and with CCC those of any run.
 SCORES = ("uar", "accuracy", "macro_f1")
 HEADLINES = (*SCORES, "ccc")

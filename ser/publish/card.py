@@ -20,10 +20,10 @@ _TEMPLATE = Path(__file__).parent / "templates" / "card.md"
 _LANGUAGES = {"fa": "Persian", "de": "German", "en": "English", "fr": "French", "it": "Italian", "ur": "Urdu"}
 # Metrics of https://hf.co/metrics that the scores are, under their own names.
 _METRICS = {
-    "uar": ("recall", "UAR (unweighted average recall)", {"average": "macro"}),
-    "accuracy": ("accuracy", "accuracy", None),
-    "macro_f1": ("f1", "macro-F1", {"average": "macro"}),
-    "ccc": ("ccc", "CCC (concordance correlation)", None),
+    "uar": ("recall", {"average": "macro"}),
+    "accuracy": ("accuracy", None),
+    "macro_f1": ("f1", {"average": "macro"}),
+    "ccc": ("ccc", None),
 }
 
 
@@ -202,11 +202,11 @@ def _eval_results(results: Mapping[str, Any]) -> list[Any]:
             dataset_config=protocol.get("name"),
             dataset_split="test",
             metric_type=kind,
-            metric_name=title,
+            metric_name=words.LONG_TITLES[key],
             metric_args=arguments,
             metric_value=round(results["test"][key], words.DIGITS),
         )
-        for key, (kind, title, arguments) in _METRICS.items()
+        for key, (kind, arguments) in _METRICS.items()
         if results.get("test", {}).get(key) is not None
     ]
 
