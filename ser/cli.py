@@ -139,7 +139,7 @@ def predict(
 
         if model is None and onnx is None:
             raise ValueError(
-                "--model: is missing; give the folder of a run or a repository on the Hub, or a file with --onnx."
+                "--model: is missing; give a run's folder, a repository on the Hub, or a file with --onnx."
             )
         if model is not None and onnx is not None:
             raise ValueError("--onnx: cannot be used with --model; give one of the two.")

@@ -24,6 +24,7 @@ class Stopped(BaseException):
 
 class _State:
     process: int | None = None
+    handled: tuple[int, ...] = ()
     received: int | None = None
     trains = False
 
@@ -45,6 +46,34 @@ def _handle(number: int, frame: object) -> None:
         raise Stopped(number)
 
 
+def _lift_for_fork() -> None:
+    """Gives a worker that is forked now the default handlers.
+
+    Python forgets a signal that reaches a new process before it runs: a pool that ends such a worker by SIGTERM would
+    wait for it for ever. The signals are blocked meanwhile, so that the run itself loses none.
+    """
+    if _State.handled and threading.current_thread() is threading.main_thread():
+        signal.pthread_sigmask(signal.SIG_BLOCK, _State.handled)
+        for number in _State.handled:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _handle_again() -> None:
+    if _State.handled and threading.current_thread() is threading.main_thread():
+        for number in _State.handled:
+            signal.signal(number, _handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _State.handled)
+
+
+def _stay_default() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _State.handled)
+    _State.handled = ()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lift_for_fork, after_in_parent=_handle_again, after_in_child=_stay_default)
+
+
 @contextmanager
 def stop_in_order() -> Iterator[None]:
     """Within the block, the first signal raises [`Stopped`], during training after the step; a second one kills.
@@ -58,11 +87,12 @@ def stop_in_order() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in numbers}
     _State.process, _State.received, _State.trains = os.getpid(), None, False
     try:
-        for number in numbers:
-            if before[number] is not signal.SIG_IGN:
-                signal.signal(number, _handle)
+        _State.handled = tuple(number for number in numbers if before[number] is not signal.SIG_IGN)
+        for number in _State.handled:
+            signal.signal(number, _handle)
         yield
     finally:
+        _State.handled = ()
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 

@@ -134,4 +134,7 @@ def test_the_bound_must_be_a_size():
 def test_without_a_model_only_the_missing_flag_is_named(clip):
     result = ser(clip)
     assert result.exit_code == 2
-    assert result.stderr == "ser: --model: is missing; give the folder of a run or a repository on the Hub.\n"
+    assert (
+        result.stderr
+        == "ser: --model: is missing; give a run's folder, a repository on the Hub, or a file with --onnx.\n"
+    )

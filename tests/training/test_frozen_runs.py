@@ -76,7 +76,7 @@ def test_labels_of_dev_and_test_dealt_out_anew_change_no_choice_and_no_weight(pr
         rows.loc[rows["id"].isin(split[part]), "split"] = part
     rows.to_csv(tmp_path / "clips.csv", index=False)
     flags = flags_of(encoder, *PROBE, "--protocol", "given", "--calibrate", "false")
-    dealt = train(tmp_path / "dealt", tmp_path / "clips.csv", *flags)
+    dealt = train(tmp_path / "dealt", tmp_path / "clips.csv", *flags, "--allow_outside_paths", "true")
     assert read_results(dealt)["head"] == read_results(probe)["head"]
     temperature = read_results(probe)["calibration"]["temperature"]
     before, after = weights_of(probe), weights_of(dealt)
@@ -152,7 +152,8 @@ def test_a_run_goes_on_from_another_with_its_head_where_the_classes_are_the_same
     renamed = pd.read_csv(manifest).replace({"label": {"anger": "hot anger"}})
     renamed["path"] = [str(manifest.parent / path) for path in renamed["path"]]
     renamed.to_csv(tmp_path / "renamed.csv", index=False)
-    other = train(tmp_path / "other", tmp_path / "renamed.csv", *flags_of(probe, *flags, "--learning_rate", "1e-9"))
+    other_flags = ("--learning_rate", "1e-9", "--allow_outside_paths", "true")
+    other = train(tmp_path / "other", tmp_path / "renamed.csv", *flags_of(probe, *flags, *other_flags))
     assert set(json.loads((other / "config.json").read_text())["label2id"]) == {"hot anger", "neutral", "sadness"}
     assert not torch.equal(weights_of(other)["projector.weight"], weights_of(probe)["projector.weight"])
     for name, weight in weights_of(probe).items():

@@ -152,7 +152,8 @@ def test_an_impossible_fold_is_found_before_the_first_is_trained(tmp_path, manif
     rows["path"] = [str(manifest.parent / path) for path in rows["path"]]
     rows.to_csv(tmp_path / "clips.csv", index=False)
     monkeypatch.setattr(run_ser, "run_job", lambda *_: pytest.fail("a fold was trained"))
-    assert launch(tmp_path / "run", tmp_path / "clips.csv", "--fold", "all", "--seeds", "1,2") == 2
+    flags = ("--fold", "all", "--seeds", "1,2", "--allow_outside_paths", "true")
+    assert launch(tmp_path / "run", tmp_path / "clips.csv", *flags) == 2
     assert "train holds no clip of joy" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
