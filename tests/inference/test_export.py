@@ -111,7 +111,7 @@ def ser(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments)])
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_export_scores_as_its_model_at_any_length_and_batch(family, tmp_path):
     backbone, config = FAMILIES[family]

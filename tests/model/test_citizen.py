@@ -300,7 +300,7 @@ def test_a_folder_of_pickled_weights_is_refused_with_the_way_to_convert_it(tmp_p
         SERForAudioClassification.from_backbone(str(tmp_path), num_labels=2)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize("pooling", ["mean", "mean_std", "attentive_stats"])
 def test_compiled_it_trains_on_batches_of_changing_length(pooling):
     torch.compiler.reset()
