@@ -92,7 +92,7 @@ def stop_in_order() -> Iterator[None]:
             signal.signal(number, _handle)
         yield
     finally:
-        _State.handled = ()
+        _State.handled, _State.received = (), None  # what comes after, in the same process, was not told to stop
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 

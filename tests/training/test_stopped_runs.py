@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 import run_ser
 from ser.run_folder import FINISHED, LOCK, begin, is_finished
 from ser.training.checkpoints import checkpoint_to_continue, damage_of
-from ser.training.signals import Stopped, stop_in_order
+from ser.training.signals import Stopped, received, stop_in_order
 from ser.training.trainer import SERTrainer
 
 FLAGS = ("--num_train_epochs", "3", "--save_total_limit", "3")
@@ -271,3 +271,4 @@ def test_workers_of_a_run_end_at_the_signal_of_their_parent():
             assert worker.exitcode == -signal.SIGTERM
         with pytest.raises(Stopped, match="SIGTERM"):
             signal.raise_signal(signal.SIGTERM)
+    assert received() is None
