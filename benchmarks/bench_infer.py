@@ -116,11 +116,7 @@ def main() -> None:
     figures = {row: own[key] for row, own in found.items()} | {"latency": found}
     figures |= {"matrix_gflops": rate, "gflop_per_audio_second": work}
     yardstick.show(found, [key, "p50_ms", "p99_ms", "peak_gb"], args.json, figures)
-    if "ours" in found:
-        share = found["ours"][key] * work / rate
-        print(
-            f"\n{work:.1f} GFLOP a second of audio, {rate:.0f} GFLOP/s in matrix products: ours does {share:.0%} of it."
-        )
+    yardstick.show_limit(found, work, rate)
 
 
 if __name__ == "__main__":

@@ -194,11 +194,7 @@ def main() -> None:
     figures |= {name: {row: own[name] for row, own in found.items()} for name in ("padding_ratio", "peak_gb")}
     figures |= {"matrix_gflops": rate, "gflop_per_audio_second": work}
     yardstick.show(found, [key, "padding_ratio", "peak_gb"], args.json, figures)
-    if "ours" in found:
-        share = found["ours"][key] * work / rate
-        print(
-            f"\n{work:.0f} GFLOP a second of audio, {rate:.0f} GFLOP/s in matrix products: ours does {share:.0%} of it."
-        )
+    yardstick.show_limit(found, work, rate)
 
 
 if __name__ == "__main__":

@@ -117,3 +117,17 @@ def show(found: dict[str, dict], columns: list[str], path: Path | None, figures:
         print(f"| {row} | " + " | ".join(f"{own[key]:.3g}" if key in own else "" for key in columns) + " |")
     if path:
         path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def show_limit(found: dict[str, dict], gflop: float, gflops: float) -> None:
+    """Prints how much of the machine's limit `ours` reaches.
+
+    Args:
+        found: From [`run`].
+        gflop: GFLOP of a second of audio.
+        gflops: From [`matrix_gflops`].
+    """
+    if "ours" in found:
+        share = found["ours"]["audio_seconds_a_second"] * gflop / gflops
+        limit = f"{gflops:.0f} GFLOP/s in matrix products"
+        print(f"\n{gflop:.1f} GFLOP a second of audio, {limit}: ours does {share:.0%} of it.")

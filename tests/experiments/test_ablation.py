@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from fakes.fake_predictions import LABELS, fake_predictions
+from fakes.tiny_runs import SMALLEST
 from fakes.tones import write_tones
 from typer.testing import CliRunner
 
@@ -211,21 +212,7 @@ def test_frozen_folds_are_kept_for_speakers_and_dropped_for_random_ones(config, 
 def test_both_commands_train_and_tell(tmp_path, monkeypatch):
     for page in ("write_report", "write_plots"):  # most of the time of so small a run
         monkeypatch.setattr(f"run_ser.{page}", lambda *_, **__: None, raising=False)
-    backbone = {
-        "model_type": "hubert",
-        "conv_kernel": [400, 3],
-        "conv_stride": [160, 2],
-        "conv_dim": [16, 16],
-        "feat_extract_norm": "layer",
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-        "num_conv_pos_embeddings": 8,
-        "num_conv_pos_embedding_groups": 2,
-        "mask_time_prob": 0.0,
-    }
-    keys = {"corpus": "manifest", "manifest": str(write_tones(tmp_path / "tones")), "backbone_config": backbone}
+    keys = {"corpus": "manifest", "manifest": str(write_tones(tmp_path / "tones")), "backbone_config": SMALLEST}
     keys |= {"num_folds": 3, "num_train_epochs": 1, "use_cpu": True, "disable_tqdm": True}
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(keys | {"output_dir": str(tmp_path / "run"), "cache_dir": str(tmp_path)}))

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from fakes.fake_corpora import touch
+from fakes.tiny_runs import SMALLEST
 from fakes.tones import write_tones
 from typer.testing import CliRunner
 
@@ -195,25 +196,11 @@ def test_a_wrong_list_is_refused_before_anything_is_made(config, tmp_path, flags
 def test_two_corpora_are_trained_crossed_and_left_out(tmp_path, monkeypatch):
     for page in ("write_report", "write_plots"):  # most of the time of so small a run
         monkeypatch.setattr(f"run_ser.{page}", lambda *_, **__: None, raising=False)
-    backbone = {
-        "model_type": "hubert",
-        "conv_kernel": [400, 3],
-        "conv_stride": [160, 2],
-        "conv_dim": [16, 16],
-        "feat_extract_norm": "layer",
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-        "num_conv_pos_embeddings": 8,
-        "num_conv_pos_embedding_groups": 2,
-        "mask_time_prob": 0.0,
-    }
     entries = [
         {"corpus": "manifest", "manifest": str(write_tones(tmp_path / name, seed=seed)), "name": name}
         for seed, name in enumerate(("low", "high"))
     ]
-    keys = {"corpora": entries, "backbone_config": backbone, "num_folds": 3, "balance": "class_and_corpus"}
+    keys = {"corpora": entries, "backbone_config": SMALLEST, "num_folds": 3, "balance": "class_and_corpus"}
     keys |= {"num_train_epochs": 1, "use_cpu": True, "disable_tqdm": True, "cache_dir": str(tmp_path / "cache")}
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(keys | {"output_dir": str(tmp_path / "run")}))

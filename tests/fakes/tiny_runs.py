@@ -32,6 +32,14 @@ TINY = {
     "use_cpu": True,
     "disable_tqdm": True,
 }
+# Still smaller, for tests that train many times.
+SMALLEST = {
+    **TINY["backbone_config"],
+    "conv_dim": [16, 16],
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "intermediate_size": 16,
+}
 
 
 def launch(folder: Path, manifest: Path, *flags: str) -> int:

@@ -5,34 +5,11 @@ import io
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from fakes.cli_runs import by_label, found, record, ser, write
-from fakes.tiny import LABELS, noise, tiny_model
-
-from ser.inference.loading import load_pipeline
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def classify(model_dir):
-    return load_pipeline(str(model_dir))
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory) -> Path:
-    return record(tmp_path_factory.mktemp("recorded"))
-
-
-@pytest.fixture
-def clips(recorded, tmp_path) -> Path:
-    return shutil.copytree(recorded, tmp_path / "clips")
+from fakes.cli_runs import by_label, found, ser, write
+from fakes.tiny import LABELS, noise
 
 
 def test_a_clip_is_scored_in_a_table(classify, clips, model_dir):

@@ -1,40 +1,18 @@
 """A folder of shards: how a stopped run goes on, and how processes share the work."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from fakes.cli_runs import by_label, record, ser, write
+from fakes.cli_runs import by_label, ser, write
 from fakes.tiny import LABELS, noise, tiny_model
 
 from ser.inference import scoring, shards
-from ser.inference.loading import load_pipeline
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def classify(model_dir):
-    return load_pipeline(str(model_dir))
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory) -> Path:
-    return record(tmp_path_factory.mktemp("recorded"))
-
-
-@pytest.fixture
-def clips(recorded, tmp_path) -> Path:
-    return shutil.copytree(recorded, tmp_path / "clips")
 
 
 def folder_rows(folder: Path) -> dict[str, dict]:
