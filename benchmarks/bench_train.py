@@ -45,7 +45,7 @@ def timed_training(trainer: Any, counting: Counting, seconds: float) -> dict[str
     class Stop(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             ends.append(time.perf_counter())
-            control.should_training_stop = len(ends) > 2 and ends[-1] - ends[0] > seconds
+            control.should_training_stop = len(ends) > 1 and ends[-1] - ends[0] > seconds
 
     trainer.add_callback(Stop())
     trainer.train()
