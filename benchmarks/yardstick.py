@@ -1,7 +1,7 @@
 """What the speed benchmarks share: clips of ShEMO's lengths, rows in alternation, the machine's limit, the table.
 
-A benchmark is a script that knows a few rows. Started by a user, it runs each row three times (--quick: once), in turn, each time
-in a process of its own, so that rows share neither memory nor the state of a library, and takes medians.
+A benchmark is a script that knows a few rows. Started by a user, it runs each row three times (--quick: once), in turn,
+each time in a process of its own, so that rows share neither memory nor the state of a library, and takes medians.
 """
 
 import argparse
