@@ -71,7 +71,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def check_output(output: Path | None, overwrite: bool) -> None:
+def check_output(output: Path | None, overwrite: bool, flag: str = "--output") -> None:
     """Refuses to overwrite a file without `--overwrite`.
 
     Raises:
@@ -81,6 +81,7 @@ def check_output(output: Path | None, overwrite: bool) -> None:
     if output is None:
         return
     if output.is_dir():
-        raise IsADirectoryError(f"--output: {output} is a folder; give a file, or add --resume to fill the folder.")
+        remedy = ", or add --resume to fill the folder" if flag == "--output" else ""
+        raise IsADirectoryError(f"{flag}: {output} is a folder; give a file{remedy}.")
     if output.exists() and not overwrite:
-        raise FileExistsError(f"--output: {output} exists; choose another name, or add --overwrite.")
+        raise FileExistsError(f"{flag}: {output} exists; choose another name, or add --overwrite.")
