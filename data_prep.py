@@ -25,12 +25,12 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 
-from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, corpus_facts, encode_wav
+from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, encode_wav
 from ser.data.corpora.problems import is_disk_full, read_problems, unusable, write_problem
 from ser.data.corpora.recordings import Corpus, Recording, source_of
 from ser.data.corpora.table import list_corpus
 from ser.data.data_arguments import DataArguments, read_data_arguments
-from ser.data.summary import summary
+from ser.data.summary import summary, warnings_of
 
 logger = logging.getLogger(__name__)
 # Part of the cache's key: raise it when a change of the code gives another Dataset for the same files.
@@ -51,11 +51,8 @@ def load_corpus(args: DataArguments) -> datasets.Dataset:
         ValueError, FileNotFoundError: A flag does not fit, or files cannot be used; the message lists all of them.
     """
     dataset = _prepared(args)
-    facts = corpus_facts(dataset)
-    for difference in facts["differences"]:
-        logger.warning("%s differs from what is published: %s", facts["name"], difference)
-    if facts["skipped"]:
-        logger.warning("%s: %d files were left out (skip_unreadable)", facts["name"], len(facts["skipped"]))
+    for words in warnings_of(dataset):
+        logger.warning(words)
     return dataset
 
 

@@ -120,6 +120,10 @@ def predict(
     output: Annotated[
         Path | None, typer.Option(help="File to write instead of stdout; with --resume a folder.")
     ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(help="File (.parquet or .npy) for the pooled vectors, which are given in place of scores."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Write Parquet shards into --output; continue where a stopped run ended.")
@@ -146,7 +150,7 @@ def predict(
         if onnx is not None and (device or "cpu") != "cpu":
             raise ValueError(f"--device: {device}, but --onnx runs on the CPU; use --model for a GPU.")
         lengths = (window_seconds, hop_seconds, batch_seconds)
-        request = Request(paths, format, output, overwrite, resume, timeline, *lengths, max_megabytes)
+        request = Request(paths, format, output, overwrite, resume, timeline, *lengths, max_megabytes, embeddings)
 
         def load():
             if onnx is None:

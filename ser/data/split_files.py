@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ser.audio_files import as_on_disk
 from ser.clip_names import matched, plain_name, stem
 from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, listed, read_clips, split_word
 from ser.data.columns import COLUMN_NAMES
@@ -149,7 +150,7 @@ def split_paths(spec: str, protocol: str = "given") -> list[Path]:
     Raises:
         ValueError, FileNotFoundError: A file is missing, or a folder holds none or several of a part.
     """
-    paths = [Path(name.strip()).expanduser() for name in spec.split(",") if name.strip()]
+    paths = [as_on_disk(Path(name.strip()).expanduser()) for name in spec.split(",") if name.strip()]
     missing = [path for path in paths if not path.exists()]
     if missing or not paths:
         raise FileNotFoundError(f"{listed(missing) or repr(spec)}: there is no such split file.")

@@ -29,6 +29,8 @@ def predict(
         logits, truth = outputs_of(parts[name])
         if name == "dev" and args.do_train and job.model.calibrate and truth.ndim == 1:
             logits, calibration = calibrate(model, logits, truth, labels, job.model)
+            if outputs_of.are_cut(parts[name]):  # a temperature changes each window, not the mean of their scores
+                logits, _ = outputs_of(parts[name])
         run = {"split": name, "seed": job.seed, "fold": job.fold}
         tables.append(prediction_table(parts[name].rows, logits, truth, labels, **run))
     return tables, calibration

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
-from torch.utils.data import DataLoader, SequentialSampler
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer
-from transformers.trainer_utils import rotate_checkpoints
+from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
 from ser.data.batching import EpochBatches
 from ser.evaluation.metrics import score_regression
@@ -22,6 +23,7 @@ from ser.training.balance import balancing, draw_weights, drawn_classes
 from ser.training.checkpoints import SEAL, seal
 from ser.training.losses import build_loss, concordance_loss
 from ser.training.mixup import BalancedMixup
+from ser.training.scored_clips import ScoredClips, batches_of_process, cutting_of
 from ser.training.served import served_counts
 from ser.training.signals import Stopped, received
 from ser_model import has_norm_behind_layers
@@ -64,7 +66,6 @@ class SERTrainer(Trainer):
             model=model,
             args=args,
             data_collator=collator,
-            compute_metrics=self.metrics_of,
             # With this argument Trainer counts the clips of all accumulated batches and processes; the loss itself is
             # computed in `compute_loss` below.
             compute_loss_func=lambda *_, **__: None,
@@ -104,13 +105,17 @@ class SERTrainer(Trainer):
             self._interval_start, self._waited_seconds = None, 0.0
         super().log(logs, *args, **kwargs)
 
-    def metrics_of(self, prediction: Any) -> dict[str, float]:
+    def metrics_of(self, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         """Metrics of dev, for the log and the choice of the best checkpoint."""
+        truth = torch.from_numpy(targets)
+        if not self.is_regression:
+            truth = torch.nn.functional.one_hot(truth, len(self.labels)).float()
+        loss = {"loss": float(self._losses(torch.from_numpy(outputs).float(), truth).mean())}
         if self.is_regression:
-            return {"ccc": score_regression(prediction.label_ids, prediction.predictions, self.labels)["ccc"]}
-        given = {"predictions": prediction.predictions.argmax(axis=-1), "references": prediction.label_ids}
+            return loss | {"ccc": score_regression(targets, outputs, self.labels)["ccc"]}
+        given = {"predictions": outputs.argmax(axis=-1), "references": targets}
         kinds = (kind(num_classes=len(self.labels)) for kind in (UAR, Accuracy, MacroF1))
-        return {name: value for kind in kinds for name, value in kind.compute(**given).items()}
+        return loss | {name: value for kind in kinds for name, value in kind.compute(**given).items()}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Sum of the losses of the clips, divided by the number of clips of the step on all processes and batches.
@@ -240,9 +245,41 @@ class SERTrainer(Trainer):
             weights,
         )
 
-    def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
-        # Dev and test are already sorted by length; the grouping of Trainer needs token ids.
-        return SequentialSampler(eval_dataset)
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Batches of [`ScoredClips`] for this process."""
+        return self.get_test_dataloader(self.eval_dataset if eval_dataset is None else eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """Batches of [`ScoredClips`] for this process."""
+        args = self.args
+        scored = ScoredClips(test_dataset, cutting_of(self.model, self.data_collator.feature_extractor))
+        loader = DataLoader(
+            scored,
+            batch_sampler=batches_of_process(scored.lengths_seconds, args),
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
+        )
+        return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As in Trainer, but parts of clips are joined before they are scored."""
+        scored = dataloader.dataset
+        self.gather_function = lambda values: values  # batches differ in size; all are put together below
+        found = super().evaluation_loop(dataloader, description, False, ignore_keys, metric_key_prefix)
+        parts = [part for batch in dataloader.batch_sampler for part in batch]
+        by_part = dict(gather_object(list(zip(parts, found.predictions, strict=True))))
+        values = np.stack([by_part[part] for part in range(len(scored))])
+        outputs, targets = scored.joined(values, self.is_regression), np.asarray(scored.clips.targets)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.metrics_of(outputs, targets).items()}
+        return EvalLoopOutput(outputs, targets, {**found.metrics, **metrics}, len(targets))
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """Makes the optimizer; layers and head get their own learning rates."""

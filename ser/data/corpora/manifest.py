@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ser.audio_files import as_on_disk
 from ser.clip_names import shortest_ids
 from ser.data.clips import closest, listed, split_word
 from ser.data.columns import renamed_columns
@@ -42,7 +43,7 @@ def manifest(args: "DataArguments") -> Corpus:
         raise ValueError(
             "--manifest: --corpus manifest needs a CSV, JSONL, JSON or Parquet file with the columns path and label."
         )
-    source = Path(args.manifest).expanduser()
+    source = as_on_disk(Path(args.manifest).expanduser())
     if not source.is_file():
         raise FileNotFoundError(f"--manifest: {args.manifest!r} is not a file.")
     root = folder_of(args) if args.data_dir else source.parent

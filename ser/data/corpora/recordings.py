@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ser.audio_files import SOUND_SUFFIXES, files_below
+from ser.audio_files import SOUND_SUFFIXES, as_on_disk, files_below
 from ser.data.clips import closest
 from ser.data.segments import Segment
 from ser.data.spelling import check_spelling
@@ -116,7 +116,7 @@ def folder_of(args: "DataArguments") -> Path:
     """
     if not args.data_dir:
         raise ValueError(f"--data_dir: --corpus {args.corpus} needs the folder that holds its recordings.")
-    root = Path(args.data_dir).expanduser()
+    root = as_on_disk(Path(args.data_dir).expanduser())
     if not root.is_dir():
         raise FileNotFoundError(f"--data_dir: {args.data_dir!r} is not a folder. Give the one with the recordings.")
     return root
