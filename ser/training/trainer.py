@@ -20,6 +20,7 @@ from ser.training.balance import balancing, draw_weights, drawn_classes
 from ser.training.checkpoints import SEAL, seal
 from ser.training.losses import build_loss, concordance_loss
 from ser.training.mixup import BalancedMixup
+from ser.training.progress import print_lines
 from ser.training.served import served_counts
 from ser.training.signals import Stopped, received
 from ser_model import has_norm_behind_layers
@@ -69,6 +70,7 @@ class SERTrainer(Trainer):
             callbacks=[EarlyStoppingCallback(patience)] if patience else None,
             **datasets,
         )
+        print_lines(self)
         self.loss_is_scaled_for_ga = True
         self._last_step, self._micro_step = -1, 0
         self._epoch_end_step = -1
