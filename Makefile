@@ -18,7 +18,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 
 demo: venv
 	rm -rf runs/demo
-	$(BIN)/accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no run_ser.py configs/demo.yaml
+	$(BIN)/accelerate launch --quiet --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no run_ser.py configs/demo.yaml
 	cd runs/demo/examples && $(CURDIR)/$(BIN)/python -c "$$ONE_CLIP"
 
 define ONE_CLIP

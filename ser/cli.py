@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 from ser.inference.output_formats import FORMATS
-from ser.run_folder import CONFIG, RESULTS, SPLIT, fold_folders, is_finished
+from ser.progress import no_bars_in_files
+from ser.run_folder import (
+    CONFIG,
+    RESULTS,
+    SPLIT,
+    fold_folders,
+    is_finished,
+    predictions_to_pool,
+    read_results,
+    tested_models,
+)
 
 app = typer.Typer(
     help="Speech emotion recognition: check data, train baselines, score recordings, publish models.",
@@ -26,6 +36,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 @app.callback()
 def commands() -> None:
     """Speech emotion recognition: check data, train baselines, score recordings, publish models."""
+    no_bars_in_files()
 
 
 @app.command()
@@ -76,6 +87,8 @@ def compare(
 ) -> None:
     """Compares two runs: the difference, its interval and a paired test over speakers."""
     with errors_in_words(debug):
+        for run in (run_a, run_b):
+            predictions_to_pool(run)  # a wrong path is refused before anything slow is imported
         from ser.evaluation.compare import compare, comparison_table, predictions_to_compare
 
         a, b = (predictions_to_compare(run) for run in (run_a, run_b))
@@ -174,6 +187,7 @@ def report(
 ) -> None:
     """Writes report.html from the results and predictions of a run."""
     with errors_in_words(debug):
+        read_results(run)  # a wrong folder is refused before anything slow is imported
         from ser.evaluation.report import recordings_in, write_report
 
         print(write_report(run, recordings_in(audio) if audio else None))
@@ -195,6 +209,7 @@ def baseline(
     """Trains a baseline on the folds of a configuration: an SVM on acoustic functionals, or logistic regression on
     the frozen encoder."""
     with errors_in_words(debug):
+        check_before_torch([config, *context.args])
         from data_prep import load_corpus
         from ser.experiments.baseline import attach_baseline, baseline_words, run_baseline
         from ser.training.arguments import parse_arguments
@@ -229,11 +244,10 @@ def robustness(
 ) -> None:
     """Scores the test clips of a run again under noise, gain, telephone band, codecs, rooms, clipping and speed."""
     with errors_in_words(debug):
+        tested_models(run)  # a wrong folder is refused before anything slow is imported
         from ser.experiments.robustness import chosen_conditions, classification_results, robustness_table
         from ser.experiments.robustness import robustness as measure
-        from ser.run_folder import tested_models
 
-        tested_models(run)
         classification_results(run)
         chosen = chosen_conditions(conditions)
         from ser.data.data_arguments import read_data_arguments
@@ -260,6 +274,9 @@ def ablate(
 ) -> None:
     """Trains one configuration under several settings, on the same folds, and compares them in one table."""
     with errors_in_words(debug):
+        from ser.experiments.settings import check_settings
+
+        check_settings([config, *context.args], over)
         from run_ser import run_jobs
         from ser.experiments.ablation import ablate, ablation_table
 
@@ -274,6 +291,7 @@ def leak(
 ) -> None:
     """Trains a configuration on speaker-independent and on random folds: how much shared speakers raise the score."""
     with errors_in_words(debug):
+        check_before_torch([config, *context.args])
         from run_ser import prepare, run_jobs
         from ser.experiments.ablation import leak, leak_words
 
@@ -290,6 +308,7 @@ def cross(
 ) -> None:
     """Trains on each of several corpora and tests on each: how well a model works outside its corpus."""
     with errors_in_words(debug):
+        check_before_torch([config, *context.args])
         from data_prep import load_corpus
         from run_ser import run_jobs
         from ser.experiments.cross import cross, cross_table
@@ -316,6 +335,9 @@ def export(
     """Writes a model as one ONNX file; exit code 1 when --check finds a loss of more than one point of UAR."""
     with errors_in_words(debug):
         from ser.inference.loading import read_config
+
+        if not Path(run).is_dir():
+            read_config(run)  # refuses a wrong name before anything slow is imported
         from ser.inference.onnx_export import check_flags, check_model, destination, export_onnx
 
         data = check_flags(format, run if check else None, context.args)
@@ -453,9 +475,19 @@ def push_space(
 ) -> None:
     """Puts the page of `ser serve` on the Hub as a Space, in one commit."""
     with errors_in_words(debug):
+        from ser.publish.staging import check_run
+
+        check_run(run)  # before anything slow is imported
         from ser.publish.space import push_space as push
 
         push(run, repo_id, model, output, private, dry_run)
+
+
+def check_before_torch(argv: list[str]) -> None:
+    """Checks a command line of `run_ser.py`: a typo is answered before ten seconds of imports."""
+    from ser.training.command_line import check_command_line
+
+    check_command_line(argv)
 
 
 def splits_of_run(folder: Path) -> dict[str, list[str]]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from ser.data.audio import clip_wave, undecoded
 from ser.data.batching import Collator
@@ -26,6 +25,7 @@ from ser.evaluation.scored import scored
 from ser.experiments.corruptions import CONDITIONS, Condition, Corruptor, achieved_kbit_per_second, mean_spectrum
 from ser.files import draft_of
 from ser.predictions import labels_of, read_predictions, softmax, test_rows
+from ser.progress import progress_of
 from ser.run_folder import ROBUSTNESS, add_to_results, read_results, tested_models
 from ser.training.scored_clips import cutting_of, outputs_of_waves
 
@@ -66,7 +66,7 @@ def robustness(
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     print(plan_words(folders, names), flush=True)
     started = time.monotonic()
-    with tqdm(total=len(folders) * len(names), desc="conditions", unit="condition") as progress:
+    with progress_of(len(folders) * len(names), "condition", "conditions") as progress:
         for folder in folders:
             rows = rows_of_test(folder, clips)
             scorer = Scorer(*load(folder), labels_of(rows), batch_size, device)

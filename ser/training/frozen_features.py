@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from ser.data.audio import SAMPLING_RATE_HZ
 from ser.data.batching import Clips, fill_by_duration
 from ser.files import draft_of
+from ser.progress import progress_of
 from ser_model import MAX_WHOLE_SECONDS, most_seconds, windows_of
 
 # Part of the cache key: raise it when the code gives other statistics for the same model and clips.
@@ -93,7 +93,7 @@ def _compute(clips: Clips, model: Any, collator: Any, copy: int, parts: Path) ->
     lengths, table = clips.lengths_seconds(), None
     batches = fill_by_duration(np.argsort(lengths, kind="stable"), lengths, BATCH_SECONDS[device.type])
     model.eval()
-    with torch.inference_mode(), tqdm(total=len(clips), unit="clip", desc=f"backbone, copy {copy}") as progress:
+    with torch.inference_mode(), progress_of(len(clips), "clip", f"backbone, copy {copy}") as progress:
         for number, group in enumerate(_shards(batches)):
             rows = [int(row) for batch in group for row in batch]
             path = parts / f"{device.type}-{number:06d}.npy"

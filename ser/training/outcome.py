@@ -11,6 +11,7 @@ from ser.data.batching import Clips
 from ser.data.splits import Split
 from ser.evaluation.diagnosis import diagnose
 from ser.evaluation.format import format_interval
+from ser.evaluation.text_tables import class_table
 from ser.predictions import prediction_table
 from ser.run_folder import EXAMPLES
 from ser.training.fit import Outputs
@@ -56,8 +57,14 @@ def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None
         (folder / f"{row['id']}.wav").write_bytes(row["audio"]["bytes"])
 
 
-def print_scores(results: dict[str, Any], log: list[dict[str, Any]]) -> None:
-    """Prints problems that were found, the scores of each run, and the pooled scores with their intervals."""
+def print_scores(results: dict[str, Any], log: list[dict[str, Any]], each_class: bool = True) -> None:
+    """Prints problems that were found, the scores of each run, and the pooled scores with their intervals.
+
+    Args:
+        results: The content of `results.json`.
+        log: The content of `training_log.json`.
+        each_class: Whether a table of the classes follows.
+    """
     if found := diagnose(results, log):
         print(found.text)
     part = "test" if "test" in results else "dev"
@@ -69,3 +76,5 @@ def print_scores(results: dict[str, Any], log: list[dict[str, Any]]) -> None:
         f"{part}, {scores['n']} clips: "
         + "  ".join(f"{name} {format_interval(scores[name], scores['intervals'].get(name))}" for name in names)
     )
+    if each_class:
+        print(*class_table(scores), sep="\n")

@@ -285,7 +285,7 @@ def test_the_probe_runs_the_backbone_once_and_scores_as_the_full_model_does(tmp_
     ("flags", "message"),
     [
         (["--layer_mix", "13"], "layer 13 of a backbone of 2"),
-        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
+        (["--learning_rate", "fast"], "--learning_rate: 'fast' is not a number."),
         (["--poling", "mean"], "unknown flag '--poling'. Did you mean 'pooling'?"),
         (["--train_mode", "probe", "--pooling", "attentive_stats"], "attentive_stats weighs single frames"),
         (["--freeze_layers", "3"], "freeze_layers: 3 of a backbone of 2"),
