@@ -194,8 +194,7 @@ def own_corpus(args: "DataArguments", root: Path, recordings: Iterable[Recording
         unique.append(recording)
     found = [r.emotion for r in unique if r.emotion is not None and not r.problem]
     check_label_map(found, args)
-    name = Path(args.manifest).stem if args.corpus == "manifest" else root.resolve().name
-    facts = {"name": name, "label_source": args.corpus}
+    facts = {"name": args.corpus_name(), "label_source": args.corpus}
     return Corpus(facts, by_id(unique), tuple(sorted(set(found))), root)
 
 
