@@ -10,9 +10,19 @@ from typing import Any
 
 from ser.inference.loading import results_of_model
 from ser.page.answer import MAX_MINUTES, classify
-from ser.page.html import answer_html, error_html, header_html, limits_html, text_html, threshold_of
+from ser.page.html import (
+    answer_html,
+    error_html,
+    examples_html,
+    header_html,
+    is_synthetic,
+    limits_html,
+    text_html,
+    threshold_of,
+)
 from ser.page.storage import page_folder
-from ser.run_folder import EXAMPLES
+from ser.page.translations import example_names
+from ser.run_folder import EXAMPLES, PREDICTIONS
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # Fonts of the visitor's machine; none is downloaded.
@@ -88,7 +98,7 @@ def make_page(pipe: Any, model: str, max_minutes: float = MAX_MINUTES) -> Any:
         except ValueError as error:
             return error_html(Path(path).name, str(error))
         audio.temp_files.add(str(heard.sound))  # deleted when the recording itself is
-        return answer_html(heard, threshold_of(results), regression)
+        return answer_html(heard, threshold_of(results), regression, is_synthetic(results))
 
     with gradio.Blocks(
         analytics_enabled=False, title=f"ser: {_name(model)}", delete_cache=(_HOUR_SECONDS, _HOUR_SECONDS)
@@ -97,7 +107,7 @@ def make_page(pipe: Any, model: str, max_minutes: float = MAX_MINUTES) -> Any:
         with gradio.Row():
             with gradio.Column(scale=3, min_width=320):
                 audio = gradio.Audio(
-                    sources=["upload", "microphone"], type="filepath", show_label=False, buttons=[], elem_id="ser-audio"
+                    sources=["microphone", "upload"], type="filepath", show_label=False, buttons=[], elem_id="ser-audio"
                 )
                 _add_examples(html, audio, model)
                 shown = html(text_html("waiting"), elem_id="ser-answer")
@@ -135,14 +145,26 @@ def check_gradio() -> None:
 
 
 def _add_examples(html: Any, audio: Any, model: str) -> None:
-    """Adds a button for each example clip of the run."""
+    """Adds a button for each example clip of the run; Gradio's own buttons, which know one language, are not shown."""
     import gradio
 
     clips = sorted((Path(model) / EXAMPLES).glob("*.wav"))
     if clips:
         with gradio.Column(elem_id="ser-examples"):
-            html(text_html("examples"))
+            html(examples_html(_names_of(clips, Path(model) / PREDICTIONS)))
             gradio.Examples([[str(clip)] for clip in clips], audio, example_labels=[clip.stem for clip in clips])
+
+
+def _names_of(clips: list[Path], predictions: Path) -> list[tuple[str, str]]:
+    """Names of examples in words, from the run's predictions; file names where these do not have the clips."""
+    names = [clip.stem for clip in clips]
+    if predictions.is_file():
+        import pandas as pd
+
+        table = pd.read_parquet(predictions).drop_duplicates("id").set_index("id")
+        if "truth" in table and set(names) <= set(table.index):
+            return example_names([(table["truth"][name], table["gender"][name]) for name in names])
+    return [(name, name) for name in names]
 
 
 def _name(model: str) -> str:

@@ -1,5 +1,6 @@
 """What a run makes of a trained model: predictions, its files, example clips, and lines on the terminal."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
     """Writes what `pipeline("audio-classification")` loads."""
     model.save_pretrained(folder)
     feature_extractor.save_pretrained(folder)
+    # safetensors writes files that nobody but their owner may read.
+    for weights in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "config.json", weights)
 
 
 def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None:

@@ -77,6 +77,7 @@ def assert_same_in_any_batch(model, collator, waves) -> None:
     torch.testing.assert_close(shuffled, alone, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_from_its_wave_on_a_clip_scores_the_same_in_any_batch(family):
     assert_same_in_any_batch(*make(family), clips())

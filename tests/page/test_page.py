@@ -15,7 +15,16 @@ from ser.inference.loading import load_pipeline, results_of_model
 from ser.inference.output_formats import answer_columns, text_of
 from ser.page import app, translations
 from ser.page.answer import Answer, classify, outline
-from ser.page.html import answer_html, clock, error_html, header_html, limits_html, text_html, threshold_of
+from ser.page.html import (
+    answer_html,
+    clock,
+    error_html,
+    examples_html,
+    header_html,
+    limits_html,
+    text_html,
+    threshold_of,
+)
 from ser_model import read_blocks
 
 NASTY = '"><script>alert(1)</script>'
@@ -234,6 +243,69 @@ def test_classes_that_nobody_knows_have_colours_of_their_own():
 @pytest.mark.parametrize(("seconds", "text"), [(4.24, "0:04.2"), (59.97, "1:00.0"), (3723, "1:02:03.0")])
 def test_a_place_in_a_recording_is_written_as_players_do(seconds, text):
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "persian"),
+    [("[0.581, 0.664]", "[۰٫۵۸۱، ۰٫۶۶۴]"), ("1,234", "۱٬۲۳۴"), ("0:04.2", "۰:۰۴٫۲"), ("2 min 5 s", "۲ دقیقه ۵ ثانیه")],
+)
+def test_figures_and_times_have_persian_digits_and_commas(text, persian):
+    assert translations.figure(text) == (text, persian)
+
+
+def test_times_of_the_timeline_are_written_in_both_languages():
+    html = answer_html(answer(segments=[segment(0, 4.2), segment(4.2, 12.0, "fear")]), None, False)
+    for time in ("0:04.2", "۰:۰۴٫۲", "0:10", "۰:۱۰"):
+        assert f">{time}<" in html
+
+
+def test_the_protocol_is_said_in_persian_too():
+    assert translations.setting(RESULTS)[1] == "مستقل از گوینده، ۵ بخشی، برچسب‌ها: اصلاح‌شده"
+    one_fold = {**RESULTS, "protocol": {**RESULTS["protocol"], "folds": [0], "speaker_independent": False}}
+    assert translations.setting(one_fold)[1].startswith("وابسته به گوینده، ۵ بخشی، فقط بخش ۰")
+    assert translations.setting(one_fold)[1] in limits_html(one_fold, "x")
+    assert set(translations._PROTOCOLS) == set(words._PROTOCOLS)
+
+
+def test_sentences_of_the_limits_do_not_run_into_each_other():
+    for language in ("en", "fa"):
+        html = re.sub(rf'<span class="{language}".*?</span>', "", limits_html(RESULTS, "x"), flags=re.S)
+        assert not re.search(r"[^\W\d]\.[^\W\d]", re.sub("<[^>]*>", "", html.replace("<li>", " ")))
+
+
+def test_the_number_of_parts_is_said_and_there_is_one_player():
+    html = answer_html(answer(segments=[segment(0, 6.0), segment(6.0, 12.0, "fear")]), None, False)
+    assert "2 parts" in english(html)
+    assert "۲</bdi> بخش" in html
+    assert "One part" in english(answer_html(answer(segments=[segment(0, 12.0)]), None, False))
+    assert html.count("<audio") == answer_html(answer(), None, False).count("<audio") == 1
+
+
+def test_a_model_of_synthetic_speech_says_that_it_means_nothing_for_people():
+    synthetic = {**RESULTS, "corpus": {"name": "synthetic"}}
+    for html in (limits_html(synthetic, "x"), answer_html(answer(), None, False, synthetic=True)):
+        assert "its answers and its score mean nothing for people" in english(html)
+        assert "ساختگی" in html
+    for html in (limits_html(RESULTS, "x"), answer_html(answer(), None, False)):
+        assert "mean nothing for people" not in html
+
+
+def test_examples_are_named_in_words_and_told_apart():
+    names = translations.example_names([("anger", "male"), ("anger", "male"), ("fear", "female"), ("calm", None)])
+    assert [name for name, _ in names] == ["anger, a man", "anger, a man (2)", "fear, a woman", "calm"]
+    assert names[1][1] == "خشم، یک مرد (۲)"
+    assert english(examples_html(names)).startswith("Or try an example anger, a man anger, a man (2)")
+
+
+def test_examples_have_the_labels_of_the_runs_predictions_or_their_file_names(tmp_path):
+    import pandas as pd
+
+    clips = [tmp_path / "F01A.wav", tmp_path / "M01S.wav"]
+    table = tmp_path / "predictions.parquet"
+    assert app._names_of(clips, table) == [("F01A", "F01A"), ("M01S", "M01S")]
+    rows = {"id": ["M01S", "F01A"], "truth": ["sadness", "anger"], "gender": ["male", "female"]}
+    pd.DataFrame(rows).to_parquet(table)
+    assert [name for name, _ in app._names_of(clips, table)] == ["anger, a woman", "sadness, a man"]
 
 
 def test_without_gradio_the_page_says_how_to_get_it(monkeypatch):
