@@ -94,6 +94,9 @@ class DataArguments:
         False, "Treat speakers whose names differ in spelling alone (S01 and s01, 3 and 03) as different people."
     )
     skip_unreadable: bool = _argument(False, "Leave out files that cannot be used; the results count them.")
+    max_file_seconds: float = _argument(
+        14_400.0, "Refuse longer recordings before they are decoded: a damaged header may promise days of audio."
+    )
     augmentations: str | None = _argument(
         None, 'JSON list of audiomentations transforms: [{"name": "AddGaussianNoise", "p": 0.5}]. Train only.'
     )
@@ -114,8 +117,9 @@ class DataArguments:
                 raise ValueError(f"--{flag}: {value} is too small; it must be {low} or more.")
         if not 2 <= self.synthetic_voices <= MAX_SYNTHETIC_VOICES:
             raise ValueError(f"--synthetic_voices: {self.synthetic_voices} is outside 2 to {MAX_SYNTHETIC_VOICES}.")
-        if self.max_train_seconds is not None and self.max_train_seconds <= 0:
-            raise ValueError(f"--max_train_seconds: {self.max_train_seconds} must be more than 0.")
+        for flag in ("max_train_seconds", "max_file_seconds"):
+            if getattr(self, flag) is not None and not getattr(self, flag) > 0:
+                raise ValueError(f"--{flag}: {getattr(self, flag)} must be more than 0.")
         needed = {"manifest": ("manifest",), "dataset_name": ("dataset",), "target_columns": ("manifest", "dataset")}
         for flag, corpora in needed.items():
             if getattr(self, flag) and self.corpus not in corpora and not self.corpora:
