@@ -43,6 +43,8 @@ _RATES_HZ = (1_000, 768_000)
 _MP3_SLACK_SAMPLES = 2 * 1152
 # libsndfile gives a number of this size if the header does not say how many samples there are.
 _UNKNOWN_FRAMES = 2**60
+# Values of all channels that are decoded at once.
+_MAX_BLOCK = 2**24
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 
 
@@ -347,7 +349,8 @@ def _frames(audio: Any, name: str, block_seconds: float, max_seconds: float | No
     """Yields the samples of a file in blocks `[T, channels]`, float32."""
     import soundfile
 
-    block_samples, total = max(1, int(block_seconds * audio.samplerate)), 0
+    # A header may name a thousand channels; the memory for a block must not depend on it.
+    block_samples, total = max(1, min(int(block_seconds * audio.samplerate), _MAX_BLOCK // audio.channels)), 0
     with audio:
         while True:
             try:

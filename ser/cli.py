@@ -60,7 +60,12 @@ def audit(
 
         read_wave = None
         if audio is not None:
-            from ser_model import read_wave
+            from functools import partial
+
+            from ser.data.data_arguments import DataArguments
+            from ser_model import read_wave as read_whole
+
+            read_wave = partial(read_whole, max_seconds=DataArguments.max_file_seconds)
         sources = splits_of_run(Path(splits[0])) if len(splits) == 1 else {}
         audits = {
             name: audit_files(files, audio, read_wave, speakers_differ)
