@@ -425,6 +425,7 @@ def serve(
         str, typer.Option(help="Address to listen on; with 0.0.0.0 other machines can connect.")
     ] = "127.0.0.1",
     max_minutes: Annotated[float, typer.Option(help="Refuse longer recordings.")] = 10.0,
+    max_seconds: Annotated[float, typer.Option(help="Give up a recording whose answer takes longer.")] = 120.0,
     auth: Annotated[
         Path | None, typer.Option(help="File that holds user:password for visitors; or set SER_PAGE_AUTH.")
     ] = None,
@@ -434,15 +435,19 @@ def serve(
 ) -> None:
     """Serves a page to record or upload speech and see its emotion, in English and Persian."""
     with errors_in_words(debug):
+        from ser.page.answer import Limits
         from ser.page.app import check_gradio, read_auth
         from ser.page.app import serve as serve_page
 
-        if not max_minutes > 0:
-            raise ValueError(f"--max-minutes: {max_minutes} is not above 0.")
+        for flag, value in (("--max-minutes", max_minutes), ("--max-seconds", max_seconds)):
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{flag}: {value} is not a number above 0.")
         check_gradio()
         visitor = read_auth(auth)
         pipe = pipeline_of(model, device)
-        serve_page(pipe, model, max_minutes, server_name=host, server_port=port, share=share, auth=visitor)
+        serve_page(
+            pipe, model, Limits(max_minutes, max_seconds), server_name=host, server_port=port, share=share, auth=visitor
+        )
 
 
 configs_app = typer.Typer(invoke_without_command=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ser.inference.loading import results_of_model
-from ser.page.answer import MAX_MINUTES, classify
+from ser.page.answer import Limits, classify
+from ser.page.decoding import Decoder
 from ser.page.html import (
     answer_html,
     error_html,
@@ -33,13 +34,13 @@ _OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
 MAX_WAITING = 20
 
 
-def serve(pipe: Any, model: str, max_minutes: float = MAX_MINUTES, **launch: Any) -> None:
+def serve(pipe: Any, model: str, limits: Limits | None = None, **launch: Any) -> None:
     """Serves the page until it is interrupted.
 
     Args:
         pipe: A `SERPipeline`.
         model: The folder or repository that the pipeline comes from, for its results and example clips.
-        max_minutes: Longer recordings are refused.
+        limits: What one recording may take.
         launch: What `gradio.Blocks.launch` takes, such as `server_port`; the server is on 127.0.0.1 by default.
 
     Raises:
@@ -49,11 +50,16 @@ def serve(pipe: Any, model: str, max_minutes: float = MAX_MINUTES, **launch: Any
     host = launch.get("server_name") or "127.0.0.1"
     if (host not in _OWN_HOSTS or launch.get("share")) and not launch.get("auth"):
         print("ser: warning: others can reach this page without a password; set one with --auth.", file=sys.stderr)
+    decoder = Decoder()
     with page_folder() as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
-        page = make_page(pipe, model, max_minutes).queue(max_size=MAX_WAITING)
-        with suppress(KeyboardInterrupt):
-            page.launch(**{**look(), **launch})
+        decoder.start()
+        try:
+            page = make_page(pipe, model, limits or Limits(), decoder).queue(max_size=MAX_WAITING)
+            with suppress(KeyboardInterrupt):
+                page.launch(**{**look(), **launch})
+        finally:
+            decoder.stop()
 
 
 def read_auth(path: Path | None) -> tuple[str, str] | None:
@@ -78,10 +84,13 @@ def read_auth(path: Path | None) -> tuple[str, str] | None:
     return user, password
 
 
-def make_page(pipe: Any, model: str, max_minutes: float = MAX_MINUTES) -> Any:
+def make_page(pipe: Any, model: str, limits: Limits, decoder: Decoder | None = None) -> Any:
     """The page as `gradio.Blocks`; launch it with what `look` returns.
 
     Visitors share one model, which takes one recording at a time; nothing of one visitor is kept for the next.
+
+    Args:
+        decoder: The process that decodes recordings; by default this one does.
     """
     check_gradio()
     import gradio
@@ -94,7 +103,7 @@ def make_page(pipe: Any, model: str, max_minutes: float = MAX_MINUTES) -> Any:
         if not path:
             return text_html("waiting")
         try:
-            heard = classify(pipe, Path(path), max_minutes)
+            heard = classify(pipe, Path(path), limits, decoder)
         except ValueError as error:
             return error_html(Path(path).name, str(error))
         audio.temp_files.add(str(heard.sound))  # deleted when the recording itself is
@@ -112,7 +121,7 @@ def make_page(pipe: Any, model: str, max_minutes: float = MAX_MINUTES) -> Any:
                 _add_examples(html, audio, model)
                 shown = html(text_html("waiting"), elem_id="ser-answer")
             with gradio.Column(scale=2, min_width=300):
-                html(limits_html(results, _name(model), max_minutes))
+                html(limits_html(results, _name(model), limits, MAX_WAITING))
         audio.change(answer, audio, shown, concurrency_limit=1, concurrency_id="model", api_name="classify")
     return page
 

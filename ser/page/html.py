@@ -14,7 +14,7 @@ from ser.evaluation import format as words
 from ser.evaluation.calibration_words import what_scores_are
 from ser.inference.output_formats import answer_columns, text_of
 from ser.page import translations
-from ser.page.answer import MAX_MINUTES, Answer
+from ser.page.answer import Answer, Limits
 
 Results = Mapping[str, Any]
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -51,12 +51,19 @@ def error_html(name: str, problem: str) -> str:
     return _render("page_error.html", name=name, problem=translations.why(problem))
 
 
-def limits_html(results: Results, model: str, max_minutes: float = MAX_MINUTES) -> str:
-    """The model's data, its scores and its limits, from `results.json`."""
+def limits_html(results: Results, model: str, limits: Limits, max_waiting: int) -> str:
+    """The model's data, its scores and its limits, from `results.json`, and what the page takes.
+
+    Args:
+        limits: What one recording may take.
+        max_waiting: How many recordings may wait.
+    """
     return _render(
         "page_limits.html",
         model=model,
-        max_minutes=f"{max_minutes:g}",
+        minutes=f"{limits.minutes:g}",
+        seconds=f"{limits.seconds:g}",
+        max_waiting=str(max_waiting),
         results=results,
         metric=words.metric_of(results) if results else None,
         setting=translations.setting(results) if results else None,

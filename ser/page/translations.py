@@ -135,10 +135,10 @@ _TEXTS = {
         "بند ۳).",
     ),
     "bounds": (
-        "A recording may be up to {minutes} minutes long, and decoding may take up to 2 minutes. Recordings are scored "
-        "one at a time; when 20 are waiting, try again later.",
-        "طول فایل حداکثر {minutes} دقیقه و زمان خواندن آن حداکثر ۲ دقیقه است. فایل‌ها یکی‌یکی بررسی می‌شوند؛ اگر ۲۰ فایل "
-        "در صف باشد، بعداً دوباره امتحان کنید.",
+        "A recording may be up to {minutes} minutes long, and an answer may take up to {seconds} seconds. Recordings "
+        "are scored one at a time; when {waiting} are waiting, try again later.",
+        "طول فایل حداکثر {minutes} دقیقه و زمان پاسخ حداکثر {seconds} ثانیه است. فایل‌ها یکی‌یکی بررسی می‌شوند؛ اگر "
+        "{waiting} فایل در صف باشد، بعداً دوباره امتحان کنید.",
     ),
     "kept": (
         "Recordings go to the computer that serves this page, and are deleted from it within two hours.",
@@ -155,6 +155,10 @@ _REASONS = {
     "NaN": "نمونه‌های نامعتبر (NaN) دارد.",
     "is longer than": "طولانی‌تر از حد مجاز است؛ آن را کوتاه کنید.",
     "to decode": "خواندن آن بیش از حد طول کشید؛ به WAV تبدیل کنید.",
+    "to score": "بررسی آن بیش از حد طول کشید؛ آن را کوتاه کنید.",
+    "broke the decoder": "خوانده نمی‌شود؛ به WAV تبدیل کنید.",
+    "too much memory": "حافظه‌ی زیادی می‌خواهد؛ به یک کانال تبدیل کنید.",
+    "sampling rate of": "نرخ نمونه‌برداری نادرستی دارد؛ فایل را دوباره بسازید.",
     "not finite": "مدل آسیب دیده است و پاسخی ندارد.",
     "weights are damaged": "مدل آسیب دیده است و پاسخی ندارد.",
     "cut off": "ناقص یا آسیب‌دیده است؛ دوباره کپی کنید.",

@@ -14,7 +14,7 @@ from ser.evaluation import format as words
 from ser.inference.loading import load_pipeline, results_of_model
 from ser.inference.output_formats import answer_columns, text_of
 from ser.page import app, translations
-from ser.page.answer import Answer, classify, outline
+from ser.page.answer import Answer, Limits, classify, outline
 from ser.page.html import (
     answer_html,
     clock,
@@ -81,26 +81,26 @@ def english(html):
 
 def test_the_page_scores_a_recording_as_the_pipeline_does(pipe, recording):
     path = recording(3.0, rate_hz=44_100)
-    assert classify(pipe, path).scores == pipe(str(path))
+    assert classify(pipe, path, Limits()).scores == pipe(str(path))
 
 
 def test_the_copy_to_listen_to_is_sample_for_sample_what_the_model_heard(pipe, recording):
     path = recording(2.0, rate_hz=22_050)
-    copy, rate_hz = soundfile.read(classify(pipe, path).sound, dtype="float32")
+    copy, rate_hz = soundfile.read(classify(pipe, path, Limits()).sound, dtype="float32")
     assert rate_hz == 16_000
     np.testing.assert_array_equal(copy, np.concatenate(list(read_blocks(path))))
 
 
 def test_only_a_longer_recording_has_a_timeline_which_is_that_of_the_pipeline(pipe, recording):
     short, long = recording(3.0), recording(9.0)
-    assert classify(pipe, short).segments == []
-    assert classify(pipe, long).segments == pipe(str(long), timeline=True)
+    assert classify(pipe, short, Limits()).segments == []
+    assert classify(pipe, long, Limits()).segments == pipe(str(long), timeline=True)
 
 
 def test_visitors_at_the_same_time_get_the_answers_to_their_own_recordings(pipe, recording):
     paths = [recording(1.0 + seed / 4, seed) for seed in range(6)]
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda path: classify(pipe, path), paths))
+        answers = list(pool.map(lambda path: classify(pipe, path, Limits()), paths))
     assert [given.scores for given in answers] == [pipe(str(path)) for path in paths]
 
 
@@ -115,7 +115,7 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line_without_its_folder(pipe, 
     else:
         soundfile.write(path, np.zeros(16_000 if content else 100), 16_000)
     with pytest.raises(ValueError, match=reason) as error:
-        classify(pipe, path)
+        classify(pipe, path, Limits())
     assert str(tmp_path) not in str(error.value)
     assert "\n" not in str(error.value)
     assert translations.why(str(error.value))[1] != str(error.value), "no Persian for it"
@@ -154,7 +154,7 @@ def test_a_name_or_label_that_tries_to_be_markup_stays_text():
     given = answer(((NASTY, 0.9), ("b", 0.1)), [segment(0, 12.0, NASTY)])
     given = dataclasses.replace(given, name=NASTY)
     results = {**RESULTS, "corpus": {"name": NASTY, "language": NASTY}, "label_source": NASTY}
-    for html in (answer_html(given, 0.95, False), error_html(NASTY, NASTY), limits_html(results, NASTY)):
+    for html in (answer_html(given, 0.95, False), error_html(NASTY, NASTY), limits_html(results, NASTY, Limits(), 20)):
         assert "<script" not in html
 
 
@@ -178,7 +178,7 @@ def test_a_regression_has_values_and_neither_shares_nor_verdict():
 
 
 def test_limits_give_the_figures_as_every_other_page_does():
-    text = english(limits_html(RESULTS, "user/name"))
+    text = english(limits_html(RESULTS, "user/name", Limits(), 20))
     assert "UAR 0.623 [0.581, 0.664]" in text
     assert words.setting_of(RESULTS) in text
     assert "Trained on ShEMO, Persian, 87 speakers, 3 h 24 min" in text
@@ -189,7 +189,7 @@ def test_limits_give_the_figures_as_every_other_page_does():
 
 
 def test_without_figures_nothing_is_claimed():
-    text = english(limits_html({}, "user/name"))
+    text = english(limits_html({}, "user/name", Limits(), 20))
     assert "comes without figures" in text
     assert "not calibrated" in text
     assert not re.search(r"\d %|0\.\d", text)
@@ -197,14 +197,14 @@ def test_without_figures_nothing_is_claimed():
 
 def test_a_speaker_dependent_result_says_so():
     dependent = {**RESULTS, "protocol": {**RESULTS["protocol"], "speaker_independent": False}}
-    assert "expect lower scores for new speakers" in english(limits_html(dependent, "x"))
-    assert "expect lower scores for new speakers" not in english(limits_html(RESULTS, "x"))
+    assert "expect lower scores for new speakers" in english(limits_html(dependent, "x", Limits(), 20))
+    assert "expect lower scores for new speakers" not in english(limits_html(RESULTS, "x", Limits(), 20))
 
 
 def test_a_model_of_all_clips_says_that_its_figures_are_those_of_the_folds():
     final = {**RESULTS, "final_fit": {"clips": 535}, "per_run": [{}] * 5}
-    assert "The figures are those of 5 models trained in the same way" in english(limits_html(final, "x"))
-    assert "this one was trained on all clips" not in english(limits_html(RESULTS, "x"))
+    assert "The figures are those of 5 models trained in the same way" in english(limits_html(final, "x", Limits(), 20))
+    assert "this one was trained on all clips" not in english(limits_html(RESULTS, "x", Limits(), 20))
 
 
 def test_the_threshold_is_the_runs_own_or_none():
@@ -263,13 +263,13 @@ def test_the_protocol_is_said_in_persian_too():
     assert translations.setting(RESULTS)[1] == "مستقل از گوینده، ۵ بخشی، برچسب‌ها: اصلاح‌شده"
     one_fold = {**RESULTS, "protocol": {**RESULTS["protocol"], "folds": [0], "speaker_independent": False}}
     assert translations.setting(one_fold)[1].startswith("وابسته به گوینده، ۵ بخشی، فقط بخش ۰")
-    assert translations.setting(one_fold)[1] in limits_html(one_fold, "x")
+    assert translations.setting(one_fold)[1] in limits_html(one_fold, "x", Limits(), 20)
     assert set(translations._PROTOCOLS) == set(words._PROTOCOLS)
 
 
 def test_sentences_of_the_limits_do_not_run_into_each_other():
     for language in ("en", "fa"):
-        html = re.sub(rf'<span class="{language}".*?</span>', "", limits_html(RESULTS, "x"), flags=re.S)
+        html = re.sub(rf'<span class="{language}".*?</span>', "", limits_html(RESULTS, "x", Limits(), 20), flags=re.S)
         assert not re.search(r"[^\W\d]\.[^\W\d]", re.sub("<[^>]*>", "", html.replace("<li>", " ")))
 
 
@@ -283,10 +283,10 @@ def test_the_number_of_parts_is_said_and_there_is_one_player():
 
 def test_a_model_of_synthetic_speech_says_that_it_means_nothing_for_people():
     synthetic = {**RESULTS, "corpus": {"name": "synthetic"}}
-    for html in (limits_html(synthetic, "x"), answer_html(answer(), None, False, synthetic=True)):
+    for html in (limits_html(synthetic, "x", Limits(), 20), answer_html(answer(), None, False, synthetic=True)):
         assert "its answers and its score mean nothing for people" in english(html)
         assert "ساختگی" in html
-    for html in (limits_html(RESULTS, "x"), answer_html(answer(), None, False)):
+    for html in (limits_html(RESULTS, "x", Limits(), 20), answer_html(answer(), None, False)):
         assert "mean nothing for people" not in html
 
 
@@ -318,7 +318,7 @@ def test_without_gradio_the_page_says_how_to_get_it(monkeypatch):
 def test_a_recording_and_its_copy_are_deleted_together_and_nobody_is_told(pipe, tmp_path, monkeypatch):
     pytest.importorskip("gradio", reason="gradio is not installed: pip install 'ser[serve]'")
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    made = app.make_page(pipe, str(tmp_path))
+    made = app.make_page(pipe, str(tmp_path), Limits())
     from gradio.route_utils import delete_files_created_by_app
 
     recording = tmp_path / "abc" / "clip.wav"
