@@ -138,7 +138,8 @@ def _answer(file: str, outcome: Any, embeddings: bool) -> dict[str, Any]:
 def _outcomes_of(pipe: Any, waves: list[dict[str, Any]], embeddings: bool) -> list[Any]:
     """Scores or vector of each wave of a batch, or its error: after an error of the batch, each wave alone."""
     try:
-        found = pipe(waves, batch_size=len(waves), return_embedding=embeddings)
+        asked = {"return_embedding": True} if embeddings else {}  # which transformers' own pipeline does not know
+        found = pipe(waves, batch_size=len(waves), **asked)
         for scores in () if embeddings else found:
             check_finite(scores)
         return found
