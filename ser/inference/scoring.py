@@ -138,8 +138,7 @@ def _answer(file: str, outcome: Any, embeddings: bool) -> dict[str, Any]:
 def _outcomes_of(pipe: Any, waves: list[dict[str, Any]], embeddings: bool) -> list[Any]:
     """Scores or vector of each wave of a batch, or its error: after an error of the batch, each wave alone."""
     try:
-        asked = {"return_embedding": True} if embeddings else {}  # which transformers' own pipeline does not know
-        found = pipe(waves, batch_size=len(waves), **asked)
+        found = pipe(waves, batch_size=len(waves), **_asked(embeddings))
         for scores in () if embeddings else found:
             check_finite(scores)
         return found
@@ -147,6 +146,11 @@ def _outcomes_of(pipe: Any, waves: list[dict[str, Any]], embeddings: bool) -> li
         if len(waves) == 1:
             return [error]
         return [_outcomes_of(pipe, [wave], embeddings)[0] for wave in waves]
+
+
+def _asked(embeddings: bool) -> dict[str, bool]:
+    """The argument that asks our pipeline for vectors; transformers' own does not know it."""
+    return {"return_embedding": True} if embeddings else {}
 
 
 def check_finite(scores: Iterable[dict[str, Any]]) -> None:
@@ -163,7 +167,7 @@ def check_finite(scores: Iterable[dict[str, Any]]) -> None:
 def _outcome_of_long(pipe: Any, file: str, max_megabytes: float, embeddings: bool) -> Any:
     try:
         with local_copy(file, max_megabytes) as path:
-            found = pipe(path, return_embedding=embeddings)
+            found = pipe(path, **_asked(embeddings))
         if not embeddings:
             check_finite(found)
         return found
