@@ -552,6 +552,9 @@ class SERConfig(PreTrainedConfig):
         calibration_bias: Added to the logit of each class, it makes the scores assume the corpus' class frequencies.
         calibrate_prior: Whether the classifier's bias contains `calibration_bias` already.
         window_seconds: Window of a timeline: the median length of the training clips; None, if unknown, means 4 s.
+        layers_cut_off: Number of the encoder's layers that were removed, see
+            [`SERForAudioClassification.cut_off_unused_layers`]. With them went the norm behind the last layer, if the
+            encoder had one.
 
     Raises:
         ValueError: A value is unknown, or the backbone cannot do what it asks for.
@@ -574,6 +577,7 @@ class SERConfig(PreTrainedConfig):
     calibration_bias: list[float] | None = None
     calibrate_prior: bool = False
     window_seconds: float | None = None
+    layers_cut_off: int = 0
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
@@ -599,7 +603,10 @@ class SERConfig(PreTrainedConfig):
             self.layer_mix = int(self.layer_mix)
         layers = self.backbone_config.num_hidden_layers
         if isinstance(self.layer_mix, int) and not 0 <= self.layer_mix <= layers:
-            raise ValueError(f"layer_mix: layer {self.layer_mix} of a backbone of {layers}; expected 0 to {layers}.")
+            cut = f", from which {self.layers_cut_off} were cut off" if self.layers_cut_off else ""
+            raise ValueError(
+                f"layer_mix: layer {self.layer_mix} of a backbone of {layers} layers{cut}; expected 0 to {layers}."
+            )
         if not isinstance(self.layer_mix, int) and self.layer_mix not in ("last", "weighted", "all"):
             raise ValueError(f"layer_mix: {self.layer_mix!r} is not last, weighted, all or a layer's number.")
         if self.layer_mix == "all" and self.pooling == "attentive_stats":
@@ -1096,6 +1103,8 @@ class SERForAudioClassification(PreTrainedModel):
             for layer in self.backbone.feature_extractor.conv_layers:
                 if isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
                     layer.layer_norm.forward = partial(masked_group_norm, layer.layer_norm)
+        if config.layers_cut_off:
+            self._remove_norm_behind_layers()
         self._make_head()
         self._freeze_unused()
         self.post_init()
@@ -1210,6 +1219,26 @@ class SERForAudioClassification(PreTrainedModel):
                 unused.append(norm)
             for module in unused:
                 module.requires_grad_(False)
+
+    def cut_off_unused_layers(self) -> None:
+        """Removes the layers above `layer_mix`, which no score depends on; the scores stay equal to the bit.
+
+        The first layer is always kept. The norm behind the last layer goes too, since it followed a layer that is gone.
+        """
+        if not isinstance(self.config.layer_mix, int):
+            return
+        encoder, config = encoder_of(self.backbone), self.config.backbone_config
+        kept = max(1, self.config.layer_mix)
+        if kept == len(encoder.layers):
+            return
+        self.config.layers_cut_off += len(encoder.layers) - kept
+        encoder.layers = encoder.layers[:kept]
+        config.num_hidden_layers = self.backbone.config.num_hidden_layers = kept
+        self._remove_norm_behind_layers()
+
+    def _remove_norm_behind_layers(self) -> None:
+        if has_norm_behind_layers(self.backbone.config):
+            encoder_of(self.backbone).layer_norm = nn.Identity()
 
     def freeze_feature_encoder(self) -> None:
         """Freezes the convolutions that turn samples or features into frames; w2v-BERT has none."""

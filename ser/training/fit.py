@@ -64,12 +64,14 @@ def make_model(
         if args.should_save:
             write_json(trainer.state.log_history, job.folder / "training_log.json")
         outputs_of = _outputs_by(trainer)
+    if job.model.head != "stock":
+        model.cut_off_unused_layers()
     return model, feature_extractor, outputs_of, {"trainable": trainable, "head": head, "start": start}
 
 
 def _outputs_by(trainer: SERTrainer) -> Outputs:
     def outputs_of(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
-        output = trainer.predict(clips)
+        output = trainer.predict_exactly(clips)
         return output.predictions, output.label_ids
 
     return outputs_of
