@@ -104,7 +104,7 @@ def corpus_signal(dataset: Any, num_proc: int = 1) -> dict[str, np.ndarray]:
 
     Computed once, and then read from the cache of `datasets`.
     """
-    return measured(dataset, signal_measures, f"signal-{_VERSION}", num_proc)
+    return measured(dataset, signal_measures, f"recording quality, version {_VERSION}", num_proc)
 
 
 def measured(

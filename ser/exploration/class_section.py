@@ -1,18 +1,35 @@
 """What is in a corpus and what is missing: classes by gender, speaker and length."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ser.data.audit import MIN_CLIPS, MIN_SPEAKERS
 from ser.data.clips import counted, listed
+from ser.evaluation import plots, theme
 from ser.evaluation.figures import Plot
 from ser.evaluation.format import format_count, format_seconds
 from ser.exploration import figures
 from ser.exploration.measured_corpus import MeasuredCorpus, medians
 
 UNKNOWN = "not known"
+
+
+def write_class_plots(dataset: Any, folder: Path) -> list[Path]:
+    """Writes `class_distribution.png` (where there are classes) and `duration_histogram.png` about a prepared corpus.
+
+    Returns:
+        Their paths.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {"duration_histogram.png": plots.duration_distribution(dataset["duration"])}
+    if "emotion" in dataset.features:
+        names = dataset.features["emotion"].names
+        counts = Counter(names[label] for label in dataset["emotion"])
+        drawn["class_distribution.png"] = plots.class_distribution({name: counts[name] for name in names})
+    return [theme.write_png(figure, folder / name) for name, figure in sorted(drawn.items())]
 
 
 def class_rows(corpus: MeasuredCorpus) -> list[dict[str, Any]]:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import joblib
 from markupsafe import Markup
 
 from ser.data.audio import SAMPLING_RATE_HZ, clip_wave, encode_wav, undecoded
+from ser.data.data_arguments import DataArguments
 from ser.evaluation import theme
 from ser.evaluation.figures import Plot
 from ser.evaluation.format import format_count
@@ -45,20 +47,22 @@ _TITLES = {
 }
 
 
-def write_data_page(dataset: Any, folder: Path, **options: Any) -> Path:
+def write_data_page(dataset: Any, folder: Path, args: DataArguments, encoder: str | None = None) -> Path:
     """Writes `data.html` about a prepared corpus into a folder, whole or not at all.
 
     Args:
         dataset: Prepared corpus.
         folder: Where the page goes.
-        options: As for [`ser.exploration.measured_corpus.measure_corpus`].
+        args: How the corpus was prepared; `data_page` is true where all clips of a large one are to be measured.
+        encoder: The encoder whose frozen features are preferred, if several were run.
 
     Returns:
         The path of the page.
     """
-    stored = undecoded(dataset)
+    stored, num_proc = undecoded(dataset), args.num_proc or joblib.cpu_count()
+    corpus = measure_corpus(dataset, args.cache_dir, num_proc, bool(args.data_page), encoder)
     path = folder / DATA_PAGE
-    write_text(render_data_page(measure_corpus(dataset, **options), lambda row: clip_wave(stored[row])), path)
+    write_text(render_data_page(corpus, lambda row: clip_wave(stored[row])), path)
     return path
 
 

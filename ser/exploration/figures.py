@@ -163,7 +163,7 @@ def histogram(values: np.ndarray, label: str, bounds: tuple[float, float]) -> Fi
     side = "right" if median > sum(bounds) / 2 else "left"
     offset = (-4 if side == "right" else 4, -6)
     look = {"color": SECOND, "xycoords": ("data", "axes fraction"), "ha": side}
-    note(axes, f"median {median:,.3g}" if median < 1000 else f"median {median:,.0f}", (median, 1), offset, **look)
+    note(axes, f"median {median:,.0f}", (median, 1), offset, **look)
     axes.set(xlabel=label, ylabel="clips", xlim=bounds)
     axes.margins(y=0.18)
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -26,7 +26,7 @@ class Measure(NamedTuple):
         meaning: How it is measured.
         unit: Of its values; "%" for a share.
         worst_is_low: Whether low values are bad.
-        listed_from: A clip is listed as bad at this value or a worse one.
+        listed_from: A clip may be listed as bad at this value or a worse one.
         bounds: Ends of the axis of its histogram, in its unit.
     """
 
@@ -52,12 +52,18 @@ SIGNAL = {
         "clipping", "samples in flat tops at the highest or lowest value", "%", False, 1e-9, (0.0, 5.0)
     ),
     "bandwidth_hz": Measure(
-        "bandwidth", "highest frequency within 60 dB of the strongest", "Hz", True, 6000.0, (0.0, 8000.0)
+        "bandwidth", "highest frequency within 60 dB of the strongest", "Hz", True, 7000.0, (0.0, 8000.0)
     ),
     "silent_share": Measure(
         "silence", "frames more than 40 dB below the loudest", "%", False, SILENT_FROM, (0.0, 100.0)
     ),
 }
+
+
+def is_bad(key: str, values: Any) -> Any:
+    """Which values of a measure are bad enough to list their clips."""
+    measure = SIGNAL[key]
+    return values <= measure.listed_from if measure.worst_is_low else values >= measure.listed_from
 
 
 def signal_rows(corpus: MeasuredCorpus) -> list[dict[str, str]]:
@@ -88,8 +94,8 @@ def signal_plots(corpus: MeasuredCorpus) -> dict[str, Plot]:
     plots = {"snr_db": snr}
     for key in ("bandwidth_hz", "silent_share", "clipped_share"):
         measure, values = SIGNAL[key], table[key].to_numpy()
-        if np.ptp(values) == 0:
-            continue
+        if not is_bad(key, values).any() and key != "silent_share":
+            continue  # a histogram of one bar
         shown = 100 * values if measure.unit == "%" else values
         plots[key] = Plot(
             figures.histogram(shown, f"{measure.name}, {measure.unit}", measure.bounds),
@@ -112,9 +118,9 @@ def signal_findings(corpus: MeasuredCorpus) -> list[str]:
         f"are silent for {format_percent(SILENT_FROM)} of their time or more": table["silent_share"] >= SILENT_FROM,
     }
     found = []
-    for words, is_bad in bad.items():
-        if is_bad.any():
-            found.append(f"{format_count(int(is_bad.sum()))} of {format_count(total)} clips {words}.")
+    for words, are_bad in bad.items():
+        if are_bad.any():
+            found.append(f"{format_count(int(are_bad.sum()))} of {format_count(total)} clips {words}.")
     return found
 
 
@@ -126,8 +132,7 @@ def worst_clips(corpus: MeasuredCorpus) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for key, measure in SIGNAL.items():
         table = corpus.signal.sort_values(key, ascending=measure.worst_is_low, kind="stable")
-        is_bad = table[key] <= measure.listed_from if measure.worst_is_low else table[key] >= measure.listed_from
-        for row, clip in table[is_bad].head(MAX_WORST).iterrows():
+        for row, clip in table[is_bad(key, table[key])].head(MAX_WORST).iterrows():
             about = {name: None if pd.isna(clip[name]) else clip[name] for name in ("id", "speaker")}
             about["emotion"] = clip["emotion"] if corpus.has_classes else None
             found.append({"row": int(row), "what": f"{measure.name} {measure.words(clip[key])}", **about})

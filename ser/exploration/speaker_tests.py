@@ -57,7 +57,7 @@ def compare_over_speakers(
     """Tests whether a functional differs between classes, with a speaker's mean in a class as one observation.
 
     - Friedman's test over the speakers who have every class (two classes: Wilcoxon's signed-rank test), where there are
-      5 or more. Each speaker is compared with himself, so that high and low voices do not hide the difference. Its
+      5 or more. A speaker is compared with no other, so that high and low voices do not hide the difference. Its
       effect is Kendall's W = chi^2 / (S (C - 1)): 1 where all speakers rank the classes alike (Kendall and Babington
       Smith, Annals of Mathematical Statistics 10, 1939); for two classes |rank-biserial r| (Kerby, Comprehensive
       Psychology 3, 2014).

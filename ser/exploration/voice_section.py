@@ -72,7 +72,7 @@ def voice_note(corpus: MeasuredCorpus) -> str:
         )
     return (
         "Dots are means of speakers. Tests compare these means, not clips; p is corrected for six tests (Holm). With "
-        "Kendall's W = 1, all speakers rank the emotions alike; with 0, each in an order of his own. The share of "
+        "Kendall's W = 1, all speakers rank the emotions alike; with 0, each in another order. The share of "
         f"variance is corrected for chance (epsilon²).{sample}"
     )
 

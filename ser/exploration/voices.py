@@ -56,7 +56,7 @@ def corpus_voices(dataset: Any, cache_dir: str | None = None, num_proc: int = 1)
         num_proc: Processes.
     """
     values = corpus_functionals(dataset, "plain", cache_dir, num_proc)
-    own = measured(dataset, voice_quality, f"voice-{_VERSION}", num_proc)
+    own = measured(dataset, voice_quality, f"jitter and slope, version {_VERSION}", num_proc)
     known = {name: values[:, FUNCTIONALS.index(name)] for name in FUNCTIONALS}
     is_voiced = known["voiced_share"] > 0
     return {
