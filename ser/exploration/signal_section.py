@@ -184,7 +184,7 @@ def copy_findings(corpus: MeasuredCorpus) -> list[str]:
     differ = [group for group in groups if len({emotion[name] for name in group}) > 1]
     if differ:
         named = listed((" = ".join(group[:3]) for group in differ), 3)
-        found.append(f"The same recording has two labels in {counted(len(differ), 'group')}: {named}.")
+        found.append(f"Copies have different labels in {counted(len(differ), 'group')}: {named}.")
     return found
 
 

@@ -127,7 +127,7 @@ def plane_section(corpus: MeasuredCorpus) -> dict[str, Any]:
 def _sentence_on(shares: Mapping[str, float]) -> str:
     """What the two pictures show."""
     if "speaker" not in shares:
-        return "Speakers are not known: whether clips of one speaker lie together cannot be told."
+        return "Whether clips of one speaker lie together cannot be told: it needs two speakers or more with several clips."
     if "emotion" not in shares:
         return f"Speakers explain {format_percent(shares['speaker'], 1)} of the variance of these features."
     numbers = (
@@ -139,4 +139,4 @@ def _sentence_on(shares: Mapping[str, float]) -> str:
             f"{numbers} They tell more about who speaks than about how: where a speaker is in both train and test, a "
             "model is tested on voices that it knows. Keep speakers apart."
         )
-    return f"{numbers} Here emotions differ more than speakers do; speakers still cluster, so keep them apart."
+    return f"{numbers} A split that shares speakers between train and test gives the share of the speakers away."

@@ -41,7 +41,7 @@ VOICES = {
     "pitch": Voice("pitch", "Hz", "median over voiced frames", True),
     "loudness": Voice("loudness", "dB", "95th percentile of the level, against full scale"),
     "rate": Voice("rate", "per second", "peaks of loudness, which are mostly syllables"),
-    "jitter": Voice("jitter", "%", "mean difference of neighbouring periods, against their mean", True),
+    "jitter": Voice("jitter", "%", "mean difference of neighbouring periods, against their mean"),
     "hnr": Voice("harmonics-to-noise ratio", "dB", "mean over voiced frames; low where a voice is hoarse or breathy"),
     "slope": Voice("spectral slope", "dB per octave", "of voiced speech from 100 to 5,000 Hz; steep where it is soft"),
 }
