@@ -13,7 +13,7 @@ import pandas as pd
 
 from ser.files import draft_of
 from ser.names import speaker_cell, tidy
-from ser.run_folder import FINAL_PREDICTIONS, PREDICTIONS
+from ser.run_folder import FINAL_PREDICTIONS, PREDICTIONS, predictions_file
 
 # Columns that every table must have.
 COLUMNS = ("id", "split", "seed", "fold", "speaker", "gender")
@@ -68,12 +68,7 @@ def read_predictions(run: str | Path) -> pd.DataFrame:
         FileNotFoundError: No such file.
         ValueError: A column that every run writes is missing.
     """
-    path = Path(run)
-    path = path / PREDICTIONS if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is not there; expected the folder of a finished run, which run_ser.py with --do_predict writes"
-        )
+    path = predictions_file(run)
     predictions = pd.read_parquet(path)
     check_columns(predictions, path)
     # Tables of other programs: "unknown" is no speaker, and spaces around a name are not part of it.

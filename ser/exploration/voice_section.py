@@ -127,7 +127,9 @@ def plane_section(corpus: MeasuredCorpus) -> dict[str, Any]:
 def _sentence_on(shares: Mapping[str, float]) -> str:
     """What the two pictures show."""
     if "speaker" not in shares:
-        return "Whether clips of one speaker lie together cannot be told: it needs two speakers or more with several clips."
+        return (
+            "Whether clips of one speaker lie together cannot be told: it needs two known speakers with several clips."
+        )
     if "emotion" not in shares:
         return f"Speakers explain {format_percent(shares['speaker'], 1)} of the variance of these features."
     numbers = (
