@@ -24,13 +24,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         if _expanded_size(tree, {}) > _MAX_NODES:
             raise ValueError(f"{path}: its anchors expand to more than {_MAX_NODES} values; write them out.")
-        values = yaml.safe_load(text)
+        values = _constructed(text)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8.") from None
     except RecursionError:
         raise ValueError(f"{path}: is nested too deeply; expected lines of the form `key: value`.") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: is not YAML: {error}") from None
+        raise ValueError(f"{path}: is not YAML: {_where(error)}{' '.join(_problem(error).split())}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected lines of the form `key: value`, found {type(values).__name__}.")
     keys = [str(node[0].value) for node in tree.value]
@@ -38,6 +38,38 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if twice:
         raise ValueError(f"{path}: key {twice[0]!r} is given twice.")
     return {str(key): value for key, value in values.items()}
+
+
+def _constructed(text: str) -> Any:
+    """The values of a YAML text.
+
+    Raises:
+        yaml.YAMLError: A value is not what its tag or its form says, such as a date of month 13.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep)
+            except (ValueError, TypeError, AttributeError, OverflowError) as error:  # of Python's own types
+                problem = f"{node.value!r} is not what it looks like ({error}); put it in quotes"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
+    loader = Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _where(error: Any) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+
+
+def _problem(error: Any) -> str:
+    return getattr(error, "problem", None) or str(error)
 
 
 def _expanded_size(node: Any, sizes: dict[int, float]) -> float:

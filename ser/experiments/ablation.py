@@ -16,7 +16,7 @@ from ser.data.data_arguments import DataArguments, closest
 from ser.evaluation.compare import compare, leak_gap
 from ser.evaluation.format import SCORES, format_difference, format_interval, format_number, format_p
 from ser.evaluation.text_tables import aligned, csv_text, score_cells, score_columns
-from ser.files import read_json, write_json, write_text
+from ser.files import parse_json, read_json, write_json, write_text
 from ser.predictions import read_predictions
 from ser.run_folder import SPLIT, claim_run_folder, fold_folders, is_finished, read_results
 from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments, parse_arguments
@@ -163,11 +163,8 @@ def parse_setting(setting: str) -> tuple[str, list[str]]:
             f"--over: {name!r} is not a flag of the model or of training.{closest(name, allowed)} Flags that change "
             "the test clips, folds or seeds are the same for every setting: give them as --flag value."
         )
-    try:
-        values = [_as_text(value) for value in json.loads(text)] if text.startswith("[") else text.split(",")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--over {name}: {text!r} is not a JSON list ({error}).") from None
-    values = [value.strip() for value in values]
+    listed = parse_json(text, f"--over {name}") if text.startswith("[") else text.split(",")
+    values = [_as_text(value).strip() for value in listed]
     if not separator or not all(values):
         raise ValueError(f"--over: {setting!r} is not of the form flag=value,value.")
     if len(set(values)) < len(values):

@@ -3,8 +3,6 @@
 import filecmp
 import hashlib
 import json
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, field, replace
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ser.audio_files import SOUND_SUFFIXES, files_below
 from ser.data.clips import closest
+from ser.data.corpora.archives import member_of
 from ser.data.segments import Segment
 from ser.data.spelling import check_spelling
 
@@ -211,11 +210,7 @@ def source_of(recording: Recording, corpus: Corpus) -> Path | bytes:
         ValueError: It cannot be unpacked, or is a folder, a pipe or a device, which might never end.
     """
     if recording.archive:
-        try:
-            with zipfile.ZipFile(corpus.located(recording.archive)) as archive:
-                return archive.read(recording.path)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"cannot be unpacked from {recording.archive} ({error})") from None
+        return member_of(corpus.located(recording.archive), recording.path)
     path = corpus.located(recording.path)
     if path.exists() and not path.is_file():
         raise ValueError("is no regular file but a folder, a pipe or a device; it is not read")
