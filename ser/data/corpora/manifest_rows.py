@@ -11,7 +11,7 @@ from ser.data.columns import COLUMN_NAMES
 from ser.data.corpora.audformat_tables import HEADER, audformat_rows
 from ser.data.corpora.spreadsheet import SUFFIXES as SPREADSHEETS
 from ser.data.corpora.spreadsheet import check_no_spreadsheet, spreadsheet_rows
-from ser.names import cell, tidy
+from ser.names import cell, is_text, tidy
 
 # Characters. Longer than any path or transcript; the csv module has the same bound.
 _MAX_CELL = 131_072
@@ -88,8 +88,8 @@ def _parquet(source: Path) -> Rows:
     try:
         # Not through pandas, which turns whole numbers beside an empty cell into 1.0.
         rows = pyarrow.parquet.read_table(source).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{source}: is not a Parquet file ({error}).") from None
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise ValueError(f"{source}: is not a Parquet file ({' '.join(str(error).split())}).") from None
     return [(f"row {number}", row) for number, row in enumerate(rows, start=1)]
 
 
@@ -114,7 +114,7 @@ def _check_cells(row: dict[str, Any], where: str) -> None:
         for text in (name, str(value)):
             if len(text) > _MAX_CELL:
                 raise ValueError(f"{where} has a cell of {len(text)} characters, at most {_MAX_CELL} are read.")
-            if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+            if "\0" in text or not is_text(text):
                 raise ValueError(
                     f"{where} holds characters that are no text in the column {name[:40]!r}: {text[:40]!r}."
                 )

@@ -1,13 +1,9 @@
 """The file of a recording, or its bytes in an archive."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
+from ser.data.corpora.archives import member_of
 from ser.data.corpora.recordings import Corpus, Recording
-
-# Bytes of a file that are unpacked into memory; an hour of 16-bit stereo at 48 kHz has 691,200,000.
-_MAX_UNPACKED = 2**30
 
 
 def source_of(recording: Recording, corpus: Corpus) -> Path | bytes:
@@ -17,17 +13,7 @@ def source_of(recording: Recording, corpus: Corpus) -> Path | bytes:
         ValueError: It cannot be unpacked, or is a folder, a pipe or a device, which might never end.
     """
     if recording.archive:
-        try:
-            with zipfile.ZipFile(corpus.located(recording.archive)) as archive:
-                size = archive.getinfo(recording.path).file_size
-                if size > _MAX_UNPACKED:
-                    raise ValueError(
-                        f"has {size} bytes in {recording.archive}, at most {_MAX_UNPACKED} are unpacked into memory; "
-                        "unpack the archive and give the folder"
-                    )
-                return archive.read(recording.path)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"cannot be unpacked from {recording.archive} ({error})") from None
+        return member_of(corpus.located(recording.archive), recording.path)
     path = corpus.located(recording.path)
     if path.exists() and not path.is_file():
         raise ValueError("is no regular file but a folder, a pipe or a device; it is not read")
