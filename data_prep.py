@@ -25,12 +25,13 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 
-from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, corpus_facts, encode_wav
+from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, encode_wav
 from ser.data.corpora.problems import is_disk_full, read_problems, unusable, write_problem
-from ser.data.corpora.recordings import Corpus, Recording, source_of
+from ser.data.corpora.recordings import Corpus, Recording
+from ser.data.corpora.sources import source_of
 from ser.data.corpora.table import list_corpus
 from ser.data.data_arguments import DataArguments, read_data_arguments
-from ser.data.summary import summary
+from ser.data.summary import summary, warnings_of
 
 logger = logging.getLogger(__name__)
 # Part of the cache's key: raise it when a change of the code gives another Dataset for the same files.
@@ -51,11 +52,8 @@ def load_corpus(args: DataArguments) -> datasets.Dataset:
         ValueError, FileNotFoundError: A flag does not fit, or files cannot be used; the message lists all of them.
     """
     dataset = _prepared(args)
-    facts = corpus_facts(dataset)
-    for difference in facts["differences"]:
-        logger.warning("%s differs from what is published: %s", facts["name"], difference)
-    if facts["skipped"]:
-        logger.warning("%s: %d files were left out (skip_unreadable)", facts["name"], len(facts["skipped"]))
+    for words in warnings_of(dataset):
+        logger.warning(words)
     return dataset
 
 
@@ -84,13 +82,15 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
 
     def __init__(self, args: DataArguments):
         self.corpus, self.skip_unreadable = list_corpus(args), args.skip_unreadable
+        self.max_seconds = args.max_file_seconds
+        bound = "" if self.max_seconds == DataArguments.max_file_seconds else f"-{self.max_seconds:g}"
         self._is_read_only = False
         try:
             super().__init__(
                 cache_dir=args.cache_dir,
                 dataset_name="ser_corpora" if args.corpora else f"ser_{args.corpus}",
                 config_name=args.label_source if args.corpus == "shemo" and not args.corpora else "default",
-                hash=f"{self.corpus.key()}{'-skip' * args.skip_unreadable}",
+                hash=f"{self.corpus.key()}{'-skip' * args.skip_unreadable}{bound}",
             )
         except OSError as error:
             self._open_read_only(error)
@@ -179,7 +179,7 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
             rows = []
             for recording in recordings[start : start + _CLIPS_PER_TABLE]:
                 try:
-                    rows.append(row_of(recording, corpus))
+                    rows.append(row_of(recording, corpus, self.max_seconds))
                 except (ValueError, OSError) as error:
                     write_problem(recording, error, Path(failures))
             if rows:
@@ -229,8 +229,8 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def row_of(recording: Recording, corpus: Corpus) -> dict[str, Any]:
-    """Reads one recording and makes its row of the Dataset.
+def row_of(recording: Recording, corpus: Corpus, max_seconds: float | None = None) -> dict[str, Any]:
+    """Reads one recording of at most `max_seconds` and makes its row of the Dataset.
 
     Raises:
         ValueError, OSError: It cannot be used; the message says why.
@@ -243,10 +243,10 @@ def row_of(recording: Recording, corpus: Corpus) -> dict[str, Any]:
         raise ValueError(recording.problem)
     source = source_of(recording, corpus)
     if recording.segment:
-        wave = recording.segment.cut(_whole_wave(source, recording.path, source.stat().st_mtime_ns))
+        whole = _whole_wave(source, recording.path, source.stat().st_mtime_ns, max_seconds)
+        wave = checked_wave(recording.segment.cut(whole))
     else:
-        wave = read_wave(source, recording.path)
-    wave = checked_wave(wave)
+        wave = checked_wave(read_wave(source, recording.path, max_seconds=max_seconds))
     try:
         source_rate_hz = soundfile.info(io.BytesIO(source) if recording.archive else source).samplerate
     except soundfile.LibsndfileError:  # read by ffmpeg, which does not tell the rate
@@ -263,11 +263,11 @@ def row_of(recording: Recording, corpus: Corpus) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=1)
-def _whole_wave(path: Path, name: str, modified_ns: int) -> np.ndarray:
+def _whole_wave(path: Path, name: str, modified_ns: int, max_seconds: float | None) -> np.ndarray:
     """The wave of a recording with segments, kept for the next one: they follow each other, sorted by id."""
     from ser_model import read_wave
 
-    return read_wave(path, name)
+    return read_wave(path, name, max_seconds=max_seconds)
 
 
 # ---------------------------------------------------------------------------------------------- the command line

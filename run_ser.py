@@ -1,12 +1,18 @@
 """Trains, calibrates, evaluates and reports one run, or one for each fold and seed.
 
-accelerate launch run_ser.py configs/demo.yaml                              # two minutes on a laptop
-accelerate launch run_ser.py configs/shemo_hubert_base.yaml --data_dir ShEMO --fold all --seeds 13,21,42
-python run_ser.py configs/emodb_tiny.yaml --data_dir emodb --learning_rate 1e-3
+python run_ser.py configs/demo.yaml                              # two minutes on a laptop
+python run_ser.py configs/shemo_hubert_base.yaml --data_dir ShEMO --fold all --seeds 13,21,42
+accelerate launch --config_file configs/accelerate/many_gpus.yaml run_ser.py configs/shemo_hubert_base.yaml
 """
 
-import shutil
 import sys
+
+from ser.training.early import one_line, start
+
+if __name__ == "__main__":
+    start(sys.argv[1:])  # before the imports below, which take ten seconds
+
+import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -85,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         is_expected = words is not None or isinstance(error, ValueError | OSError | ImportError)
         if not is_expected or any(flag.startswith("--debug_errors") for flag in argv):
             raise
-        print(f"run_ser.py: {words or error}\n(--debug_errors true shows where)", file=sys.stderr)
+        print(f"run_ser.py: {one_line(words or error)} (--debug_errors true shows where)", file=sys.stderr)
         return 2
     return 0
 
@@ -280,7 +286,7 @@ def finish(job: Job, results: dict[str, Any], dataset: Any) -> None:
         write_report(job.folder, audio=lambda clip: stored[rows[clip]]["audio"]["bytes"])
     mark_finished(job.folder)
     if has_scores:
-        print_scores(results, read_log(job.folder))
+        print_scores(results, read_log(job.folder), each_class=not job.is_one_of_many)
     if has_scores and not job.is_one_of_many:
         print(f"{job.folder}: {what_lies_in(job.folder)}", flush=True)
 

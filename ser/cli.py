@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 from ser.inference.output_formats import FORMATS
-from ser.run_folder import CONFIG, RESULTS, SPLIT, fold_folders, is_finished
+from ser.progress import no_bars_in_files
+from ser.run_folder import (
+    CONFIG,
+    RESULTS,
+    SPLIT,
+    fold_folders,
+    is_finished,
+    predictions_to_pool,
+    read_results,
+    tested_models,
+)
 
 app = typer.Typer(
     help="Speech emotion recognition: check data, train baselines, score recordings, publish models.",
@@ -26,6 +36,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 @app.callback()
 def commands() -> None:
     """Speech emotion recognition: check data, train baselines, score recordings, publish models."""
+    no_bars_in_files()
 
 
 @app.command()
@@ -49,7 +60,12 @@ def audit(
 
         read_wave = None
         if audio is not None:
-            from ser_model import read_wave
+            from functools import partial
+
+            from ser.data.data_arguments import DataArguments
+            from ser_model import read_wave as read_whole
+
+            read_wave = partial(read_whole, max_seconds=DataArguments.max_file_seconds)
         sources = splits_of_run(Path(splits[0])) if len(splits) == 1 else {}
         audits = {
             name: audit_files(files, audio, read_wave, speakers_differ)
@@ -76,6 +92,8 @@ def compare(
 ) -> None:
     """Compares two runs: the difference, its interval and a paired test over speakers."""
     with errors_in_words(debug):
+        for run in (run_a, run_b):
+            predictions_to_pool(run)  # a wrong path is refused before anything slow is imported
         from ser.evaluation.compare import compare, comparison_table, predictions_to_compare
 
         a, b = (predictions_to_compare(run) for run in (run_a, run_b))
@@ -120,6 +138,10 @@ def predict(
     output: Annotated[
         Path | None, typer.Option(help="File to write instead of stdout; with --resume a folder.")
     ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(help="File (.parquet or .npy) for the pooled vectors, which are given in place of scores."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Write Parquet shards into --output; continue where a stopped run ended.")
@@ -146,7 +168,7 @@ def predict(
         if onnx is not None and (device or "cpu") != "cpu":
             raise ValueError(f"--device: {device}, but --onnx runs on the CPU; use --model for a GPU.")
         lengths = (window_seconds, hop_seconds, batch_seconds)
-        request = Request(paths, format, output, overwrite, resume, timeline, *lengths, max_megabytes)
+        request = Request(paths, format, output, overwrite, resume, timeline, *lengths, max_megabytes, embeddings)
 
         def load():
             if onnx is None:
@@ -170,6 +192,7 @@ def report(
 ) -> None:
     """Writes report.html from the results and predictions of a run."""
     with errors_in_words(debug):
+        read_results(run)  # a wrong folder is refused before anything slow is imported
         from ser.evaluation.report import recordings_in, write_report
 
         print(write_report(run, recordings_in(audio) if audio else None))
@@ -191,6 +214,7 @@ def baseline(
     """Trains a baseline on the folds of a configuration: an SVM on acoustic functionals, or logistic regression on
     the frozen encoder."""
     with errors_in_words(debug):
+        check_before_torch([config, *context.args])
         from data_prep import load_corpus
         from ser.experiments.baseline import attach_baseline, baseline_words, run_baseline
         from ser.training.arguments import parse_arguments
@@ -225,11 +249,10 @@ def robustness(
 ) -> None:
     """Scores the test clips of a run again under noise, gain, telephone band, codecs, rooms, clipping and speed."""
     with errors_in_words(debug):
+        tested_models(run)  # a wrong folder is refused before anything slow is imported
         from ser.experiments.robustness import chosen_conditions, classification_results, robustness_table
         from ser.experiments.robustness import robustness as measure
-        from ser.run_folder import tested_models
 
-        tested_models(run)
         classification_results(run)
         chosen = chosen_conditions(conditions)
         from ser.data.data_arguments import read_data_arguments
@@ -256,6 +279,9 @@ def ablate(
 ) -> None:
     """Trains one configuration under several settings, on the same folds, and compares them in one table."""
     with errors_in_words(debug):
+        from ser.experiments.settings import check_settings
+
+        check_settings([config, *context.args], over)
         from run_ser import run_jobs
         from ser.experiments.ablation import ablate, ablation_table
 
@@ -270,6 +296,7 @@ def leak(
 ) -> None:
     """Trains a configuration on speaker-independent and on random folds: how much shared speakers raise the score."""
     with errors_in_words(debug):
+        check_before_torch([config, *context.args])
         from run_ser import prepare, run_jobs
         from ser.experiments.ablation import leak, leak_words
 
@@ -286,6 +313,7 @@ def cross(
 ) -> None:
     """Trains on each of several corpora and tests on each: how well a model works outside its corpus."""
     with errors_in_words(debug):
+        check_before_torch([config, *context.args])
         from data_prep import load_corpus
         from run_ser import run_jobs
         from ser.experiments.cross import cross, cross_table
@@ -312,6 +340,9 @@ def export(
     """Writes a model as one ONNX file; exit code 1 when --check finds a loss of more than one point of UAR."""
     with errors_in_words(debug):
         from ser.inference.loading import read_config
+
+        if not Path(run).is_dir():
+            read_config(run)  # refuses a wrong name before anything slow is imported
         from ser.inference.onnx_export import check_flags, check_model, destination, export_onnx
 
         data = check_flags(format, run if check else None, context.args)
@@ -394,6 +425,7 @@ def serve(
         str, typer.Option(help="Address to listen on; with 0.0.0.0 other machines can connect.")
     ] = "127.0.0.1",
     max_minutes: Annotated[float, typer.Option(help="Refuse longer recordings.")] = 10.0,
+    max_seconds: Annotated[float, typer.Option(help="Give up a recording whose answer takes longer.")] = 120.0,
     auth: Annotated[
         Path | None, typer.Option(help="File that holds user:password for visitors; or set SER_PAGE_AUTH.")
     ] = None,
@@ -403,15 +435,19 @@ def serve(
 ) -> None:
     """Serves a page to record or upload speech and see its emotion, in English and Persian."""
     with errors_in_words(debug):
+        from ser.page.answer import Limits
         from ser.page.app import check_gradio, read_auth
         from ser.page.app import serve as serve_page
 
-        if not max_minutes > 0:
-            raise ValueError(f"--max-minutes: {max_minutes} is not above 0.")
+        for flag, value in (("--max-minutes", max_minutes), ("--max-seconds", max_seconds)):
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{flag}: {value} is not a number above 0.")
         check_gradio()
         visitor = read_auth(auth)
         pipe = pipeline_of(model, device)
-        serve_page(pipe, model, max_minutes, server_name=host, server_port=port, share=share, auth=visitor)
+        serve_page(
+            pipe, model, Limits(max_minutes, max_seconds), server_name=host, server_port=port, share=share, auth=visitor
+        )
 
 
 configs_app = typer.Typer(invoke_without_command=True)
@@ -449,9 +485,19 @@ def push_space(
 ) -> None:
     """Puts the page of `ser serve` on the Hub as a Space, in one commit."""
     with errors_in_words(debug):
+        from ser.publish.staging import check_run
+
+        check_run(run)  # before anything slow is imported
         from ser.publish.space import push_space as push
 
         push(run, repo_id, model, output, private, dry_run)
+
+
+def check_before_torch(argv: list[str]) -> None:
+    """Checks a command line of `run_ser.py`: a typo is answered before ten seconds of imports."""
+    from ser.training.command_line import check_command_line
+
+    check_command_line(argv)
 
 
 def splits_of_run(folder: Path) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ser.files import draft_of
 from ser.names import speaker_cell, tidy
-from ser.run_folder import FINAL_PREDICTIONS, PREDICTIONS
+from ser.run_folder import FINAL_PREDICTIONS, PREDICTIONS, predictions_file
 
 # Columns that every table must have.
 COLUMNS = ("id", "split", "seed", "fold", "speaker", "gender")
@@ -69,12 +69,7 @@ def read_predictions(run: str | Path) -> pd.DataFrame:
         FileNotFoundError: No such file.
         ValueError: It is damaged, or a column that every run writes is missing.
     """
-    path = Path(run)
-    path = path / PREDICTIONS if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is not there; expected the folder of a finished run, which run_ser.py with --do_predict writes"
-        )
+    path = predictions_file(run)
     try:
         predictions = pd.read_parquet(path)
     except (pa.ArrowException, ValueError, TypeError, KeyError, OSError) as error:

@@ -205,6 +205,31 @@ def attached_sections(folder: Path) -> dict[str, Any]:
     return {key: before[key] for key in ATTACHED if key in before}
 
 
+def predictions_file(run: str | Path) -> Path:
+    """The path of a run's predictions, from its folder or from the file itself.
+
+    Raises:
+        FileNotFoundError: No such file.
+    """
+    path = Path(run)
+    path = path / PREDICTIONS if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is not there; expected the folder of a finished run, which run_ser.py with --do_predict writes"
+        )
+    return path
+
+
+def predictions_to_pool(run: str | Path) -> list[Path]:
+    """The files with the predictions of a run, or of one of its seeds, whose folder holds only those of its folds.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    folds = sorted(Path(run).glob(f"fold-*/{PREDICTIONS}"))
+    return folds if folds and not (Path(run) / PREDICTIONS).is_file() else [predictions_file(run)]
+
+
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """The content of `training_log.json`; empty if the run had no training steps."""
     return read_json(folder / LOG, list) if (folder / LOG).is_file() else []

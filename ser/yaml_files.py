@@ -5,10 +5,17 @@ from typing import Any
 
 # Far more values than a configuration needs, few enough to print.
 _MAX_NODES = 10_000
+_TEXT = "tag:yaml.org,2002:str"
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, max_nodes: int = _MAX_NODES) -> dict[str, Any]:
     """Reads a flat YAML file.
+
+    Names keep their letters: the keys of an object in it, and the labels of a `label_map`, where YAML would read `no`
+    as false and `01` as 1.
+
+    Args:
+        max_nodes: Most values that its anchors may expand to.
 
     Raises:
         ValueError: It is not YAML in UTF-8, not one mapping of keys to values, names a key twice, is nested too
@@ -22,9 +29,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        if _expanded_size(tree, {}) > _MAX_NODES:
-            raise ValueError(f"{path}: its anchors expand to more than {_MAX_NODES} values; write them out.")
-        values = _constructed(text)
+        if _expanded_size(tree, {}) > max_nodes:
+            raise ValueError(f"{path}: its anchors expand to more than {max_nodes} values; write them out.")
+        if tree is not None:
+            _keep_names(tree)
+        values = _constructed(tree)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8.") from None
     except RecursionError:
@@ -40,8 +49,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _constructed(text: str) -> Any:
-    """The values of a YAML text.
+def _constructed(tree: Any) -> Any:
+    """The values of a YAML node; None without one.
 
     Raises:
         yaml.YAMLError: A value is not what its tag or its form says, such as a date of month 13.
@@ -56,11 +65,7 @@ def _constructed(text: str) -> Any:
                 problem = f"{node.value!r} is not what it looks like ({error}); put it in quotes"
                 raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
-    loader = Loader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+    return Loader("").construct_document(tree) if tree is not None else None
 
 
 def _where(error: Any) -> str:
@@ -80,3 +85,19 @@ def _expanded_size(node: Any, sizes: dict[int, float]) -> float:
         children = [child for entry in inside for child in (entry if isinstance(entry, tuple) else (entry,))]
         sizes[id(node)] = 1 + sum(_expanded_size(child, sizes) for child in children)
     return sizes[id(node)]
+
+
+def _keep_names(node: Any, are_labels: bool = False) -> None:
+    """Marks the keys below a node, and with `are_labels` its values but for null, as text."""
+    if not isinstance(node.value, list):
+        is_text = are_labels and node.tag != "tag:yaml.org,2002:null"
+        node.tag = _TEXT if is_text else node.tag
+        return
+    for entry in node.value:
+        if not isinstance(entry, tuple):
+            _keep_names(entry, are_labels)
+            continue
+        key, value = entry
+        if not isinstance(key.value, list) and key.tag != "tag:yaml.org,2002:merge":
+            key.tag = _TEXT
+        _keep_names(value, are_labels or key.value == "label_map")

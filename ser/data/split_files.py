@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ser.audio_files import as_on_disk
 from ser.clip_names import matched, plain_name, stem
 from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, listed, read_clips, split_word
 from ser.data.columns import COLUMN_NAMES
+from ser.data.corpora.audformat_tables import HEADER
 from ser.data.corpora.manifest_rows import is_json_array, read_rows
 from ser.data.corpora.shemo import LETTERS
 from ser.data.folds import fold_hash
@@ -150,7 +152,7 @@ def split_paths(spec: str, protocol: str = "given") -> list[Path]:
     Raises:
         ValueError, FileNotFoundError: A file is missing, or a folder holds none or several of a part.
     """
-    paths = [Path(name.strip()).expanduser() for name in spec.split(",") if name.strip()]
+    paths = [as_on_disk(Path(name.strip()).expanduser()) for name in spec.split(",") if name.strip()]
     missing = [path for path in paths if not path.exists()]
     if missing or not paths:
         raise FileNotFoundError(f"{listed(missing) or repr(spec)}: there is no such split file.")
@@ -181,10 +183,10 @@ def read_split_file(path: Path) -> list[Clip]:
     """
     if path.suffix == ".json" and not is_json_array(path):
         rows = _our_rows(read_json(path, remedy=_REMEDY), path)
-    elif path.suffix in (".json", ".jsonl", ".csv", ".tsv", ".parquet"):
+    elif path.suffix in (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".xlsx") or path.name == HEADER:
         rows = [row for _, row in read_rows(path)]
     else:
-        raise ValueError(f"{path}: splits are read from .json, .jsonl, .csv, .tsv and .parquet.")
+        raise ValueError(f"{path}: splits are read from .json, .jsonl, .csv, .tsv, .parquet, .xlsx and {HEADER}.")
     if not rows:
         raise ValueError(f"{path}: is empty.")
     named = {name.lower(): name for row in rows for name in row}

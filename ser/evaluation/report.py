@@ -19,6 +19,7 @@ from ser.evaluation.calibration_words import sentence_on_scores, sentence_on_thr
 from ser.evaluation.diagnosis import diagnose
 from ser.evaluation.figures import Plot, Run, read_run, robustness_rows, run_plots, score_scale
 from ser.files import write_text
+from ser.names import tidy
 from ser.run_folder import REPORT
 
 MAX_CLIPS = 20
@@ -81,9 +82,9 @@ def recordings_in(folder: Path) -> Callable[[str], bytes]:
         raise FileNotFoundError(f"--audio: {folder} is not a folder; expected the folder of the corpus' recordings")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PLAYABLE)
     # A file name that occurs in two folders is ambiguous; the path within the folder is not.
-    alone = Counter(path.stem for path in paths)
-    by_name = {path.stem: path for path in paths if alone[path.stem] == 1}
-    by_name |= {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+    alone = Counter(tidy(path.stem) for path in paths)
+    by_name = {tidy(path.stem): path for path in paths if alone[tidy(path.stem)] == 1}
+    by_name |= {tidy(path.relative_to(folder).with_suffix("").as_posix()): path for path in paths}
     return lambda clip: by_name[clip].read_bytes()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.inference.download import MAX_MEGABYTES
+from ser.inference.embeddings import SUFFIXES, write_embeddings
 from ser.inference.output_formats import (
     FORMATS,
     TIMELINE_FORMATS,
@@ -45,6 +46,7 @@ class Request:
         window_seconds, hop_seconds: Of the timeline; the pipeline's own by default.
         batch_seconds: Seconds of audio in a batch.
         max_megabytes: A larger download is refused.
+        embeddings: A file for the pooled vectors, which are then given in place of scores.
     """
 
     paths: list[str]
@@ -57,6 +59,7 @@ class Request:
     hop_seconds: float | None = None
     batch_seconds: float | None = None
     max_megabytes: float = MAX_MEGABYTES
+    embeddings: Path | None = None
 
     @property
     def cutting(self) -> dict[str, float]:
@@ -87,8 +90,19 @@ class Request:
             raise ValueError("--resume: several processes need it, and --output with a folder.")
         if not self.max_megabytes > 0:
             raise ValueError(f"--max-megabytes: {self.max_megabytes} is not above 0.")
+        if self.embeddings is not None:
+            self._check_embeddings()
         if not self.resume:
             check_output(self.output, self.overwrite)
+
+    def _check_embeddings(self) -> None:
+        if self.embeddings.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"--embeddings: {self.embeddings} must end in {' or '.join(SUFFIXES)}.")
+        others = {"--format": self.format != "table", "--output": self.output is not None, "--resume": self.resume}
+        for flag, is_given in {**others, "--timeline": self.is_timeline}.items():
+            if is_given:
+                raise ValueError(f"{flag}: --embeddings writes vectors in place of scores; remove one of the two.")
+        check_output(self.embeddings, self.overwrite, "--embeddings")
 
 
 def run(request: Request, load: Callable[[], Any]) -> int:
@@ -110,6 +124,8 @@ def run(request: Request, load: Callable[[], Any]) -> int:
     if request.format == "srt" and len(files) != 1:
         raise ValueError(f"--format srt: takes one recording, {len(files)} were given; use rttm or csv for several.")
     pipe = load()
+    if request.embeddings is not None:
+        return _run_embeddings(request, files, pipe)
     labels = [pipe.model.config.id2label[index] for index in range(pipe.model.config.num_labels)]
     columns = answer_columns(labels, request.is_timeline, pipe.model.config.problem_type == "regression")
     if request.resume:
@@ -119,6 +135,21 @@ def run(request: Request, load: Callable[[], Any]) -> int:
     first = next(good, None)
     if first is not None:
         _write(request, chain([first], good), columns)
+    report(bad, len(files))
+    return 1 if bad else 0
+
+
+def _run_embeddings(request: Request, files: list[str], pipe: Any) -> int:
+    from ser.inference.scoring import predict
+
+    if not hasattr(pipe.model, "embed"):
+        raise ValueError("--embeddings: this model has no pooled vector: a stock model or an ONNX file; use our model.")
+    bad: dict[str, str] = {}
+    answers = predict(pipe, files, request.batch_seconds, request.max_megabytes, embeddings=True)
+    good = _without_bad(_progress(answers, len(files), request), bad)
+    count, size = write_embeddings(good, files, request.embeddings)
+    if count:
+        print(f"{request.embeddings}: {count} vectors of {size} values")
     report(bad, len(files))
     return 1 if bad else 0
 

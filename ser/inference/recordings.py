@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ser.audio_files import AUDIO_SUFFIXES, walked
+from ser.audio_files import AUDIO_SUFFIXES, as_on_disk, walked
 
 
 def find_recordings(paths: Iterable[str], listed: Iterable[str] = ()) -> list[str]:
@@ -25,7 +25,7 @@ def find_recordings(paths: Iterable[str], listed: Iterable[str] = ()) -> list[st
     """
     found: dict[str, None] = {}
     for path in paths:
-        names = list(_lines(listed)) if path == "-" else _named(path)
+        names = [_as_on_disk(line) for line in _lines(listed)] if path == "-" else _named(path)
         found.update(dict.fromkeys(names))
     if not found:
         raise ValueError("PATHS: no recording was named; give files, folders, globs, URLs, or - and a list on stdin.")
@@ -36,8 +36,16 @@ def _lines(listed: Iterable[str]) -> Iterator[str]:
     return (line for line in (raw.rstrip("\r\n") for raw in listed) if line.strip())
 
 
+def _as_on_disk(path: str) -> str:
+    # Only a name that is not there is changed: a Path would write `./a.wav` in another way.
+    return path if is_url(path) or path.isascii() or os.path.exists(path) else os.fspath(as_on_disk(path))
+
+
 def _named(path: str) -> list[str]:
-    if is_url(path) or os.path.isfile(path):
+    if is_url(path):
+        return [path]
+    path = _as_on_disk(path)
+    if os.path.isfile(path):
         return [path]
     if os.path.isdir(path):
         names = sorted(_recordings_under(path))
@@ -71,7 +79,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def check_output(output: Path | None, overwrite: bool) -> None:
+def check_output(output: Path | None, overwrite: bool, flag: str = "--output") -> None:
     """Refuses to overwrite a file without `--overwrite`.
 
     Raises:
@@ -81,6 +89,7 @@ def check_output(output: Path | None, overwrite: bool) -> None:
     if output is None:
         return
     if output.is_dir():
-        raise IsADirectoryError(f"--output: {output} is a folder; give a file, or add --resume to fill the folder.")
+        remedy = ", or add --resume to fill the folder" if flag == "--output" else ""
+        raise IsADirectoryError(f"{flag}: {output} is a folder; give a file{remedy}.")
     if output.exists() and not overwrite:
-        raise FileExistsError(f"--output: {output} exists; choose another name, or add --overwrite.")
+        raise FileExistsError(f"{flag}: {output} exists; choose another name, or add --overwrite.")

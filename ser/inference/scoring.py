@@ -17,7 +17,11 @@ _DECODERS = 4
 
 
 def predict(
-    pipe: Any, files: Iterable[str], batch_seconds: float | None = None, max_megabytes: float = MAX_MEGABYTES
+    pipe: Any,
+    files: Iterable[str],
+    batch_seconds: float | None = None,
+    max_megabytes: float = MAX_MEGABYTES,
+    embeddings: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Classifies recordings, each as a whole.
 
@@ -27,9 +31,12 @@ def predict(
         batch_seconds: Seconds of audio in a batch, padding counted; 256 on a GPU. A CPU is fastest with one recording
             at a time (`benchmarks/bench_infer.py`), which is its default. A stock model, whose scores depend on the
             batch, always takes one at a time.
+        max_megabytes: A larger download is refused.
+        embeddings: Whether to give the pooled vector of each recording in place of its scores.
 
     Yields:
-        In the order of `files`: `{"file", "scores"}` with what the pipeline returns, or `{"file", "error"}`.
+        In the order of `files`: `{"file", "scores"}` or `{"file", "embedding"}` with what the pipeline returns, or
+        `{"file", "error"}`.
     """
     if batch_seconds is None:
         batch_seconds = 0.0 if pipe.device.type == "cpu" else 256.0
@@ -42,9 +49,9 @@ def predict(
         buffer.append((file, outcome))
         seconds += len(outcome) / rate_hz if isinstance(outcome, np.ndarray) else 0.0
         if seconds >= _BUFFER_SECONDS or len(buffer) >= 1000:
-            yield from _scored(pipe, buffer, batch_seconds, max_megabytes)
+            yield from _scored(pipe, buffer, batch_seconds, max_megabytes, embeddings)
             buffer, seconds = [], 0.0
-    yield from _scored(pipe, buffer, batch_seconds, max_megabytes)
+    yield from _scored(pipe, buffer, batch_seconds, max_megabytes, embeddings)
 
 
 def predict_timelines(
@@ -102,7 +109,7 @@ def _decode(pipe: Any, source: str, max_megabytes: float) -> np.ndarray | Except
 
 
 def _scored(
-    pipe: Any, buffer: list[tuple[str, Any]], batch_seconds: float, max_megabytes: float
+    pipe: Any, buffer: list[tuple[str, Any]], batch_seconds: float, max_megabytes: float, embeddings: bool
 ) -> Iterator[dict[str, Any]]:
     from ser.data.batching import fill_by_duration
 
@@ -112,28 +119,33 @@ def _scored(
     order = np.argsort(lengths, kind="stable")
     for batch in fill_by_duration(order[lengths[order] >= 0], lengths, batch_seconds):
         waves = [{"array": buffer[row][1], "sampling_rate": rate_hz, "path": buffer[row][0]} for row in batch]
-        for row, outcome in zip(batch, _scores_of(pipe, waves), strict=True):
-            file, is_error = buffer[row][0], isinstance(outcome, Exception)
-            answers[row] = {"file": file, **({"error": reason(outcome, file)} if is_error else {"scores": outcome})}
+        for row, outcome in zip(batch, _outcomes_of(pipe, waves, embeddings), strict=True):
+            answers[row] = _answer(buffer[row][0], outcome, embeddings)
     for row, (file, outcome) in enumerate(buffer):
         if isinstance(outcome, Exception):
-            answers[row] = {"file": file, "error": reason(outcome, file)}
+            answers[row] = _answer(file, outcome, embeddings)
         elif outcome is None:
-            answers[row] = _score_long(pipe, file, max_megabytes)
+            answers[row] = _answer(file, _outcome_of_long(pipe, file, max_megabytes, embeddings), embeddings)
     yield from answers
 
 
-def _scores_of(pipe: Any, waves: list[dict[str, Any]]) -> list[list[dict[str, Any]] | ValueError]:
-    """Scores of each wave of a batch, or its error: after an error of the batch, each wave is scored alone."""
+def _answer(file: str, outcome: Any, embeddings: bool) -> dict[str, Any]:
+    if isinstance(outcome, Exception):
+        return {"file": file, "error": reason(outcome, file)}
+    return {"file": file, "embedding" if embeddings else "scores": outcome}
+
+
+def _outcomes_of(pipe: Any, waves: list[dict[str, Any]], embeddings: bool) -> list[Any]:
+    """Scores or vector of each wave of a batch, or its error: after an error of the batch, each wave alone."""
     try:
-        found = pipe(waves, batch_size=len(waves))
-        for scores in found:
+        found = pipe(waves, batch_size=len(waves), return_embedding=embeddings)
+        for scores in () if embeddings else found:
             check_finite(scores)
         return found
     except ValueError as error:
         if len(waves) == 1:
             return [error]
-        return [_scores_of(pipe, [wave])[0] for wave in waves]
+        return [_outcomes_of(pipe, [wave], embeddings)[0] for wave in waves]
 
 
 def check_finite(scores: Iterable[dict[str, Any]]) -> None:
@@ -147,11 +159,12 @@ def check_finite(scores: Iterable[dict[str, Any]]) -> None:
             raise ValueError(f"the model's score for {score['label']} is {score['score']}; its weights are damaged.")
 
 
-def _score_long(pipe: Any, file: str, max_megabytes: float) -> dict[str, Any]:
+def _outcome_of_long(pipe: Any, file: str, max_megabytes: float, embeddings: bool) -> Any:
     try:
         with local_copy(file, max_megabytes) as path:
-            scores = pipe(path)
-        check_finite(scores)
-        return {"file": file, "scores": scores}
+            found = pipe(path, return_embedding=embeddings)
+        if not embeddings:
+            check_finite(found)
+        return found
     except (OSError, ValueError) as error:
-        return {"file": file, "error": reason(error, file)}
+        return error

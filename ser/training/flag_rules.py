@@ -134,17 +134,28 @@ def check_flags(arguments: tuple[Any, ...], given: Mapping[str, int]) -> None:
         ValueError: A flag is out of its range, has no effect, or cannot work. The message names it.
     """
     values = SimpleNamespace(**{f.name: getattr(kind, f.name) for kind in arguments for f in fields(kind)})
-    _check_values(values)
+    check_values(values, {f.name: f.default for kind in arguments for f in fields(kind)}, given)
+    _check_reporting(values)
+
+
+def check_values(values: SimpleNamespace, usual: Mapping[str, Any], given: Mapping[str, int]) -> None:
+    """As [`check_flags`], without what needs transformers.
+
+    Args:
+        values: The values of all flags.
+        usual: Their defaults.
+        given: As for [`check_flags`].
+    """
+    _check_ranges(values)
     _check_metric(values)
     if values.target_columns:
-        _refuse_flags_of_classes(arguments, values)
+        _refuse_flags_of_classes(usual, values)
     for rule in NO_EFFECT:
         since = max((given.get(cause, -1) for cause in rule.causes), default=-1)
         if given.get(rule.flag, -2) >= since and rule.holds(values):
             raise ValueError(f"--{rule.flag}: has no effect here: {rule.words}. Remove one of the two.")
     _check_paths(values)
     _check_depth(values)
-    _check_reporting(values)
 
 
 def renamed(name: str) -> str | None:
@@ -168,12 +179,14 @@ def local_config(name: str | None) -> dict[str, Any]:
     return read_json(path) if name and path.is_file() else {}
 
 
-def _check_values(v: SimpleNamespace) -> None:
+def _check_ranges(v: SimpleNamespace) -> None:
     for flag, (low, high) in RANGES.items():
         value = getattr(v, flag)
         if value is not None and not low <= value <= high:
             expected = f"{low} or more" if high == INFINITY else f"{low} to {high}"
             raise ValueError(f"--{flag}: {value} is out of range; expected {expected}.")
+    if not (v.do_train or v.do_eval or v.do_predict):
+        raise ValueError("--do_train, --do_eval and --do_predict are all false: there is nothing to do.")
     if not v.num_train_epochs > 0 and v.max_steps <= 0:
         raise ValueError(f"--num_train_epochs: {v.num_train_epochs}; expected a number above 0.")
     if v.max_steps == 0 or v.max_steps < -1:
@@ -181,8 +194,10 @@ def _check_values(v: SimpleNamespace) -> None:
     for flag, (needed, why) in FIXED.items():
         if getattr(v, flag) != needed:
             raise ValueError(f"--{flag}: must be {str(needed).lower()}: {why}. Remove it.")
-    seeds = [] if v.seeds is None else [int(seed) for seed in v.seeds.split(",")]
-    if len(set(seeds)) < len(seeds):
+    seeds = [] if v.seeds is None else [seed.strip() for seed in v.seeds.split(",")]
+    if not all(seed.isdigit() for seed in seeds):
+        raise ValueError(f"--seeds: {v.seeds!r} is not a list of numbers such as 13,21,42.")
+    if len({int(seed) for seed in seeds}) < len(seeds):
         raise ValueError(f"--seeds: {v.seeds} names a seed twice; each makes a run of its own.")
 
 
@@ -194,9 +209,8 @@ def _check_metric(v: SimpleNamespace) -> None:
         raise ValueError(f"--metric_for_best_model: {name!r} is not one of {', '.join(allowed)}.")
 
 
-def _refuse_flags_of_classes(arguments: tuple[Any, ...], v: SimpleNamespace) -> None:
+def _refuse_flags_of_classes(usual: Mapping[str, Any], v: SimpleNamespace) -> None:
     """Refuses flags that a regression would ignore."""
-    usual = {f.name: f.default for kind in arguments for f in fields(kind)}
     for flag in (*FOR_CLASSES, "label_smoothing_factor"):
         if getattr(v, flag) != usual[flag]:
             raise ValueError(

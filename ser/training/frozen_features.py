@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
+from ser.data.audio import SAMPLING_RATE_HZ
 from ser.data.batching import Clips, fill_by_duration
 from ser.files import draft_of
+from ser.progress import progress_of
+from ser_model import MAX_WHOLE_SECONDS, most_seconds, windows_of
 
 # Part of the cache key: raise it when the code gives other statistics for the same model and clips.
 VERSION = 1
@@ -91,7 +93,7 @@ def _compute(clips: Clips, model: Any, collator: Any, copy: int, parts: Path) ->
     lengths, table = clips.lengths_seconds(), None
     batches = fill_by_duration(np.argsort(lengths, kind="stable"), lengths, BATCH_SECONDS[device.type])
     model.eval()
-    with torch.inference_mode(), tqdm(total=len(clips), unit="clip", desc=f"backbone, copy {copy}") as progress:
+    with torch.inference_mode(), progress_of(len(clips), "clip", f"backbone, copy {copy}") as progress:
         for number, group in enumerate(_shards(batches)):
             rows = [int(row) for batch in group for row in batch]
             path = parts / f"{device.type}-{number:06d}.npy"
@@ -110,10 +112,33 @@ def _compute(clips: Clips, model: Any, collator: Any, copy: int, parts: Path) ->
 
 def _statistics(clips: Clips, model: Any, collator: Any, copy: int, rows: Sequence[int]) -> np.ndarray:
     """Statistics of one batch, `[len(rows), L + 1, 2 D]`, float32."""
-    batch = collator([clips[(int(row), -copy, 0)] if copy else clips[int(row)] for row in rows])
-    device = next(model.parameters()).device
+    examples = [clips[(int(row), -copy, 0)] if copy else clips[int(row)] for row in rows]
+    most = _most_samples(collator)
+    if all(len(example["wave"]) <= most for example in examples):
+        return _statistics_of(examples, model, collator)
+    return np.stack([_of_long(example["wave"], model, collator, most) for example in examples])
+
+
+def _statistics_of(examples: list[dict[str, Any]], model: Any, collator: Any) -> np.ndarray:
+    batch, device = collator(examples), next(model.parameters()).device
     batch = {name: values.to(device) for name, values in batch.items() if name != "labels"}
     return model.layer_statistics(**batch).float().cpu().numpy()
+
+
+def _of_long(wave: np.ndarray, model: Any, collator: Any, most: int) -> np.ndarray:
+    """Statistics `[L + 1, 2 D]` of a clip in pieces of `most` samples: the mean of their means, and the deviation by
+    the law of total variance. The memory for a clip does not grow with its length."""
+    pieces = [wave] if len(wave) <= most else [piece for _, piece, _ in windows_of(iter([wave]), most, most)]
+    found = [_statistics_of([{"wave": piece, "label": 0}], model, collator)[0] for piece in pieces]
+    means, deviations = np.split(np.asarray(found, np.float64), 2, axis=-1)  # [W, L + 1, D]
+    mean, square = means.mean(axis=0), (np.square(deviations) + np.square(means)).mean(axis=0)
+    deviation = np.sqrt(np.maximum(square - np.square(mean), 0.0)) if len(pieces) > 1 else deviations[0]
+    return np.concatenate([mean, deviation], axis=-1).astype(np.float32)
+
+
+def _most_samples(collator: Any) -> int:
+    extractor = collator.feature_extractor
+    return int(min(MAX_WHOLE_SECONDS, most_seconds(extractor)) * extractor.sampling_rate)
 
 
 def _shards(batches: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
@@ -148,6 +173,8 @@ def _key(clips: Clips, weights: str, collator: Any, copy: int) -> str:
     digest = hashlib.sha256(f"{VERSION} {weights} {collator.feature_extractor.to_json_string()}".encode())
     for row in clips.rows:
         digest.update(hashlib.sha256(row["audio"]["bytes"]).digest())
+    if (most := _most_samples(collator)) < SAMPLING_RATE_HZ * max(clips.durations, default=0.0):
+        digest.update(f"in pieces of {most}".encode())
     if copy:
         digest.update(repr((copy, clips.seed, clips.max_seconds, clips.augment.specification)).encode())
     return digest.hexdigest()[:32]

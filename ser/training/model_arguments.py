@@ -5,8 +5,11 @@ from typing import Any
 
 from ser.files import parse_json
 from ser.training.balance import BALANCES, balancing
-from ser.training.losses import LOSSES
-from ser_model import HEADS, POOLINGS
+
+# Written out here too, because flags are checked before torch is imported; a test compares them.
+HEADS = ("tanh", "linear")
+POOLINGS = ("mean", "mean_std", "attentive_stats")
+LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 
 
 def argument(default, text: str, **metadata):

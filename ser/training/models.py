@@ -83,9 +83,8 @@ def continued_model(name: str, backbone_config: dict[str, Any], config: dict[str
         trained = SERForAudioClassification.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
     for key, value in backbone_config.items():
         setattr(trained.backbone.config, key, value)
-    model = SERForAudioClassification(
-        SERConfig(backbone_config=trained.backbone.config, **config), backbone=trained.backbone
-    )
+    config |= {"backbone_config": trained.backbone.config, "layers_cut_off": trained.config.layers_cut_off}
+    model = SERForAudioClassification(SERConfig(**config), backbone=trained.backbone)
     before, after = trained.config, model.config
     same_labels = sorted(before.label2id) == sorted(after.label2id)
     model.continues_head = same_labels and all(getattr(before, key) == getattr(after, key) for key in _HEAD)

@@ -1,5 +1,6 @@
 """What a run makes of a trained model: predictions, its files, example clips, and lines on the terminal."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ser.data.batching import Clips
 from ser.data.splits import Split
 from ser.evaluation.diagnosis import diagnose
 from ser.evaluation.format import format_interval
+from ser.evaluation.text_tables import class_table
 from ser.predictions import prediction_table
 from ser.run_folder import EXAMPLES
 from ser.training.fit import Outputs
@@ -28,6 +30,8 @@ def predict(
         logits, truth = outputs_of(parts[name])
         if name == "dev" and args.do_train and job.model.calibrate and truth.ndim == 1:
             logits, calibration = calibrate(model, logits, truth, labels, job.model)
+            if outputs_of.are_cut(parts[name]):  # a temperature changes each window, not the mean of their scores
+                logits, _ = outputs_of(parts[name])
         run = {"split": name, "seed": job.seed, "fold": job.fold}
         tables.append(prediction_table(parts[name].rows, logits, truth, labels, **run))
     return tables, calibration
@@ -37,6 +41,9 @@ def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
     """Writes what `pipeline("audio-classification")` loads."""
     model.save_pretrained(folder)
     feature_extractor.save_pretrained(folder)
+    # safetensors writes files that nobody but their owner may read.
+    for weights in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "config.json", weights)
 
 
 def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None:
@@ -50,8 +57,14 @@ def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None
         (folder / f"{row['id']}.wav").write_bytes(row["audio"]["bytes"])
 
 
-def print_scores(results: dict[str, Any], log: list[dict[str, Any]]) -> None:
-    """Prints problems that were found, the scores of each run, and the pooled scores with their intervals."""
+def print_scores(results: dict[str, Any], log: list[dict[str, Any]], each_class: bool = True) -> None:
+    """Prints problems that were found, the scores of each run, and the pooled scores with their intervals.
+
+    Args:
+        results: The content of `results.json`.
+        log: The content of `training_log.json`.
+        each_class: Whether a table of the classes follows.
+    """
     if found := diagnose(results, log):
         print(found.text)
     part = "test" if "test" in results else "dev"
@@ -63,3 +76,5 @@ def print_scores(results: dict[str, Any], log: list[dict[str, Any]]) -> None:
         f"{part}, {scores['n']} clips: "
         + "  ".join(f"{name} {format_interval(scores[name], scores['intervals'].get(name))}" for name in names)
     )
+    if each_class:
+        print(*class_table(scores), sep="\n")

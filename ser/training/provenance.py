@@ -114,6 +114,7 @@ def model_section(model: Any, backbone: str | None, trainable: int) -> dict[str,
         "trained_parameters": trainable,
         "pooling": getattr(config, "pooling", "mean"),
         "layer_mix": getattr(config, "layer_mix", "last"),
+        "layers_cut_off": getattr(config, "layers_cut_off", 0),
     }
 
 

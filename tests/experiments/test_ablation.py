@@ -17,7 +17,8 @@ from ser.cli import app
 from ser.data.splits import Split, save_split, split_hash
 from ser.evaluation.compare import compare, leak_gap
 from ser.evaluation.results import build_results
-from ser.experiments.ablation import ablate, ablation_table, leak, leak_words, parse_setting
+from ser.experiments.ablation import ablate, ablation_table, leak, leak_words
+from ser.experiments.settings import parse_setting
 from ser.files import write_json
 from ser.predictions import read_predictions
 from ser.run_folder import mark_finished
@@ -158,7 +159,7 @@ def test_holm_keeps_false_alarms_among_all_comparisons_below_one_in_twenty():
         (["pooling=mean,"], "not of the form flag=value,value"),
         (["pooling=mean,mean"], "names a value twice"),
         (["pooling=mean", "pooling=mean_std"], "pooling is given twice"),
-        (["augmentations=[[}"], "is not JSON"),
+        (["augmentations=[[}"], "is not a JSON list"),
         ([], "--over: is not given"),
     ],
 )

@@ -88,7 +88,7 @@ def test_a_folder_of_other_answers_or_other_files_is_refused(clips, model_dir, t
     assert len(folder_rows(tmp_path / "out")) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_two_launched_processes_do_all_the_work_and_fail_together_at_the_end(clips, model_dir, tmp_path):
     (clips / "text.wav").write_text("no audio")
     script = tmp_path / "launched.py"

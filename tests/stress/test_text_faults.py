@@ -19,7 +19,7 @@ from stress.damage import EACH_SIZE, EACH_SIZE_HEAVY, check_each, damaged_bytes,
 from ser.data.clips import Clip
 from ser.data.corpora import shemo
 from ser.data.corpora.download import Published
-from ser.data.corpora.recordings import source_of
+from ser.data.corpora.sources import source_of
 from ser.data.corpora.table import list_corpus
 from ser.data.data_arguments import DataArguments, read_data_arguments
 from ser.data.folds import fold_hash

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ser.audio_files import AUDIO_SUFFIXES, files_below
+from ser.audio_files import AUDIO_SUFFIXES, as_on_disk, exists, files_below
 from ser.data.clips import counted, listed
 
 
@@ -71,12 +71,12 @@ def _found(text: str, folders: Sequence[Path]) -> Path | None:
     """The file, or where it should be; None if it is outside the folders. The last of them is the current folder."""
     forms = dict.fromkeys((text, plain_path(text)))
     inside = [path for form in forms for folder in folders if (path := _inside(form, folder, folders[:-1]))]
-    return next(filter(_exists, inside), _inside(plain_path(text), folders[0], folders[:-1]))
+    return next(filter(exists, inside), _inside(plain_path(text), folders[0], folders[:-1]))
 
 
 def _inside(form: str, folder: Path, tops: Sequence[Path]) -> Path | None:
-    """The path below `folder`, if it is in `tops`, or if it is relative and stays in `folder`."""
-    path = _absolute(form, folder)
+    """The path below `folder`, as on the disk, if it is in `tops`, or if it is relative and stays in `folder`."""
+    path = as_on_disk(_absolute(form, folder))
     allowed = tops if Path(form).is_absolute() else [folder, *tops]
     in_one = any(path.is_relative_to(top) or _real(path).is_relative_to(_real(top)) for top in allowed)
     return path if in_one else None
@@ -89,10 +89,3 @@ def _absolute(text: str, folder: Path) -> Path:
 
 def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name longer than the disk allows
-        return False

@@ -1,4 +1,4 @@
-"""The rows of a manifest: CSV, JSON Lines, a JSON array or Parquet, as tidy text by column."""
+"""The rows of a manifest: CSV, JSON Lines, a JSON array, Parquet, XLSX or audformat, as tidy text by column."""
 
 import csv
 import io
@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ser.data.columns import COLUMN_NAMES
+from ser.data.corpora.audformat_tables import HEADER, audformat_rows
+from ser.data.corpora.spreadsheet import SUFFIXES as SPREADSHEETS
+from ser.data.corpora.spreadsheet import check_no_spreadsheet, spreadsheet_rows
 from ser.names import cell, is_text, tidy
 
 # Characters. Longer than any path or transcript; the csv module has the same bound.
@@ -23,7 +26,7 @@ def read_rows(source: Path) -> list[tuple[str, dict[str, str]]]:
         ValueError: The file is not what its suffix says, holds no clip, or has a cell that is no text, is very long,
             or holds characters that no file can have. The message names the line.
     """
-    rows = _parquet(source) if source.suffix.lower() in (".parquet", ".pq") else _of_text(source, _text(source))
+    rows = _rows(source)
     if not rows:
         raise ValueError(f"{source}: is empty: it holds no clip.")
     for where, row in rows:
@@ -31,6 +34,15 @@ def read_rows(source: Path) -> list[tuple[str, dict[str, str]]]:
             raise ValueError(f"{source}: {where} has more cells than the header; put a cell with a comma in quotes.")
         _check_cells(row, f"{source}: {where}")
     return [(where, _cells(row)) for where, row in rows]
+
+
+def _rows(source: Path) -> Rows:
+    suffix = source.suffix.lower()
+    if source.name == HEADER:
+        return audformat_rows(source)
+    if suffix in SPREADSHEETS:
+        return spreadsheet_rows(source)
+    return _parquet(source) if suffix in (".parquet", ".pq") else _of_text(source, _text(source))
 
 
 def is_json_array(source: Path) -> bool:
@@ -41,6 +53,7 @@ def is_json_array(source: Path) -> bool:
 
 def _text(source: Path) -> str:
     data = source.read_bytes()
+    check_no_spreadsheet(source, data)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

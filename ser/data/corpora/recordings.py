@@ -9,9 +9,8 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ser.audio_files import SOUND_SUFFIXES, files_below
+from ser.audio_files import SOUND_SUFFIXES, as_on_disk, files_below
 from ser.data.clips import closest
-from ser.data.corpora.archives import member_of
 from ser.data.segments import Segment
 from ser.data.spelling import check_spelling
 
@@ -115,7 +114,7 @@ def folder_of(args: "DataArguments") -> Path:
     """
     if not args.data_dir:
         raise ValueError(f"--data_dir: --corpus {args.corpus} needs the folder that holds its recordings.")
-    root = Path(args.data_dir).expanduser()
+    root = as_on_disk(Path(args.data_dir).expanduser())
     if not root.is_dir():
         raise FileNotFoundError(f"--data_dir: {args.data_dir!r} is not a folder. Give the one with the recordings.")
     return root
@@ -193,28 +192,13 @@ def own_corpus(args: "DataArguments", root: Path, recordings: Iterable[Recording
         unique.append(recording)
     found = [r.emotion for r in unique if r.emotion is not None and not r.problem]
     check_label_map(found, args)
-    name = Path(args.manifest).stem if args.corpus == "manifest" else root.resolve().name
-    facts = {"name": name, "label_source": args.corpus}
+    facts = {"name": args.corpus_name(), "label_source": args.corpus}
     return Corpus(facts, by_id(unique), tuple(sorted(set(found))), root)
 
 
 def by_id(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
     """Sorts recordings by id."""
     return tuple(sorted(recordings, key=lambda recording: recording.id))
-
-
-def source_of(recording: Recording, corpus: Corpus) -> Path | bytes:
-    """The file of a recording, or its bytes where a zip holds it.
-
-    Raises:
-        ValueError: It cannot be unpacked, or is a folder, a pipe or a device, which might never end.
-    """
-    if recording.archive:
-        return member_of(corpus.located(recording.archive), recording.path)
-    path = corpus.located(recording.path)
-    if path.exists() and not path.is_file():
-        raise ValueError("is no regular file but a folder, a pipe or a device; it is not read")
-    return path
 
 
 def also_after_fetch(corpus: Corpus, change: Callable[[Corpus], Corpus]) -> Corpus:
