@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from fakes.fake_corpora import archive_of, prepared, tone
 
-from ser.data.corpora import archives
+from ser.data.corpora import sources
 from ser.data.corpora.recordings import Corpus, Recording
 from ser.data.corpora.sources import source_of
 from ser.data.data_arguments import DataArguments
@@ -77,8 +77,8 @@ def test_a_member_of_an_archive_that_unpacks_without_end_is_refused(tmp_path, mo
     corpus = Corpus({}, root=tmp_path)
     one = Recording("a", "a.wav", archive="clips.zip")
     assert source_of(one, corpus) == b"sound" * 100
-    monkeypatch.setattr(archives, "_MOST_BYTES", 499)
-    with pytest.raises(ValueError, match=r"unpacks to 500 bytes from clips\.zip, more than the 499"):
+    monkeypatch.setattr(sources, "_MAX_UNPACKED", 499)
+    with pytest.raises(ValueError, match=r"has 500 bytes in clips\.zip, at most 499 are unpacked"):
         source_of(one, corpus)
 
 
