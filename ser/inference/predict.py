@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from ser.files import held_by_this_process
 from ser.inference.download import MAX_MEGABYTES
 from ser.inference.output_formats import (
     FORMATS,
@@ -20,15 +21,7 @@ from ser.inference.output_formats import (
     write_pieces_to,
 )
 from ser.inference.recordings import check_output, find_recordings, printable
-from ser.inference.shards import (
-    claim_shard_folder,
-    files_in_shards,
-    processes,
-    share_of,
-    total_of_all,
-    weights_hash,
-    write_shards,
-)
+from ser.inference.shards import LOCK, claim_shard_folder, files_in_shards, weights_hash, write_shards
 
 
 @dataclass(frozen=True)
@@ -83,8 +76,12 @@ class Request:
             raise ValueError(f"--output: {self.output} is a file; --resume needs a folder.")
         if self.format == "parquet" and self.output is None:
             raise ValueError("--format parquet: needs --output and a file.")
-        if processes()[1] > 1 and not self.resume:
-            raise ValueError("--resume: several processes need it, and --output with a folder.")
+        started = int(os.environ.get("WORLD_SIZE", 1))
+        if started > 1:
+            raise ValueError(
+                f"ser predict was started in {started} processes (WORLD_SIZE), and each would score every file. "
+                "Start one; for many workers, GPUs or machines add --ray."
+            )
         if not self.max_megabytes > 0:
             raise ValueError(f"--max-megabytes: {self.max_megabytes} is not above 0.")
         if not self.resume:
@@ -154,19 +151,18 @@ def _write(request: Request, answers: Iterator[dict[str, Any]], columns: list[st
 
 
 def _run_resumed(request: Request, files: list[str], pipe: Any, columns: list[str]) -> int:
-    rank, world_size = processes()
     lengths = {"window_seconds": request.window_seconds, "hop_seconds": request.hop_seconds}
     settings = {"model": weights_hash(pipe.model), "columns": columns, **lengths}
-    claim_shard_folder(request.output, settings)
-    files = share_of(files, rank, world_size)
-    done = files_in_shards(request.output)
-    bad = {file: done[stored(file)] for file in files if done.get(stored(file)) is not None}
-    left = [file for file in files if stored(file) not in done]
-    answers = _progress(_answers(request, left, pipe), len(left), request)
-    for _ in _without_bad(write_shards(answers, columns, request.output), bad):
-        pass
+    with held_by_this_process(request.output / LOCK, f"--output: {request.output}"):
+        claim_shard_folder(request.output, settings)
+        done = files_in_shards(request.output)
+        bad = {file: done[stored(file)] for file in files if done.get(stored(file)) is not None}
+        left = [file for file in files if stored(file) not in done]
+        answers = _progress(_answers(request, left, pipe), len(left), request)
+        for _ in _without_bad(write_shards(answers, columns, request.output), bad):
+            pass
     report(bad, len(files))
-    return 1 if total_of_all(len(bad)) else 0
+    return 1 if bad else 0
 
 
 def report(bad: dict[str, str], total: int) -> None:
@@ -185,5 +181,5 @@ def _progress(answers: Iterable[dict[str, Any]], total: int, request: Request) -
 
     # Answers on the same terminal show the progress themselves.
     is_scrolling = request.output is None and sys.stdout.isatty()
-    is_wanted = sys.stderr.isatty() and not is_scrolling and total > 1 and processes()[0] == 0
+    is_wanted = sys.stderr.isatty() and not is_scrolling and total > 1
     return tqdm(answers, total=total, unit="file", disable=not is_wanted)

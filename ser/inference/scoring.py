@@ -14,6 +14,8 @@ from ser.inference.loading import is_exact_in_batches
 # Recordings are sorted by length within this many seconds of audio; as 16 kHz float32 it takes 64 MB.
 _BUFFER_SECONDS = 1000.0
 _DECODERS = 4
+# A file and its wave `[T]`, None where it is too long for memory, or the error.
+Decoded = tuple[str, np.ndarray | Exception | None]
 
 
 def predict(
@@ -31,20 +33,30 @@ def predict(
     Yields:
         In the order of `files`: `{"file", "scores"}` with what the pipeline returns, or `{"file", "error"}`.
     """
-    if batch_seconds is None:
-        batch_seconds = 0.0 if pipe.device.type == "cpu" else 256.0
-    if not is_exact_in_batches(pipe):
-        batch_seconds = 0.0
+    for buffer in decoded_buffers(pipe, files, max_megabytes):
+        yield from scored(pipe, buffer, batch_seconds, max_megabytes)
+
+
+def decoded_buffers(pipe: Any, files: Iterable[str], max_megabytes: float) -> Iterator[list[Decoded]]:
+    """Decodes recordings ahead, in parts of up to a thousand, or of a thousand seconds.
+
+    Args:
+        pipe: A `SERPipeline`; its weights are not used.
+
+    Yields:
+        Lists for [`scored`].
+    """
     rate_hz = pipe.feature_extractor.sampling_rate
-    buffer: list[tuple[str, Any]] = []
+    buffer: list[Decoded] = []
     seconds = 0.0
     for file, outcome in _decoded(pipe, files, max_megabytes):
         buffer.append((file, outcome))
         seconds += len(outcome) / rate_hz if isinstance(outcome, np.ndarray) else 0.0
         if seconds >= _BUFFER_SECONDS or len(buffer) >= 1000:
-            yield from _scored(pipe, buffer, batch_seconds, max_megabytes)
+            yield buffer
             buffer, seconds = [], 0.0
-    yield from _scored(pipe, buffer, batch_seconds, max_megabytes)
+    if buffer:
+        yield buffer
 
 
 def predict_timelines(
@@ -78,10 +90,7 @@ def reason(error: Exception, file: str) -> str:
     return text.removeprefix(f"{file}: ")
 
 
-def _decoded(
-    pipe: Any, files: Iterable[str], max_megabytes: float
-) -> Iterator[tuple[str, np.ndarray | Exception | None]]:
-    """Each file with its wave, None where it is too long for memory, or the error."""
+def _decoded(pipe: Any, files: Iterable[str], max_megabytes: float) -> Iterator[Decoded]:
     with ThreadPoolExecutor(_DECODERS) as pool:
         waiting: deque[tuple[str, Future]] = deque()
         for file in files:
@@ -101,11 +110,23 @@ def _decode(pipe: Any, source: str, max_megabytes: float) -> np.ndarray | Except
         return error
 
 
-def _scored(
-    pipe: Any, buffer: list[tuple[str, Any]], batch_seconds: float, max_megabytes: float
+def scored(
+    pipe: Any, buffer: list[Decoded], batch_seconds: float | None, max_megabytes: float
 ) -> Iterator[dict[str, Any]]:
+    """Classifies decoded recordings, in batches of similar length.
+
+    Args:
+        pipe, batch_seconds, max_megabytes: As [`predict`] takes them.
+
+    Yields:
+        What [`predict`] yields, in the order of `buffer`.
+    """
     from ser.data.batching import fill_by_duration
 
+    if batch_seconds is None:
+        batch_seconds = 0.0 if pipe.device.type == "cpu" else 256.0
+    if not is_exact_in_batches(pipe):
+        batch_seconds = 0.0
     answers: list[dict[str, Any]] = [{}] * len(buffer)
     rate_hz = pipe.feature_extractor.sampling_rate
     lengths = np.array([len(wave) if isinstance(wave, np.ndarray) else -1 for _, wave in buffer]) / rate_hz
