@@ -104,7 +104,13 @@ def runs(
 
 @app.command()
 def predict(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, URLs; - for a list on stdin.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders, globs, URLs (http, s3, gs, hf, ...), lists (.txt, or .parquet with a column file or "
+            "path); - for a list on stdin."
+        ),
+    ],
     model: Annotated[str | None, typer.Option(help="Folder of a run, or a repository on the Hub.")] = None,
     onnx: Annotated[Path | None, typer.Option(help="File of ser export, instead of --model; runs on the CPU.")] = None,
     timeline: Annotated[
