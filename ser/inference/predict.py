@@ -23,6 +23,8 @@ from ser.inference.output_formats import (
 from ser.inference.recordings import check_output, find_recordings, printable
 from ser.inference.shards import LOCK, claim_shard_folder, files_in_shards, weights_hash, write_shards
 
+_SECONDS_A_LINE = 30
+
 
 @dataclass(frozen=True)
 class Request:
@@ -31,13 +33,17 @@ class Request:
     Attributes:
         paths: Files, folders, globs, URLs; `-` for a list on stdin.
         format: One of `FORMATS`.
-        output: A file; with `resume` a folder of shards; None for stdout.
+        output: A file; with `resume` or `ray` a folder of shards; None for stdout.
         overwrite: Whether `output` may be replaced.
         resume: Whether `output` is a folder of shards, to be completed.
         timeline: Whether to give scores over time.
         window_seconds, hop_seconds: Of the timeline; the pipeline's own by default.
         batch_seconds: Seconds of audio in a batch.
         max_megabytes: A larger download is refused.
+        ray: `local`, `auto` or the address of a Ray cluster; None to score in this process.
+        actors: Number of actors that score on the cluster; by default one a GPU, or a core.
+        device: Of the model; by default a GPU where there is one.
+        debug: Whether to show what the cluster logs.
     """
 
     paths: list[str]
@@ -50,6 +56,14 @@ class Request:
     hop_seconds: float | None = None
     batch_seconds: float | None = None
     max_megabytes: float = MAX_MEGABYTES
+    ray: str | None = None
+    actors: int | None = None
+    device: str | None = None
+    debug: bool = False
+
+    @property
+    def in_shards(self) -> bool:
+        return self.resume or self.ray is not None
 
     @property
     def cutting(self) -> dict[str, float]:
@@ -68,12 +82,8 @@ class Request:
         """
         if self.format not in FORMATS:
             raise ValueError(f"--format: {self.format!r} is not one of {', '.join(FORMATS)}.")
-        if self.resume and self.output is None:
-            raise ValueError("--resume: needs --output and a folder for the shards.")
-        if self.resume and self.format not in ("table", "parquet"):
-            raise ValueError(f"--format: {self.format} cannot be used with --resume, which writes Parquet.")
-        if self.resume and self.output.is_file():
-            raise ValueError(f"--output: {self.output} is a file; --resume needs a folder.")
+        if self.in_shards:
+            self._check_shards("--resume" if self.ray is None else "--ray")
         if self.format == "parquet" and self.output is None:
             raise ValueError("--format parquet: needs --output and a file.")
         started = int(os.environ.get("WORLD_SIZE", 1))
@@ -84,15 +94,28 @@ class Request:
             )
         if not self.max_megabytes > 0:
             raise ValueError(f"--max-megabytes: {self.max_megabytes} is not above 0.")
-        if not self.resume:
+        if self.actors is not None and (self.ray is None or self.actors < 1):
+            raise ValueError(f"--ray-actors: {self.actors}; it needs --ray, and a number of 1 or more.")
+        if not self.in_shards:
             check_output(self.output, self.overwrite)
 
+    def _check_shards(self, flag: str) -> None:
+        if self.output is None:
+            raise ValueError(f"{flag}: needs --output and a folder for the shards.")
+        if self.format not in ("table", "parquet"):
+            raise ValueError(f"--format: {self.format} cannot be used with {flag}, which writes Parquet.")
+        if self.output.is_file():
+            raise ValueError(f"--output: {self.output} is a file; {flag} needs a folder.")
+        if self.ray is not None and (self.device or "").startswith("cuda:"):
+            raise ValueError(f"--device: {self.device}, but Ray gives each actor its GPU; use --device cuda.")
 
-def run(request: Request, load: Callable[[], Any]) -> int:
+
+def run(request: Request, load: Callable[..., Any]) -> int:
     """Answers a request.
 
     Args:
-        load: Makes the `SERPipeline`; not called when the request is refused.
+        load: Makes the `SERPipeline` on a device and, if given, with so many threads; not called when the request is
+            refused.
 
     Returns:
         0, or 1 where a recording could not be used; those are listed on stderr.
@@ -106,11 +129,11 @@ def run(request: Request, load: Callable[[], Any]) -> int:
     files = find_recordings(request.paths, sys.stdin)
     if request.format == "srt" and len(files) != 1:
         raise ValueError(f"--format srt: takes one recording, {len(files)} were given; use rttm or csv for several.")
-    pipe = load()
+    pipe = load(request.device if request.ray is None else "cpu")
     labels = [pipe.model.config.id2label[index] for index in range(pipe.model.config.num_labels)]
     columns = answer_columns(labels, request.is_timeline, pipe.model.config.problem_type == "regression")
-    if request.resume:
-        return _run_resumed(request, files, pipe, columns)
+    if request.in_shards:
+        return _run_in_shards(request, files, pipe, columns, load)
     bad: dict[str, str] = {}
     good = _without_bad(_progress(_answers(request, files, pipe), len(files), request), bad)
     first = next(good, None)
@@ -150,7 +173,7 @@ def _write(request: Request, answers: Iterator[dict[str, Any]], columns: list[st
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run_resumed(request: Request, files: list[str], pipe: Any, columns: list[str]) -> int:
+def _run_in_shards(request: Request, files: list[str], pipe: Any, columns: list[str], load: Callable[..., Any]) -> int:
     lengths = {"window_seconds": request.window_seconds, "hop_seconds": request.hop_seconds}
     settings = {"model": weights_hash(pipe.model), "columns": columns, **lengths}
     with held_by_this_process(request.output / LOCK, f"--output: {request.output}"):
@@ -158,7 +181,13 @@ def _run_resumed(request: Request, files: list[str], pipe: Any, columns: list[st
         done = files_in_shards(request.output)
         bad = {file: done[stored(file)] for file in files if done.get(stored(file)) is not None}
         left = [file for file in files if stored(file) not in done]
-        answers = _progress(_answers(request, left, pipe), len(left), request)
+        if request.ray is None:
+            answers = _answers(request, left, pipe)
+        else:
+            from ser.inference import on_ray
+
+            answers = on_ray.answers(request, left, pipe, load)
+        answers = _progress(answers, len(left), request)
         for _ in _without_bad(write_shards(answers, columns, request.output), bad):
             pass
     report(bad, len(files))
@@ -179,6 +208,9 @@ def report(bad: dict[str, str], total: int) -> None:
 def _progress(answers: Iterable[dict[str, Any]], total: int, request: Request) -> Iterable[dict[str, Any]]:
     from tqdm import tqdm
 
+    if request.ray is not None and not sys.stderr.isatty():  # the log of a job: a line now and then
+        line = "{n_fmt} of {total_fmt} files, {rate_fmt}, {remaining} left\n"
+        return tqdm(answers, total=total, unit="file", mininterval=_SECONDS_A_LINE, bar_format=line)
     # Answers on the same terminal show the progress themselves.
     is_scrolling = request.output is None and sys.stdout.isatty()
     is_wanted = sys.stderr.isatty() and not is_scrolling and total > 1
