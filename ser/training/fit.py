@@ -71,7 +71,7 @@ def make_model(
 
 def _outputs_by(trainer: SERTrainer) -> Outputs:
     def outputs_of(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
-        output = trainer.predict(clips)
+        output = trainer.predict_exactly(clips)
         return output.predictions, output.label_ids
 
     return outputs_of

@@ -1,6 +1,8 @@
 """The Trainer of transformers with the batches, losses and learning rates of this project."""
 
 import re
+import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,35 @@ class SERTrainer(Trainer):
         self.loss_is_scaled_for_ga = True
         self._last_step, self._micro_step = -1, 0
         self._epoch_end_step = -1
+        self._interval_start: float | None = None
+        self._waited_seconds = 0.0
+        # Ids of the clips that are trained on, for the words of an error.
+        self.batch: Sequence[str] = ()
+
+    def predict_exactly(self, clips: Any) -> Any:
+        """As `predict`, but in float32, as the saved model is used, also where training is in half precision."""
+        accelerator, half = self.accelerator, self.accelerator.native_amp
+        accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        accelerator.native_amp = False
+        try:
+            return self.predict(clips)
+        finally:
+            accelerator.native_amp = half
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Any]:
+        """As in Trainer; measures how long training waits for its batches."""
+        start = time.perf_counter()
+        self._interval_start = start if self._interval_start is None else self._interval_start
+        found = super().get_batch_samples(*args, **kwargs)
+        self._waited_seconds += time.perf_counter() - start
+        return found
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """As in Trainer; adds `data_wait`, the share of the time since the last entry that was spent on waiting."""
+        if "loss" in logs and self._interval_start is not None:
+            logs["data_wait"] = round(self._waited_seconds / (time.perf_counter() - self._interval_start), 4)
+            self._interval_start, self._waited_seconds = None, 0.0
+        super().log(logs, *args, **kwargs)
 
     def metrics_of(self, prediction: Any) -> dict[str, float]:
         """Metrics of dev, for the log and the choice of the best checkpoint."""
@@ -86,7 +117,7 @@ class SERTrainer(Trainer):
 
         One batch of 8, two accumulated batches of 4 and two processes of 4 then give the same gradient.
         """
-        clips = inputs.pop("clips", ())
+        self.batch = inputs.pop("clips", ())
         labels = inputs.pop("labels")
         targets = labels
         if not self.is_regression:
@@ -96,7 +127,7 @@ class SERTrainer(Trainer):
         outputs = model(**inputs)
         losses = self._losses(outputs.logits, targets)
         if model.training and not bool(torch.isfinite(losses).all()):
-            raise self._not_finite(f"the loss is not finite; its batch held {', '.join(clips)}")
+            raise self._not_finite(f"the loss is not finite; its batch held {', '.join(self.batch)}")
         if model.training and num_items_in_batch is not None:
             # DDP averages the gradients of the processes; we need their sum.
             loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
@@ -193,7 +224,8 @@ class SERTrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor if workers else None,
         )
         # accelerate must move tensors and mark the end, but not split the batches again: hence one process.
-        return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
+        one = {"num_processes": 1, "process_index": 0}
+        return prepare_data_loader(loader, args.device, put_on_device=True, non_blocking=loader.pin_memory, **one)
 
     def _batches_of(self, train: Any, args: SERTrainingArguments) -> EpochBatches:
         """The batches of all processes."""

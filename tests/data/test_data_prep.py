@@ -258,7 +258,7 @@ def test_what_an_unfinished_run_left_does_not_enter_the_cache(tmp_path):
     assert [path.name for path in finished.glob("*.arrow")] == ["ser_emodb-train.arrow"]
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_run_killed_midway_leaves_nothing_that_the_next_one_takes_for_whole(tmp_path):
     names = [f"{n:02d}a{text:02d}{letter}a" for n in range(20) for text in range(10) for letter in "WLT"]
     folder = write_emodb(tmp_path / "source", *names)

@@ -159,7 +159,7 @@ def test_a_second_run_on_one_folder_is_refused_and_told_who_holds_it(tmp_path, m
     assert not (folder / LOCK).exists()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_signal_outside_of_training_ends_the_process_with_one_line(tmp_path, manifest):
     launch(tmp_path / "x", manifest, "--fold", "9")
     prepare = "lambda *_: os.kill(os.getpid(), signal.SIGHUP) or time.sleep(9)"
