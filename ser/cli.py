@@ -34,7 +34,7 @@ app = typer.Typer(
 # A flag that a command does not know is passed on to the configuration, which checks it.
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-RayAddress = Annotated[
+RayFlag = Annotated[
     str | None,
     typer.Option(
         metavar="[ADDRESS]",
@@ -181,7 +181,7 @@ def predict(
         float | None,
         typer.Option(help="Seconds of audio in a batch; by default one recording a core on a CPU, 256 s on a GPU."),
     ] = None,
-    ray: RayAddress = None,
+    ray: RayFlag = None,
     ray_actors: Annotated[
         int | None, typer.Option(help="Actors that score; by default one a GPU, or a core where there is no GPU.")
     ] = None,
