@@ -369,9 +369,9 @@ def export(
 
         data = check_flags(format, run if check else None, context.args)
         path, config = destination(run, output, int8, overwrite), read_config(run)
-        from ser_model import WAVE_BACKBONES, min_samples
+        from ser_model import min_samples
 
-        check_model(config, WAVE_BACKBONES)
+        check_model(config)
         pipe = pipeline_of(run, "cpu")
         needed = min_samples(pipe.model.config.backbone_config)
         print(export_onnx(pipe.model, pipe.feature_extractor, path, needed, int8))
