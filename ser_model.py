@@ -17,6 +17,7 @@ import io
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Sized
 from functools import partial
 from itertools import chain, pairwise
@@ -45,6 +46,8 @@ _MP3_SLACK_SAMPLES = 2 * 1152
 _UNKNOWN_FRAMES = 2**60
 # Values of all channels that are decoded at once.
 _MAX_BLOCK = 2**24
+# What a URL may send, and how long that may take.
+_DOWNLOAD_BYTES, _DOWNLOAD_SECONDS = 500 * 10**6, 600
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 
 
@@ -520,10 +523,16 @@ def _download_blocks(url: str, sampling_rate_hz: int) -> Iterator[np.ndarray]:
     from urllib.request import Request, urlopen
 
     with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/audio"
+        path, deadline = f"{folder}/audio", time.monotonic() + _DOWNLOAD_SECONDS
+        request = Request(url, headers={"User-Agent": "ser"})
         try:
-            with urlopen(Request(url, headers={"User-Agent": "ser"}), timeout=30) as answer, open(path, "wb") as file:
-                shutil.copyfileobj(answer, file)
+            with urlopen(request, timeout=30) as answer, open(path, "wb") as file:  # open_audio checks it  # nosec B310
+                while block := answer.read1(2**16):
+                    file.write(block)
+                    if file.tell() > _DOWNLOAD_BYTES or time.monotonic() > deadline:
+                        raise OSError(f"more than {_DOWNLOAD_BYTES // 10**6} MB, or {_DOWNLOAD_SECONDS} s")
+                if answer.length:  # read1 does not raise IncompleteRead
+                    raise OSError(f"the connection ended {answer.length} bytes before the end of the file")
         except (OSError, HTTPException) as error:
             raise ValueError(f"{url}: cannot be downloaded ({error}).") from None
         yield from read_blocks(path, url, sampling_rate_hz)
@@ -1160,8 +1169,14 @@ class SERForAudioClassification(PreTrainedModel):
         if attn_implementation is not None:
             kwargs["attn_implementation"] = attn_implementation
         kind = AutoModel
-        if AutoConfig.from_pretrained(name_or_path).model_type == "whisper":
+        # None, for which transformers asks on the terminal, would let the user switch on code that lies in the folder.
+        trust = {"trust_remote_code": False}
+        if isdir(name_or_path):
+            kwargs["use_safetensors"] = True
+        if AutoConfig.from_pretrained(name_or_path, **trust).model_type == "whisper":
             kind, kwargs["key_mapping"] = whisper_encoder_class(), {r"^(model\.)?encoder\.": ""}
+        else:
+            kwargs |= trust
         backbone, report = kind.from_pretrained(name_or_path, output_loading_info=True, **overrides, **kwargs)
         parts = tuple(name for name, _ in backbone.named_children())
         # Weights outside the backbone's modules belong to the head of pretraining; neither they nor Whisper's decoder

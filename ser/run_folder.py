@@ -25,6 +25,7 @@ from typing import Any
 import yaml
 
 from ser.files import read_json, write_json, write_text
+from ser.yaml_files import read_yaml
 
 CONFIG = "run_config.yaml"
 CHECKPOINTS = "checkpoints"
@@ -155,9 +156,13 @@ def _empty(folder: Path) -> None:
 
 
 def read_run_config(folder: Path) -> dict[str, Any]:
-    """The arguments of a run; empty if the folder has none."""
+    """The arguments of a run; empty if the folder has none.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     path = folder / CONFIG
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_yaml(path) if path.is_file() else {}
 
 
 def read_results(folder: str | Path) -> dict[str, Any]:

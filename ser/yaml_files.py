@@ -33,13 +33,13 @@ def read_yaml(path: Path, max_nodes: int = _MAX_NODES) -> dict[str, Any]:
             raise ValueError(f"{path}: its anchors expand to more than {max_nodes} values; write them out.")
         if tree is not None:
             _keep_names(tree)
-        values = yaml.SafeLoader("").construct_document(tree) if tree is not None else None
+        values = _constructed(tree)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8.") from None
     except RecursionError:
         raise ValueError(f"{path}: is nested too deeply; expected lines of the form `key: value`.") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: is not YAML: {error}") from None
+        raise ValueError(f"{path}: is not YAML: {_where(error)}{' '.join(_problem(error).split())}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected lines of the form `key: value`, found {type(values).__name__}.")
     keys = [str(node[0].value) for node in tree.value]
@@ -47,6 +47,34 @@ def read_yaml(path: Path, max_nodes: int = _MAX_NODES) -> dict[str, Any]:
     if twice:
         raise ValueError(f"{path}: key {twice[0]!r} is given twice.")
     return {str(key): value for key, value in values.items()}
+
+
+def _constructed(tree: Any) -> Any:
+    """The values of a YAML document; None of an empty one.
+
+    Raises:
+        yaml.YAMLError: A value is not what its tag or its form says, such as a date of month 13.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep)
+            except (ValueError, TypeError, AttributeError, OverflowError) as error:  # of Python's own types
+                problem = f"{node.value!r} is not what it looks like ({error}); put it in quotes"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
+    return None if tree is None else Loader("").construct_document(tree)
+
+
+def _where(error: Any) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+
+
+def _problem(error: Any) -> str:
+    return getattr(error, "problem", None) or str(error)
 
 
 def _expanded_size(node: Any, sizes: dict[int, float]) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 from ser.data.clips import closest
 from ser.data.corpora.audformat_tables import HEADER
 from ser.data.corpora.table import CORPORA as LISTINGS
+from ser.files import parse_json
 from ser.names import tidy
 from ser.yaml_files import read_yaml
 
@@ -146,10 +147,7 @@ class DataArguments:
                 raise ValueError(
                     f"--{flag}: {getattr(self, flag)!r}, but --corpora is given; move it into an entry of that list."
                 )
-        try:
-            listed = json.loads(self.corpora)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"--corpora: {self.corpora!r} is not JSON ({error}).") from None
+        listed = parse_json(self.corpora, "--corpora")
         if not isinstance(listed, list) or not listed or not all(isinstance(entry, dict) for entry in listed):
             raise ValueError(f"--corpora: {self.corpora!r} must be a list of objects, each with the key corpus.")
         found: dict[str, DataArguments] = {}
@@ -195,10 +193,7 @@ class DataArguments:
         """The label map as a dictionary; empty when none is given."""
         if self.label_map is None:
             return {}
-        try:
-            mapping = json.loads(self.label_map)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"--label_map: {self.label_map!r} is not JSON ({error}).") from None
+        mapping = parse_json(self.label_map, "--label_map")
         if not isinstance(mapping, dict) or not all(v is None or isinstance(v, str) for v in mapping.values()):
             raise ValueError(
                 f"--label_map: {self.label_map!r} must be an object from label to label, or to null to drop it."
@@ -208,7 +203,7 @@ class DataArguments:
     def parsed_target_columns(self) -> list[str]:
         """The names of the columns to regress on, given as `a,b` or as a JSON list; empty for classification."""
         text = (self.target_columns or "").strip()
-        names = json.loads(text) if text.startswith("[") else text.split(",")
+        names = parse_json(text, "--target_columns") if text.startswith("[") else text.split(",")
         return [name for name in (str(name).strip() for name in names) if name]
 
 

@@ -141,8 +141,8 @@ def _environment() -> jinja2.Environment:
 
 
 def _drawn(name: str, plot: Plot) -> dict[str, str]:
-    """A plot as the template takes it; the texts of its SVG are escaped."""
-    return {"svg": Markup(theme.to_svg(plot.figure, name, plot.title)), "caption": plot.caption}
+    """A plot as the template takes it; matplotlib has escaped the texts of its SVG."""
+    return {"svg": Markup(theme.to_svg(plot.figure, name, plot.title)), "caption": plot.caption}  # nosec B704
 
 
 def _player(wave: Any) -> str:
