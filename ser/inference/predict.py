@@ -10,6 +10,7 @@ from typing import Any
 
 from ser.files import held_by_this_process
 from ser.inference.download import MAX_MEGABYTES
+from ser.inference.embeddings import SUFFIXES, write_embeddings
 from ser.inference.output_formats import (
     FORMATS,
     TIMELINE_FORMATS,
@@ -22,8 +23,7 @@ from ser.inference.output_formats import (
 )
 from ser.inference.recordings import check_output, find_recordings, printable
 from ser.inference.shards import LOCK, claim_shard_folder, files_in_shards, weights_hash, write_shards
-
-_SECONDS_A_LINE = 30
+from ser.progress import is_terminal, progress_of
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Request:
         window_seconds, hop_seconds: Of the timeline; the pipeline's own by default.
         batch_seconds: Seconds of audio in a batch.
         max_megabytes: A larger download is refused.
+        embeddings: A file for the pooled vectors, which are then given in place of scores.
         ray: `local`, `auto` or the address of a Ray cluster; None to score in this process.
         actors: Number of actors that score on the cluster; by default one a GPU, or a core.
         device: Of the model; by default a GPU where there is one.
@@ -56,6 +57,7 @@ class Request:
     hop_seconds: float | None = None
     batch_seconds: float | None = None
     max_megabytes: float = MAX_MEGABYTES
+    embeddings: Path | None = None
     ray: str | None = None
     actors: int | None = None
     device: str | None = None
@@ -96,6 +98,8 @@ class Request:
             raise ValueError(f"--max-megabytes: {self.max_megabytes} is not above 0.")
         if self.actors is not None and (self.ray is None or self.actors < 1):
             raise ValueError(f"--ray-actors: {self.actors}; it needs --ray, and a number of 1 or more.")
+        if self.embeddings is not None:
+            self._check_embeddings()
         if not self.in_shards:
             check_output(self.output, self.overwrite)
 
@@ -108,6 +112,15 @@ class Request:
             raise ValueError(f"--output: {self.output} is a file; {flag} needs a folder.")
         if self.ray is not None and (self.device or "").startswith("cuda:"):
             raise ValueError(f"--device: {self.device}, but Ray gives each actor its GPU; use --device cuda.")
+
+    def _check_embeddings(self) -> None:
+        if self.embeddings.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"--embeddings: {self.embeddings} must end in {' or '.join(SUFFIXES)}.")
+        others = {"--format": self.format != "table", "--output": self.output is not None}
+        others |= {"--resume": self.resume, "--ray": self.ray is not None, "--timeline": self.is_timeline}
+        for flag in (flag for flag, is_given in others.items() if is_given):
+            raise ValueError(f"{flag}: --embeddings writes vectors in place of scores; remove one of the two.")
+        check_output(self.embeddings, self.overwrite, "--embeddings")
 
 
 def run(request: Request, load: Callable[..., Any]) -> int:
@@ -130,6 +143,8 @@ def run(request: Request, load: Callable[..., Any]) -> int:
     if request.format == "srt" and len(files) != 1:
         raise ValueError(f"--format srt: takes one recording, {len(files)} were given; use rttm or csv for several.")
     pipe = load(request.device if request.ray is None else "cpu")
+    if request.embeddings is not None:
+        return _run_embeddings(request, files, pipe)
     labels = [pipe.model.config.id2label[index] for index in range(pipe.model.config.num_labels)]
     columns = answer_columns(labels, request.is_timeline, pipe.model.config.problem_type == "regression")
     if request.in_shards:
@@ -139,6 +154,21 @@ def run(request: Request, load: Callable[..., Any]) -> int:
     first = next(good, None)
     if first is not None:
         _write(request, chain([first], good), columns)
+    report(bad, len(files))
+    return 1 if bad else 0
+
+
+def _run_embeddings(request: Request, files: list[str], pipe: Any) -> int:
+    from ser.inference.scoring import predict
+
+    if not hasattr(pipe.model, "embed"):
+        raise ValueError("--embeddings: this model has no pooled vector: a stock model or an ONNX file; use our model.")
+    bad: dict[str, str] = {}
+    answers = predict(pipe, files, request.batch_seconds, request.max_megabytes, embeddings=True)
+    good = _without_bad(_progress(answers, len(files), request), bad)
+    count, size = write_embeddings(good, files, request.embeddings)
+    if count:
+        print(f"{request.embeddings}: {count} vectors of {size} values")
     report(bad, len(files))
     return 1 if bad else 0
 
@@ -206,12 +236,19 @@ def report(bad: dict[str, str], total: int) -> None:
 
 
 def _progress(answers: Iterable[dict[str, Any]], total: int, request: Request) -> Iterable[dict[str, Any]]:
+    if request.ray is not None and not is_terminal():
+        return _counted(answers, total)
     from tqdm import tqdm
 
-    if request.ray is not None and not sys.stderr.isatty():  # the log of a job: a line now and then
-        line = "{n_fmt} of {total_fmt} files, {rate_fmt}, {remaining} left\n"
-        return tqdm(answers, total=total, unit="file", mininterval=_SECONDS_A_LINE, bar_format=line)
     # Answers on the same terminal show the progress themselves.
     is_scrolling = request.output is None and sys.stdout.isatty()
     is_wanted = sys.stderr.isatty() and not is_scrolling and total > 1
     return tqdm(answers, total=total, unit="file", disable=not is_wanted)
+
+
+def _counted(answers: Iterable[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
+    """The answers; a line now and then says how many there are, for the log of a job."""
+    with progress_of(total, "file", "ser predict") as progress:
+        for answer in answers:
+            progress.update()
+            yield answer

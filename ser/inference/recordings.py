@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ser.audio_files import AUDIO_SUFFIXES, walked
+from ser.audio_files import AUDIO_SUFFIXES, as_on_disk, walked
 from ser.inference.remote import is_remote, open_source, remote_recordings
 
 # Columns of a Parquet file that may name the recordings.
 NAMING_COLUMNS = ("file", "path")
+_LISTS = (".txt", ".parquet")
 
 
 def find_recordings(paths: Iterable[str], listed: Iterable[str] = ()) -> list[str]:
@@ -31,7 +32,7 @@ def find_recordings(paths: Iterable[str], listed: Iterable[str] = ()) -> list[st
     """
     found: dict[str, None] = {}
     for path in paths:
-        names = list(_lines(listed)) if path == "-" else _named(path)
+        names = [_as_on_disk(line) for line in _lines(listed)] if path == "-" else _named(path)
         found.update(dict.fromkeys(names))
     if not found:
         raise ValueError("PATHS: no recording was named; give files, folders, globs, URLs, or - and a list on stdin.")
@@ -42,12 +43,19 @@ def _lines(listed: Iterable[str]) -> Iterator[str]:
     return (line for line in (raw.rstrip("\r\n") for raw in listed) if line.strip())
 
 
+def _as_on_disk(path: str) -> str:
+    # Only a name that is not there is changed: a Path would write `./a.wav` in another way.
+    return path if is_url(path) or path.isascii() or os.path.exists(path) else os.fspath(as_on_disk(path))
+
+
 def _named(path: str) -> list[str]:
-    if path.endswith((".txt", ".parquet")) and (is_remote(path) or os.path.isfile(path)):
-        return _listed_in(path)
     if is_remote(path):
-        return remote_recordings(path)
-    if is_url(path) or os.path.isfile(path):
+        return _listed_in(path) if path.endswith(_LISTS) else remote_recordings(path)
+    if is_url(path):
+        return [path]
+    path = _as_on_disk(path)
+    if os.path.isfile(path):
+        return _listed_in(path) if path.endswith(_LISTS) else [path]
         return [path]
     if os.path.isdir(path):
         names = sorted(_recordings_under(path))
@@ -110,7 +118,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def check_output(output: Path | None, overwrite: bool) -> None:
+def check_output(output: Path | None, overwrite: bool, flag: str = "--output") -> None:
     """Refuses to overwrite a file without `--overwrite`.
 
     Raises:
@@ -120,6 +128,7 @@ def check_output(output: Path | None, overwrite: bool) -> None:
     if output is None:
         return
     if output.is_dir():
-        raise IsADirectoryError(f"--output: {output} is a folder; give a file, or add --resume to fill the folder.")
+        remedy = ", or add --resume to fill the folder" if flag == "--output" else ""
+        raise IsADirectoryError(f"{flag}: {output} is a folder; give a file{remedy}.")
     if output.exists() and not overwrite:
-        raise FileExistsError(f"--output: {output} exists; choose another name, or add --overwrite.")
+        raise FileExistsError(f"{flag}: {output} exists; choose another name, or add --overwrite.")
