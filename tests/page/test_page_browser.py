@@ -325,7 +325,7 @@ def test_a_full_queue_is_told_in_the_language_of_the_visitor(open_page, files):
     page.click("button[data-language=fa]")
     page.click(f"{TABS} >> nth=0")
     page.set_input_files(UPLOAD, files / "clip.wav")
-    page.wait_for_selector("text=فایل‌های زیادی در صف است")
+    page.wait_for_selector("#ser-answer [data-text^='فایل‌های زیادی در صف است']")
     keep(page, "full")
 
 
