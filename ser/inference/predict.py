@@ -82,7 +82,7 @@ class Request:
             raise ValueError("--resume: needs --output and a folder for the shards.")
         if self.resume and self.format not in ("table", "parquet"):
             raise ValueError(f"--format: {self.format} cannot be used with --resume, which writes Parquet.")
-        if self.resume and self.output.is_file():
+        if self.resume and self.output is not None and self.output.is_file():
             raise ValueError(f"--output: {self.output} is a file; --resume needs a folder.")
         if self.format == "parquet" and self.output is None:
             raise ValueError("--format parquet: needs --output and a file.")
@@ -91,13 +91,13 @@ class Request:
         if not self.max_megabytes > 0:
             raise ValueError(f"--max-megabytes: {self.max_megabytes} is not above 0.")
         if self.embeddings is not None:
-            self._check_embeddings()
+            self._check_embeddings(self.embeddings)
         if not self.resume:
             check_output(self.output, self.overwrite)
 
-    def _check_embeddings(self) -> None:
-        if self.embeddings.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"--embeddings: {self.embeddings} must end in {' or '.join(SUFFIXES)}.")
+    def _check_embeddings(self, file: Path) -> None:
+        if file.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"--embeddings: {file} must end in {' or '.join(SUFFIXES)}.")
         others = {"--format": self.format != "table", "--output": self.output is not None, "--resume": self.resume}
         for flag, is_given in {**others, "--timeline": self.is_timeline}.items():
             if is_given:
@@ -125,11 +125,11 @@ def run(request: Request, load: Callable[[], Any]) -> int:
         raise ValueError(f"--format srt: takes one recording, {len(files)} were given; use rttm or csv for several.")
     pipe = load()
     if request.embeddings is not None:
-        return _run_embeddings(request, files, pipe)
+        return _run_embeddings(request, request.embeddings, files, pipe)
     labels = [pipe.model.config.id2label[index] for index in range(pipe.model.config.num_labels)]
     columns = answer_columns(labels, request.is_timeline, pipe.model.config.problem_type == "regression")
-    if request.resume:
-        return _run_resumed(request, files, pipe, columns)
+    if request.resume and request.output is not None:
+        return _run_resumed(request, request.output, files, pipe, columns)
     bad: dict[str, str] = {}
     good = _without_bad(_progress(_answers(request, files, pipe), len(files), request), bad)
     first = next(good, None)
@@ -139,7 +139,7 @@ def run(request: Request, load: Callable[[], Any]) -> int:
     return 1 if bad else 0
 
 
-def _run_embeddings(request: Request, files: list[str], pipe: Any) -> int:
+def _run_embeddings(request: Request, output: Path, files: list[str], pipe: Any) -> int:
     from ser.inference.scoring import predict
 
     if not hasattr(pipe.model, "embed"):
@@ -147,9 +147,9 @@ def _run_embeddings(request: Request, files: list[str], pipe: Any) -> int:
     bad: dict[str, str] = {}
     answers = predict(pipe, files, request.batch_seconds, request.max_megabytes, embeddings=True)
     good = _without_bad(_progress(answers, len(files), request), bad)
-    count, size = write_embeddings(good, files, request.embeddings)
+    count, size = write_embeddings(good, files, output)
     if count:
-        print(f"{request.embeddings}: {count} vectors of {size} values")
+        print(f"{output}: {count} vectors of {size} values")
     report(bad, len(files))
     return 1 if bad else 0
 
@@ -171,7 +171,7 @@ def _without_bad(answers: Iterable[dict[str, Any]], bad: dict[str, str]) -> Iter
 
 
 def _write(request: Request, answers: Iterator[dict[str, Any]], columns: list[str]) -> None:
-    if request.format == "parquet":
+    if request.format == "parquet" and request.output is not None:
         write_parquet(answers, columns, request.output)
     elif request.output is not None:
         write_pieces_to(text_of(answers, request.format, columns), request.output)
@@ -184,17 +184,17 @@ def _write(request: Request, answers: Iterator[dict[str, Any]], columns: list[st
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run_resumed(request: Request, files: list[str], pipe: Any, columns: list[str]) -> int:
+def _run_resumed(request: Request, folder: Path, files: list[str], pipe: Any, columns: list[str]) -> int:
     rank, world_size = processes()
     lengths = {"window_seconds": request.window_seconds, "hop_seconds": request.hop_seconds}
     settings = {"model": weights_hash(pipe.model), "columns": columns, **lengths}
-    claim_shard_folder(request.output, settings)
+    claim_shard_folder(folder, settings)
     files = share_of(files, rank, world_size)
-    done = files_in_shards(request.output)
-    bad = {file: done[stored(file)] for file in files if done.get(stored(file)) is not None}
+    done = files_in_shards(folder)
+    bad = {file: error for file in files if (error := done.get(stored(file))) is not None}
     left = [file for file in files if stored(file) not in done]
     answers = _progress(_answers(request, left, pipe), len(left), request)
-    for _ in _without_bad(write_shards(answers, columns, request.output), bad):
+    for _ in _without_bad(write_shards(answers, columns, folder), bad):
         pass
     report(bad, len(files))
     return 1 if total_of_all(len(bad)) else 0
