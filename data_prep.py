@@ -3,7 +3,8 @@
     python data_prep.py configs/demo.yaml
     python data_prep.py configs/emodb_tiny.yaml --data_dir path/to/emodb/wav
 
-Prepares the corpus of a configuration, prints what it holds, and draws its classes and lengths into `output_dir`.
+Prepares the corpus of a configuration, prints what it holds, and writes a page about it, `data.html`, into
+`output_dir`.
 """
 
 import functools
@@ -14,7 +15,6 @@ import os
 import sys
 import tempfile
 import typing
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -271,29 +271,24 @@ def _whole_wave(path: Path, name: str, modified_ns: int, max_seconds: float | No
 
 
 # ---------------------------------------------------------------------------------------------- the command line
-def draw(dataset: datasets.Dataset, output_dir: Path) -> list[Path]:
-    """Writes `class_distribution.png` (where there are classes) and `duration_histogram.png`."""
-    from ser.evaluation import plots, theme
-
-    output_dir.mkdir(parents=True, exist_ok=True)
-    figures = {"duration_histogram.png": plots.duration_distribution(dataset["duration"])}
-    if "emotion" in dataset.features:
-        names = dataset.features["emotion"].names
-        counts = Counter(names[label] for label in dataset["emotion"])
-        figures["class_distribution.png"] = plots.class_distribution({name: counts[name] for name in names})
-    return [theme.write_png(figure, output_dir / name) for name, figure in sorted(figures.items())]
-
-
 def main(argv: Sequence[str]) -> None:
-    """Prepares the corpus of a configuration, prints what it holds and draws it."""
+    """Prepares the corpus of a configuration, prints what it holds, draws it and writes a page about it."""
     try:
         args, output_dir = read_data_arguments(argv)
         dataset = _prepared(args)  # not load_corpus: its warnings are in the summary
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         sys.exit(f"data_prep.py: {error}")
     print(summary(dataset))
-    for path in draw(dataset, Path(output_dir or "runs/data")):
+    # Only now, since they import matplotlib, and others import this module to load a corpus.
+    from ser.exploration.class_section import write_class_plots
+    from ser.exploration.data_page import write_data_page
+
+    folder = Path(output_dir or "runs/data")
+    for path in write_class_plots(dataset, folder):
         print(f"wrote {path}")
+    if args.data_page is not False:
+        print("data.html: clips are measured, the first time only (--data_page false leaves it out)", flush=True)
+        print(f"wrote {write_data_page(dataset, folder, args)}")
 
 
 if __name__ == "__main__":

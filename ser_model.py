@@ -44,10 +44,10 @@ _RATES_HZ = (1_000, 768_000)
 _MP3_SLACK_SAMPLES = 2 * 1152
 # libsndfile gives a number of this size if the header does not say how many samples there are.
 _UNKNOWN_FRAMES = 2**60
-# What a URL may send, and how long that may take.
-_DOWNLOAD_BYTES, _DOWNLOAD_SECONDS = 500 * 10**6, 600
 # Values of all channels that are decoded at once.
 _MAX_BLOCK = 2**24
+# What a URL may send, and how long that may take.
+_DOWNLOAD_BYTES, _DOWNLOAD_SECONDS = 500 * 10**6, 600
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 
 
@@ -1120,6 +1120,9 @@ class SERForAudioClassification(PreTrainedModel):
         self._make_head()
         self._freeze_unused()
         self.post_init()
+
+    def get_input_embeddings(self) -> None:
+        """None: sound has no embedding table. FSDP asks for it, and transformers raises an error for most backbones."""
 
     def _make_head(self) -> None:
         """Makes all modules behind the backbone's layers."""

@@ -9,7 +9,7 @@ from pathlib import Path
 # libsndfile reads these.
 SOUND_SUFFIXES = (
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
-    *(".au", ".caf", ".w64"),
+    *(".au", ".caf", ".w64", ".sph", ".nist"),
 )
 # These need the ffmpeg program.
 MEDIA_SUFFIXES = (".m4a", ".aac", ".wma", ".amr", ".mp4", ".m4v", ".mov", ".mkv", ".webm")

@@ -1,13 +1,16 @@
 """The `ser` command. A slow import stands inside the command that needs it."""
 
 import json
+import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ser.inference.output_formats import FORMATS
 from ser.progress import no_bars_in_files
@@ -31,6 +34,14 @@ app = typer.Typer(
 # A flag that a command does not know is passed on to the configuration, which checks it.
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+RayFlag = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[ADDRESS]",
+        help="Score on the Ray cluster at ADDRESS (host:port, or auto for the one of this machine; by default "
+        "RAY_ADDRESS, or a new cluster of this machine). Writes Parquet shards into --output, and continues there.",
+    ),
+]
 
 
 @app.callback()
@@ -120,9 +131,29 @@ def runs(
             write_text(runs_csv(rows), csv)
 
 
-@app.command()
+class RayAddress(TyperCommand):
+    """Gives `--ray` a value where no address follows it: an option of typer always takes one."""
+
+    ADDRESS = re.compile(r"auto|local|ray://\S+|[\w.:\[\]-]+:\d+")
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        flags = args[: args.index("--")] if "--" in args else args
+        if "--ray" in flags:
+            after = flags.index("--ray") + 1
+            if after == len(flags) or not self.ADDRESS.fullmatch(flags[after]):
+                args = [*args[:after], os.environ.get("RAY_ADDRESS") or "local", *args[after:]]
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=RayAddress)
 def predict(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, URLs; - for a list on stdin.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders, globs, URLs (http, s3, gs, hf, ...), lists (.txt, or .parquet with a column file or "
+            "path); - for a list on stdin."
+        ),
+    ],
     model: Annotated[str | None, typer.Option(help="Folder of a run, or a repository on the Hub.")] = None,
     onnx: Annotated[Path | None, typer.Option(help="File of ser export, instead of --model; runs on the CPU.")] = None,
     timeline: Annotated[
@@ -136,7 +167,7 @@ def predict(
     ] = None,
     format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "table",
     output: Annotated[
-        Path | None, typer.Option(help="File to write instead of stdout; with --resume a folder.")
+        Path | None, typer.Option(help="File to write instead of stdout; with --resume or --ray a folder.")
     ] = None,
     embeddings: Annotated[
         Path | None,
@@ -148,7 +179,11 @@ def predict(
     ] = False,
     batch_seconds: Annotated[
         float | None,
-        typer.Option(help="Seconds of audio in a batch; by default one recording on a CPU, 256 s on a GPU."),
+        typer.Option(help="Seconds of audio in a batch; by default one recording a core on a CPU, 256 s on a GPU."),
+    ] = None,
+    ray: RayFlag = None,
+    ray_actors: Annotated[
+        int | None, typer.Option(help="Actors that score; by default one a GPU, or a core where there is no GPU.")
     ] = None,
     max_megabytes: Annotated[float, typer.Option(help="Largest download of a URL.")] = 500.0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...; the first GPU by default.")] = None,
@@ -159,25 +194,12 @@ def predict(
     with errors_in_words(debug):
         from ser.inference.predict import Request, run
 
-        if model is None and onnx is None:
-            raise ValueError(
-                "--model: is missing; give a run's folder, a repository on the Hub, or a file with --onnx."
-            )
-        if model is not None and onnx is not None:
-            raise ValueError("--onnx: cannot be used with --model; give one of the two.")
-        if onnx is not None and (device or "cpu") != "cpu":
-            raise ValueError(f"--device: {device}, but --onnx runs on the CPU; use --model for a GPU.")
+        load = model_loader(model, onnx, device, revision)
         lengths = (window_seconds, hop_seconds, batch_seconds)
-        request = Request(paths, format, output, overwrite, resume, timeline, *lengths, max_megabytes, embeddings)
-
-        def load():
-            if onnx is None:
-                return pipeline_of(model, device, revision=revision)
-            from ser.inference.onnx_model import load_onnx_pipeline
-            from ser_model import SERConfig, SERPipeline
-
-            return load_onnx_pipeline(onnx, SERConfig, SERPipeline)
-
+        request = Request(
+            paths, format, output, overwrite, resume, timeline, *lengths, max_megabytes, embeddings,
+            ray=ray, actors=ray_actors, device=device, debug=debug,
+        )  # fmt: skip
         code = run(request, load)
     raise typer.Exit(code)
 
@@ -347,9 +369,9 @@ def export(
 
         data = check_flags(format, run if check else None, context.args)
         path, config = destination(run, output, int8, overwrite), read_config(run)
-        from ser_model import WAVE_BACKBONES, min_samples
+        from ser_model import min_samples
 
-        check_model(config, WAVE_BACKBONES)
+        check_model(config)
         pipe = pipeline_of(run, "cpu")
         needed = min_samples(pipe.model.config.backbone_config)
         print(export_onnx(pipe.model, pipe.feature_extractor, path, needed, int8))
@@ -504,6 +526,31 @@ def splits_of_run(folder: Path) -> dict[str, list[str]]:
     """The `splits.json` in the folder of a run, or those of its seeds and folds, by name; empty for another path."""
     folders = fold_folders(folder, SPLIT) or ([folder] if (folder / SPLIT).is_file() else [])
     return {own.relative_to(folder).as_posix(): [str(own / SPLIT)] for own in folders}
+
+
+def model_loader(model: str | None, onnx: Path | None, device: str | None, revision: str | None) -> Callable[..., Any]:
+    """Checks which model is meant; what is returned loads it on a device, with so many threads if they are given."""
+    if model is None and onnx is None:
+        raise ValueError("--model: is missing; give a run's folder, a repository on the Hub, or a file with --onnx.")
+    if model is not None and onnx is not None:
+        raise ValueError("--onnx: cannot be used with --model; give one of the two.")
+    if onnx is not None and (device or "cpu") != "cpu":
+        raise ValueError(f"--device: {device}, but --onnx runs on the CPU; use --model for a GPU.")
+
+    def load(device: str | None, threads: int | None = None) -> Any:
+        if onnx is None:
+            pipe = pipeline_of(model, device, revision=revision)
+            if threads is not None:
+                import torch
+
+                torch.set_num_threads(threads)
+            return pipe
+        from ser.inference.onnx_model import load_onnx_pipeline
+        from ser_model import SERConfig, SERPipeline
+
+        return load_onnx_pipeline(onnx, SERConfig, SERPipeline, threads)
+
+    return load
 
 
 def pipeline_of(model: str, device: str | None = None, **hub: str | None):

@@ -11,6 +11,7 @@ The folder is the contract between training, evaluation, publishing and the page
     training_log.json    loss and dev scores by step
     results.json         every figure, computed from the predictions
     report.html, README.md, *.png    made from the results
+    data.html            about the corpus; data_prep.py may have put it there before the run
     finished.json        written last: the run is finished
     seed-*/fold-*/       one such folder for each seed and fold, where the run has several
     final_fit.json, final_predictions.parquet    about the model of all clips, beside pooled folds
@@ -36,6 +37,7 @@ ROBUSTNESS = "robustness.parquet"
 LOG = "training_log.json"
 RESULTS = "results.json"
 REPORT = "report.html"
+DATA_PAGE = "data.html"
 CARD = "README.md"
 FINAL_FIT = "final_fit.json"
 FINAL_PREDICTIONS = "final_predictions.parquet"
@@ -48,10 +50,10 @@ FORMAT = 1
 # Sections that other commands add to the results of a finished run.
 ATTACHED = ("baseline", "robustness")
 # What data_prep.py may have put into the folder before the run.
-PLOTS_OF_PREPARATION = ("class_distribution.png", "duration_histogram.png")
+FILES_OF_PREPARATION = ("class_distribution.png", "duration_histogram.png", DATA_PAGE)
 # Arguments that may differ between a run and its continuation.
 NOT_PART_OF_A_RUN = (
-    *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors"),
+    *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors", "data_page"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "resume_from_checkpoint"),
     "final_fit",  # it may be asked for once the folds are finished
 )
@@ -127,7 +129,7 @@ def claim_run_folder(folder: Path, arguments: dict[str, Any], overwrite: bool) -
     if overwrite and is_run(folder):
         _empty(folder)
     config = folder / CONFIG
-    if not folder.exists() or all(path.name in (*PLOTS_OF_PREPARATION, LOCK) for path in folder.iterdir()):
+    if not folder.exists() or all(path.name in (*FILES_OF_PREPARATION, LOCK) for path in folder.iterdir()):
         write_text(yaml.safe_dump(arguments, sort_keys=True, allow_unicode=True), config)
         return False
     if not is_run(folder):

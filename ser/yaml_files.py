@@ -50,7 +50,7 @@ def read_yaml(path: Path, max_nodes: int = _MAX_NODES) -> dict[str, Any]:
 
 
 def _constructed(tree: Any) -> Any:
-    """The values of a YAML node; None without one.
+    """The values of a YAML document; None of an empty one.
 
     Raises:
         yaml.YAMLError: A value is not what its tag or its form says, such as a date of month 13.
@@ -65,7 +65,7 @@ def _constructed(tree: Any) -> Any:
                 problem = f"{node.value!r} is not what it looks like ({error}); put it in quotes"
                 raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
-    return Loader("").construct_document(tree) if tree is not None else None
+    return None if tree is None else Loader("").construct_document(tree)
 
 
 def _where(error: Any) -> str:

@@ -104,6 +104,11 @@ class DataArguments:
     max_train_seconds: float | None = _argument(None, "Crop longer training clips to this length, at a random start.")
     num_proc: int | None = _argument(None, "Processes that decode and resample; all cores by default.")
     cache_dir: str | None = _argument(None, "Where prepared corpora are kept; the cache of datasets by default.")
+    data_page: bool | None = _argument(
+        None,
+        "Write data.html, a page about the corpus. By default data_prep.py writes it, from at most 1,000 voices and "
+        "5,000 recordings; true measures all, and makes run_ser.py write it too.",
+    )
     max_clips: int | None = _argument(None, "Use only this many clips, evenly spaced over the corpus, for a quick try.")
     synthetic_clips: int = _argument(720, "Number of clips of --corpus synthetic.")
     synthetic_voices: int = _argument(12, f"Number of voices of --corpus synthetic, 2 to {MAX_SYNTHETIC_VOICES}.")

@@ -75,7 +75,7 @@ def _seconds(row: Mapping[str, Any], name: str) -> float | None:
         days, hours, minutes = (int(part or 0) for part in clock.groups()[:3])
         return ((days * 24 + hours) * 60 + minutes) * 60 + float(clock[4] or 0)
     try:
-        value = float(text)
+        value = float(re.sub(r"^(\d+),(\d+)$", r"\1.\2", text))  # a decimal comma
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:

@@ -1,11 +1,17 @@
-"""Finds the recordings that a command line names: files, folders, globs, URLs and lists."""
+"""Finds the recordings that a command line names: files, folders, globs, URLs, lists and tables."""
 
 import glob
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ser.audio_files import AUDIO_SUFFIXES, as_on_disk, walked
+from ser.inference.remote import is_remote, open_source, remote_recordings
+
+# Columns of a Parquet file that may name the recordings.
+NAMING_COLUMNS = ("file", "path")
+_LISTS = (".txt", ".parquet")
 
 
 def find_recordings(paths: Iterable[str], listed: Iterable[str] = ()) -> list[str]:
@@ -13,15 +19,16 @@ def find_recordings(paths: Iterable[str], listed: Iterable[str] = ()) -> list[st
 
     Args:
         paths: Files, URLs, folders (searched to the bottom for the suffixes of audio, without hidden names; links are
-            followed), globs (`**` goes to any depth), and `-`, which stands for `listed`. What exists is never taken
-            for a glob.
+            followed), globs (`**` goes to any depth), lists (`.txt`, a recording a line), Parquet files with a column
+            `file` or `path`, and `-`, which stands for `listed`. What exists is never taken for a glob. Folders and
+            globs may be in a store (`s3://bucket/calls`).
         listed: Lines of a list, one recording each.
 
     Returns:
         Paths and URLs. A path that does not exist stays in the list and is reported as one bad recording.
 
     Raises:
-        ValueError: A folder or glob holds no recording.
+        OSError, ValueError: A folder, glob, list or table holds no recording, or cannot be read.
     """
     found: dict[str, None] = {}
     for path in paths:
@@ -42,10 +49,13 @@ def _as_on_disk(path: str) -> str:
 
 
 def _named(path: str) -> list[str]:
+    if is_remote(path):
+        return _listed_in(path) if path.endswith(_LISTS) else remote_recordings(path)
     if is_url(path):
         return [path]
     path = _as_on_disk(path)
     if os.path.isfile(path):
+        return _listed_in(path) if path.endswith(_LISTS) else [path]
         return [path]
     if os.path.isdir(path):
         names = sorted(_recordings_under(path))
@@ -58,6 +68,35 @@ def _named(path: str) -> list[str]:
             raise ValueError(f"{path}: no file matches.")
         return names
     return [path]
+
+
+def _listed_in(path: str) -> list[str]:
+    with open_source(path) as file:
+        if path.endswith(".parquet"):
+            names = _column_of(path, file)
+        else:
+            names = list(_lines(os.fsdecode(line) for line in file))
+    if not names:
+        raise ValueError(f"{path}: names no recording; expected one a line, or a row.")
+    return names
+
+
+def _column_of(path: str, file: BinaryIO) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(file)
+        named = [name for name in NAMING_COLUMNS if name in table.schema_arrow.names]
+        if not named:
+            raise ValueError(f"has the columns {', '.join(table.schema_arrow.names)}; expected file or path.")
+        cells = table.read(named[:1])[named[0]].to_pylist()
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    for cell in cells:
+        if not isinstance(cell, str) or not cell:
+            raise ValueError(f"{path}: the column {named[0]!r} holds {cell!r}; expected the path of a recording.")
+    return cells
 
 
 def _recordings_under(folder: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from ser.data.audio import SAMPLING_RATE_HZ
 from ser.data.batching import Clips, fill_by_duration
+from ser.data.statistics_cache import FOLDER, note_statistics
 from ser.files import draft_of
 from ser.progress import progress_of
 from ser_model import MAX_WHOLE_SECONDS, most_seconds, windows_of
@@ -54,7 +55,9 @@ class FrozenFeatures:
         return torch.cat(found).numpy() if found else np.zeros((0, weight.shape[0]), np.float32)
 
 
-def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copies: int = 0) -> FrozenFeatures:
+def corpus_statistics(
+    clips: Clips, model: Any, collator: Any, cache: Path, copies: int = 0, encoder: str | None = None
+) -> FrozenFeatures:
     """Statistics of a whole corpus, read from the cache or computed and written to it.
 
     Args:
@@ -63,6 +66,7 @@ def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copi
         collator: The collator of training.
         cache: Folder of the cache.
         copies: Number of copies of each clip that `clips.augment` makes, besides the original.
+        encoder: Name of a pretrained encoder, written beside the statistics for those who look for them.
 
     Raises:
         ValueError: `copies` is above 0, but there is no augmentation.
@@ -73,11 +77,13 @@ def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copi
     weights = f"{_hash_of_weights(model.backbone)} {getattr(model.config, 'whisper_full_window', True)}"
     tables = []
     for copy in range(copies + 1):
-        path = cache / "ser_probe" / f"{_key(clips, weights, collator, copy)}.npy"
+        path = cache / FOLDER / f"{_key(clips, weights, collator, copy)}.npy"
         if not path.is_file():
             parts = path.with_suffix(".parts")
             _write(path, _compute(clips, model, collator, copy, parts))
             shutil.rmtree(parts, ignore_errors=True)
+        if encoder and not copy:
+            note_statistics(path, clips.rows, encoder)
         tables.append(np.load(path, mmap_mode="r"))
     return FrozenFeatures(clips.ids, tables)
 

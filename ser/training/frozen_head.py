@@ -19,6 +19,7 @@ from ser.training.head import fit_head
 from ser.training.jobs import Job, targets_of
 from ser.training.layer_choice import USUAL_STRENGTH, Choice, choose_layer
 from ser.training.losses import build_loss, concordance_loss
+from ser.training.provenance import encoder_name
 from ser.training.scored_clips import ScoredClips, cutting_of, outputs_of_waves
 
 
@@ -59,7 +60,9 @@ class FrozenHeads:
             copies = job.model.probe_augmented_copies
             augment = build_augmentation(job.data.augmentations) if copies else None
             clips = Clips(self.dataset, targets_of(job, self.dataset), augment, job.data.split_seed)
-            self.features[_backbone_key(job)] = corpus_statistics(clips, model, collator, self.cache, copies)
+            self.features[_backbone_key(job)] = corpus_statistics(
+                clips, model, collator, self.cache, copies, encoder_name(job)
+            )
 
     def of(self, job: Job) -> FrozenFeatures:
         """The statistics that [`prepare`] made for `job`."""

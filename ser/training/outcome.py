@@ -8,12 +8,14 @@ import pandas as pd
 
 from ser.data.audio import undecoded
 from ser.data.batching import Clips
+from ser.data.signal import corpus_signal
 from ser.data.splits import Split
+from ser.evaluation.by_snr import scores_by_snr
 from ser.evaluation.diagnosis import diagnose
 from ser.evaluation.format import format_interval
 from ser.evaluation.text_tables import class_table
-from ser.predictions import prediction_table
-from ser.run_folder import EXAMPLES
+from ser.predictions import prediction_table, read_predictions, test_rows
+from ser.run_folder import EXAMPLES, add_to_results
 from ser.training.fit import Outputs
 from ser.training.jobs import Job
 from ser.training.temperature import calibrate, reading_of
@@ -35,6 +37,20 @@ def predict(
         run = {"split": name, "seed": job.seed, "fold": job.fold}
         tables.append(prediction_table(parts[name].rows, logits, truth, labels, **run))
     return tables, calibration
+
+
+def add_scores_by_snr(job: Job, dataset: Any) -> None:
+    """Adds the scores of noisy and clean test clips to the results of a run, as their section `snr`."""
+    predictions, ids = read_predictions(job.folder), dataset["id"][:]
+    tested = set(test_rows(predictions)["id"])
+    rows = [row for row, clip in enumerate(ids) if clip in tested]
+    if not rows:
+        return
+    # The whole corpus under its own name in the cache, where data_prep.py may have measured it.
+    clips = dataset if len(rows) == len(ids) else dataset.select(rows)
+    snr_db = dict(zip(clips["id"][:], corpus_signal(clips, job.data.num_proc or 1)["snr_db"].tolist(), strict=True))
+    if found := scores_by_snr(predictions, snr_db, job.labels(dataset)):
+        add_to_results(job.folder, snr=found)
 
 
 def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:

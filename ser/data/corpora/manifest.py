@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ser.audio_files import as_on_disk
 from ser.clip_names import shortest_ids
 from ser.data.clips import closest, listed, split_word
-from ser.data.columns import renamed_columns
+from ser.data.columns import renamed_columns, unused_columns
 from ser.data.corpora.audformat_tables import HEADER
 from ser.data.corpora.manifest_paths import find_paths, plain_path, unused_files
 from ser.data.corpora.manifest_rows import read_rows
@@ -48,19 +48,22 @@ def manifest(args: "DataArguments") -> Corpus:
     source = as_on_disk(Path(args.manifest).expanduser())
     source = source / HEADER if (source / HEADER).is_file() else source
     if not source.is_file():
-        raise FileNotFoundError(f"--manifest: {args.manifest!r} is not a file.")
+        several = " Join several tables into one, with a column split." if "," in args.manifest else ""
+        raise FileNotFoundError(f"--manifest: {args.manifest!r} is not a file.{several}")
     root = folder_of(args) if args.data_dir else source.parent
     targets = args.parsed_target_columns()
     if taken := set(targets) & {*_COLUMNS, *MADE_COLUMNS}:
         raise ValueError(f"--target_columns: {', '.join(sorted(taken))} has a meaning of its own; rename the column.")
     rows = read_rows(source)
-    renamed = renamed_columns(dict.fromkeys(name for _, row in rows for name in row), keep=targets)
+    names = dict.fromkeys(name for _, row in rows for name in row)
+    renamed, unused = renamed_columns(names, keep=targets), unused_columns(names, keep=targets)
     rows = [(where, {renamed.get(name, name): text for name, text in row.items()}) for where, row in rows]
     columns = {name for _, row in rows for name in row}
     for name in ("path", *(targets or ["label"])):
         if name not in columns:
             raise ValueError(
-                f"{source}: has no column {name!r}, only {listed(sorted(columns))}; rename it." + closest(name, columns)
+                f"{source}: has no column {name!r}, only {listed(sorted(columns))}; rename it."
+                + (closest(name, columns) or _one_hot_words(rows))
             )
     texts = [row["path"] for _, row in rows if "path" in row]
     folders = [root, source.parent] if args.data_dir else [root]
@@ -72,8 +75,21 @@ def manifest(args: "DataArguments") -> Corpus:
     )
     corpus = own_corpus(args, root, recordings)
     taken_as = [f"column {name!r} is read as {meaning}" for name, meaning in renamed.items()]
+    taken_as += [f"column {name!r} is not read, as {own!r} is the {what}" for name, (own, what) in unused.items()]
     facts = corpus.facts | ({"notes": [f"{source.name}: {', '.join(taken_as)}."]} if taken_as else {})
     return replace(corpus, facts=facts, target_columns=tuple(targets), has_split="split" in columns)
+
+
+def _one_hot_words(rows: list[tuple[str, dict[str, str]]]) -> str:
+    """Says so where each class has a column of 0 and 1."""
+    values: dict[str, set[str]] = {}
+    for _, row in rows:
+        for name, text in row.items():
+            values.setdefault(name, set()).add(text)
+    classes = sorted(name for name, texts in values.items() if texts <= {"0", "1", "0.0", "1.0"})
+    if len(classes) < 2:
+        return ""
+    return f" The columns {listed(classes, 3)} hold 0 and 1 only: write the name of the class into one column, label."
 
 
 def row_recording(row: dict[str, str], where: str, targets: list[str], has_labels: bool) -> Recording:

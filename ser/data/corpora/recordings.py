@@ -3,6 +3,7 @@
 import filecmp
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, field, replace
@@ -190,10 +191,23 @@ def own_corpus(args: "DataArguments", root: Path, recordings: Iterable[Recording
             recording = replace(recording, problem=problem)
         taken.setdefault(recording.id, recording.path)
         unique.append(recording)
+    unique = _with_one_label(unique, args)
     found = [r.emotion for r in unique if r.emotion is not None and not r.problem]
     check_label_map(found, args)
     facts = {"name": args.corpus_name(), "label_source": args.corpus}
     return Corpus(facts, by_id(unique), tuple(sorted(set(found))), root)
+
+
+def _with_one_label(recordings: list[Recording], args: "DataArguments") -> list[Recording]:
+    """Makes a label that joins other labels of the corpus, such as `anger;fear`, a problem."""
+    labels, mapped = {r.emotion for r in recordings if r.emotion}, args.parsed_label_map()
+    several = {
+        label
+        for label in labels - set(mapped)
+        if len(parts := [part.strip() for part in re.split(r"[;|,/+]", label)]) > 1 and set(parts) <= labels
+    }
+    words = "has several labels ({}), and a clip has one here; keep one of them, or rename it with --label_map"
+    return [replace(r, problem=r.problem or words.format(r.emotion)) if r.emotion in several else r for r in recordings]
 
 
 def by_id(recordings: Iterable[Recording]) -> tuple[Recording, ...]:

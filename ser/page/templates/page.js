@@ -39,6 +39,7 @@
     const to = LANGUAGES.indexOf(language);
     translate(to);
     tellProgress(to);
+    tellBusy(to);
     for (const button of document.querySelectorAll("button[data-language]"))
       set(button, "aria-pressed", String(button.dataset.language === language));
     for (const list of document.querySelectorAll(".segments")) hintAtMore(list);
@@ -67,6 +68,13 @@
     const busy = ["Listening …", "در حال شنیدن …"][to];
     const waiting = place && [`Waiting: ${place[1]} of ${place[2]}`, `در صف: ${place[1]} از ${place[2]}`][to];
     set(tracker, "data-text", digits(waiting || busy));
+  }
+
+  // Gradio's message for a visitor who finds the queue full.
+  function tellBusy(to) {
+    const text = ["Too many recordings are waiting. Try again in a minute.", "فایل‌های زیادی در صف است. یک دقیقه دیگر دوباره امتحان کنید."][to];
+    for (const message of document.querySelectorAll(".toast-body .toast-text, .toast-body .toast-message-text"))
+      if (message.textContent.includes("Queue is full")) message.textContent = text;
   }
 
   function hintAtMore(list) {
