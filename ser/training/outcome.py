@@ -63,14 +63,16 @@ def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
 
 
 def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None:
-    """Copies test clips of a few emotions into the folder as examples; only synthetic clips, because recordings have owners."""
+    """Copies test clips of a few emotions into the folder as examples; only synthetic ones: recordings have owners."""
     if job.data.corpus != "synthetic":
         return
     folder = job.folder / EXAMPLES
     folder.mkdir(exist_ok=True)
     emotion_of = dict(zip(dataset["id"], dataset["emotion"], strict=True))
-    first_of = {emotion_of[clip]: clip for clip in reversed(split.test)}
-    chosen = set(list(first_of.values())[-count:])
+    first_of: dict[int, str] = {}
+    for clip in split.test:
+        first_of.setdefault(emotion_of[clip], clip)
+    chosen = set(list(first_of.values())[:count])
     for row in undecoded(dataset.filter(lambda clip: clip in chosen, input_columns="id")):
         (folder / f"{row['id']}.wav").write_bytes(row["audio"]["bytes"])
 
