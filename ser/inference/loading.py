@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ser.hub_config import download_config, first_line
 from ser.run_folder import RESULTS, pooled_models, read_results
 
 
@@ -45,7 +46,7 @@ def load_pipeline(name_or_path: str, device: Any = None, **hub: Any) -> Any:
         model, report = chosen.from_pretrained(name_or_path, use_safetensors=True, output_loading_info=True, **hub)
         extractor = AutoFeatureExtractor.from_pretrained(name_or_path, trust_remote_code=False, **hub)
     except (OSError, httpx.HTTPError) as error:
-        raise ValueError(f"--model: {name_or_path} cannot be loaded: {_first_line(error)}") from error
+        raise ValueError(f"--model: {name_or_path} cannot be loaded: {first_line(error)}") from error
     except RuntimeError as error:  # a tensor of another shape
         raise ValueError(f"--model: {name_or_path}: the weights do not fit config.json.") from error
     finally:
@@ -125,7 +126,7 @@ def read_config(name_or_path: str, **hub: Any) -> dict[str, Any]:
     ):
         raise ValueError(f"--model: there is no folder {name_or_path}.")
     else:
-        file = _download_config(name_or_path, hub)
+        file = download_config(name_or_path, "--model", **hub)
     try:
         config = json.loads(Path(file).read_text(encoding="utf-8"))
     except ValueError:
@@ -150,40 +151,3 @@ def results_of_model(name_or_path: str) -> dict[str, Any]:
         except OSError:
             return {}
     return read_results(path) if path.is_file() else {}
-
-
-def _download_config(name: str, hub: dict[str, Any]) -> str:
-    from huggingface_hub import errors, hf_hub_download
-    from huggingface_hub.utils import httpx, logging
-
-    logging.set_verbosity_error()  # it prints a line for each retry
-    where = os.environ.get("HF_ENDPOINT", "the Hub")
-    try:
-        return hf_hub_download(name, "config.json", **hub)
-    except errors.GatedRepoError:
-        problem = f"{name} asks for its terms to be accepted, on its page, by the account of your token."
-    except errors.RepositoryNotFoundError:
-        problem = (
-            f"there is no {name} on {where} that your token may read, and no such folder here. "
-            "Check the name; for a private repository, check the token (hf auth login)."
-        )
-    except errors.RevisionNotFoundError:
-        problem = f"{name} has no revision {hub.get('revision')}."
-    except errors.LocalEntryNotFoundError:
-        problem = f"{name} is neither a folder nor downloaded yet, and there is no network to {where}; give a folder."
-    except errors.EntryNotFoundError:
-        problem = f"{name} is not an SER model: the repository holds no config.json."
-    except errors.HFValidationError:
-        problem = f"{name!r} is neither a folder nor the name of a repository (user/name)."
-    except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        problem = f"{where} answers {status} for {name}."
-        if status in (401, 403):
-            problem = f"{where} refuses the token ({status}); log in again (hf auth login) or unset HF_TOKEN."
-    except httpx.HTTPError as error:
-        problem = f"there is no network to {where} ({_first_line(error)}); give a folder."
-    raise ValueError(f"--model: {problem}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClas
 
 from ser.data.clips import listed
 from ser.data.splits import Split, load_split
+from ser.hub_config import download_config
 from ser.predictions import read_predictions
 from ser.run_folder import RESULTS, SPLIT, read_results
 from ser.training.arguments import ModelArguments
@@ -51,6 +52,16 @@ def new_model(job: Job, labels: list[str]) -> tuple[Any, Any]:
     if is_ours(name):
         return continued_model(name, backbone, config), extractor
     return SERForAudioClassification.from_backbone(name, attention, backbone_config=backbone, **config), extractor
+
+
+def check_backbone_is_there(name: str | None) -> None:
+    """Asks for the configuration of a backbone on the Hub, so that a wrong name is found before the corpus is prepared.
+
+    Raises:
+        ValueError: It cannot be had; the message says why.
+    """
+    if name is not None and not Path(name).expanduser().is_dir():
+        download_config(name, "--model_name_or_path")
 
 
 def is_ours(name: str) -> bool:
