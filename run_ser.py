@@ -32,6 +32,7 @@ from ser.evaluation.figures import write_plots
 from ser.evaluation.layers import layer_section, pooled_layers, write_layers
 from ser.evaluation.report import write_report
 from ser.evaluation.results import build_results
+from ser.exploration.data_page import write_data_page
 from ser.files import held_by_this_process, read_json, write_json
 from ser.predictions import prediction_table, write_predictions
 from ser.publish.card import write_card
@@ -66,9 +67,9 @@ from ser.training.fit import calibrate_out_of_fold, few_clips, final_job, make_m
 from ser.training.frozen_head import FrozenHeads
 from ser.training.jobs import Job, check_splits, jobs_of, part_clips, split_of
 from ser.training.models import check_backbone_is_there, check_not_heard
-from ser.training.outcome import predict, print_scores, save_model, write_examples
+from ser.training.outcome import add_scores_by_snr, predict, print_scores, save_model, write_examples
 from ser.training.pooled_runs import pooled_context, pooled_predictions
-from ser.training.provenance import model_section, run_context
+from ser.training.provenance import encoder_name, model_section, run_context
 from ser.training.signals import Stopped, stop_in_order
 
 
@@ -278,6 +279,9 @@ def finish(job: Job, results: dict[str, Any], dataset: Any) -> None:
     """
     has_scores = (job.folder / PREDICTIONS).is_file()
     if has_scores and not job.is_one_of_many:
+        add_scores_by_snr(job, dataset)
+        if job.data.data_page:
+            write_data_page(dataset, job.folder, job.data, encoder_name(job))
         write_plots(job.folder)
     if has_scores and has_model(job.folder):
         write_card(job.folder)

@@ -1,13 +1,16 @@
 """The `ser` command. A slow import stands inside the command that needs it."""
 
 import json
+import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ser.inference.output_formats import FORMATS
 from ser.progress import no_bars_in_files
@@ -17,9 +20,9 @@ from ser.run_folder import (
     SPLIT,
     fold_folders,
     is_finished,
+    models_of_folds,
     predictions_to_pool,
     read_results,
-    tested_models,
 )
 
 app = typer.Typer(
@@ -32,6 +35,14 @@ app = typer.Typer(
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 Latex = Annotated[bool, typer.Option("--latex", help="Print a table in LaTeX (booktabs) instead.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+RayFlag = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[ADDRESS]",
+        help="Score on the Ray cluster at ADDRESS (host:port, or auto for the one of this machine; by default "
+        "RAY_ADDRESS, or a new cluster of this machine). Writes Parquet shards into --output, and continues there.",
+    ),
+]
 
 
 @app.callback()
@@ -61,7 +72,12 @@ def audit(
 
         read_wave = None
         if audio is not None:
-            from ser_model import read_wave
+            from functools import partial
+
+            from ser.data.data_arguments import DataArguments
+            from ser_model import read_wave as read_whole
+
+            read_wave = partial(read_whole, max_seconds=DataArguments.max_file_seconds)
         sources = splits_of_run(Path(splits[0])) if len(splits) == 1 else {}
         audits = {
             name: audit_files(files, audio, read_wave, speakers_differ)
@@ -140,9 +156,29 @@ def runs(
             print(write_runs_page(folder, rows, against, html))
 
 
-@app.command()
+class RayAddress(TyperCommand):
+    """Gives `--ray` a value where no address follows it: an option of typer always takes one."""
+
+    ADDRESS = re.compile(r"auto|local|ray://\S+|[\w.:\[\]-]+:\d+")
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        flags = args[: args.index("--")] if "--" in args else args
+        if "--ray" in flags:
+            after = flags.index("--ray") + 1
+            if after == len(flags) or not self.ADDRESS.fullmatch(flags[after]):
+                args = [*args[:after], os.environ.get("RAY_ADDRESS") or "local", *args[after:]]
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=RayAddress)
 def predict(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, URLs; - for a list on stdin.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders, globs, URLs (http, s3, gs, hf, ...), lists (.txt, or .parquet with a column file or "
+            "path); - for a list on stdin."
+        ),
+    ],
     model: Annotated[str | None, typer.Option(help="Folder of a run, or a repository on the Hub.")] = None,
     onnx: Annotated[Path | None, typer.Option(help="File of ser export, instead of --model; runs on the CPU.")] = None,
     timeline: Annotated[
@@ -156,7 +192,11 @@ def predict(
     ] = None,
     format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "table",
     output: Annotated[
-        Path | None, typer.Option(help="File to write instead of stdout; with --resume a folder.")
+        Path | None, typer.Option(help="File to write instead of stdout; with --resume or --ray a folder.")
+    ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(help="File (.parquet or .npy) for the pooled vectors, which are given in place of scores."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
     resume: Annotated[
@@ -164,7 +204,11 @@ def predict(
     ] = False,
     batch_seconds: Annotated[
         float | None,
-        typer.Option(help="Seconds of audio in a batch; by default one recording on a CPU, 256 s on a GPU."),
+        typer.Option(help="Seconds of audio in a batch; by default one recording a core on a CPU, 256 s on a GPU."),
+    ] = None,
+    ray: RayFlag = None,
+    ray_actors: Annotated[
+        int | None, typer.Option(help="Actors that score; by default one a GPU, or a core where there is no GPU.")
     ] = None,
     max_megabytes: Annotated[float, typer.Option(help="Largest download of a URL.")] = 500.0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...; the first GPU by default.")] = None,
@@ -175,25 +219,12 @@ def predict(
     with errors_in_words(debug):
         from ser.inference.predict import Request, run
 
-        if model is None and onnx is None:
-            raise ValueError(
-                "--model: is missing; give a run's folder, a repository on the Hub, or a file with --onnx."
-            )
-        if model is not None and onnx is not None:
-            raise ValueError("--onnx: cannot be used with --model; give one of the two.")
-        if onnx is not None and (device or "cpu") != "cpu":
-            raise ValueError(f"--device: {device}, but --onnx runs on the CPU; use --model for a GPU.")
+        load = model_loader(model, onnx, device, revision)
         lengths = (window_seconds, hop_seconds, batch_seconds)
-        request = Request(paths, format, output, overwrite, resume, timeline, *lengths, max_megabytes)
-
-        def load():
-            if onnx is None:
-                return pipeline_of(model, device, revision=revision)
-            from ser.inference.onnx_model import load_onnx_pipeline
-            from ser_model import SERConfig, SERPipeline
-
-            return load_onnx_pipeline(onnx, SERConfig, SERPipeline)
-
+        request = Request(
+            paths, format, output, overwrite, resume, timeline, *lengths, max_megabytes, embeddings,
+            ray=ray, actors=ray_actors, device=device, debug=debug,
+        )  # fmt: skip
         code = run(request, load)
     raise typer.Exit(code)
 
@@ -274,12 +305,13 @@ def robustness(
         Path, typer.Argument(help="Folder of a finished run; flags of the data, such as --data_dir, may follow.")
     ],
     conditions: Annotated[str | None, typer.Option(help="Kinds or names of conditions, with ; between.")] = None,
+    folds: Annotated[str | None, typer.Option(help="Folds to score, such as 0,2; all by default.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the first GPU by default.")] = None,
     debug: Debug = False,
 ) -> None:
     """Scores the test clips of a run again under noise, gain, telephone band, codecs, rooms, clipping and speed."""
     with errors_in_words(debug):
-        tested_models(run)  # a wrong folder is refused before anything slow is imported
+        models_of_folds(run, folds)  # a wrong folder is refused before anything slow is imported
         from ser.experiments.robustness import chosen_conditions, classification_results, robustness_table
         from ser.experiments.robustness import robustness as measure
 
@@ -294,7 +326,7 @@ def robustness(
             pipe = pipeline_of(str(folder), "cpu")
             return pipe.model, pipe.feature_extractor
 
-        print(robustness_table(measure(run, load_corpus(data), load, chosen, device)))
+        print(robustness_table(measure(run, load_corpus(data), load, chosen, device, folds)))
         print(f"{run / RESULTS} holds the table; run `ser report {run}` to add it to the report.")
 
 
@@ -463,6 +495,7 @@ def serve(
         str, typer.Option(help="Address to listen on; with 0.0.0.0 other machines can connect.")
     ] = "127.0.0.1",
     max_minutes: Annotated[float, typer.Option(help="Refuse longer recordings.")] = 10.0,
+    max_seconds: Annotated[float, typer.Option(help="Give up a recording whose answer takes longer.")] = 120.0,
     auth: Annotated[
         Path | None, typer.Option(help="File that holds user:password for visitors; or set SER_PAGE_AUTH.")
     ] = None,
@@ -472,15 +505,19 @@ def serve(
 ) -> None:
     """Serves a page to record or upload speech and see its emotion, in English and Persian."""
     with errors_in_words(debug):
+        from ser.page.answer import Limits
         from ser.page.app import check_gradio, read_auth
         from ser.page.app import serve as serve_page
 
-        if not max_minutes > 0:
-            raise ValueError(f"--max-minutes: {max_minutes} is not above 0.")
+        for flag, value in (("--max-minutes", max_minutes), ("--max-seconds", max_seconds)):
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{flag}: {value} is not a number above 0.")
         check_gradio()
         visitor = read_auth(auth)
         pipe = pipeline_of(model, device)
-        serve_page(pipe, model, max_minutes, server_name=host, server_port=port, share=share, auth=visitor)
+        serve_page(
+            pipe, model, Limits(max_minutes, max_seconds), server_name=host, server_port=port, share=share, auth=visitor
+        )
 
 
 configs_app = typer.Typer(invoke_without_command=True)
@@ -537,6 +574,26 @@ def splits_of_run(folder: Path) -> dict[str, list[str]]:
     """The `splits.json` in the folder of a run, or those of its seeds and folds, by name; empty for another path."""
     folders = fold_folders(folder, SPLIT) or ([folder] if (folder / SPLIT).is_file() else [])
     return {own.relative_to(folder).as_posix(): [str(own / SPLIT)] for own in folders}
+
+
+def model_loader(model: str | None, onnx: Path | None, device: str | None, revision: str | None) -> Callable[..., Any]:
+    """Checks which model is meant; what is returned loads it on a device, with so many threads if they are given."""
+    if model is None and onnx is None:
+        raise ValueError("--model: is missing; give a run's folder, a repository on the Hub, or a file with --onnx.")
+    if model is not None and onnx is not None:
+        raise ValueError("--onnx: cannot be used with --model; give one of the two.")
+    if onnx is not None and (device or "cpu") != "cpu":
+        raise ValueError(f"--device: {device}, but --onnx runs on the CPU; use --model for a GPU.")
+
+    def load(device: str | None, threads: int | None = None) -> Any:
+        if onnx is None:
+            return pipeline_of(model, device, revision=revision)
+        from ser.inference.onnx_model import load_onnx_pipeline
+        from ser_model import SERConfig, SERPipeline
+
+        return load_onnx_pipeline(onnx, SERConfig, SERPipeline, threads)
+
+    return load
 
 
 def pipeline_of(model: str, device: str | None = None, **hub: str | None):

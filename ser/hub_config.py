@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from ser.model_errors import first_line
+
 _SECONDS = 10.0  # that a server may be silent
 
 
@@ -71,8 +73,3 @@ def download_config(name: str, flag: str, **hub: Any) -> str:
     except httpx.HTTPError as error:
         problem = f"there is no network to {where} ({first_line(error)}); give a folder."
     raise ValueError(f"{flag}: {problem}")
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error, or its kind if it has no words."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from ser.files import draft_of
 from ser.names import speaker_cell, tidy
@@ -66,10 +67,13 @@ def read_predictions(run: str | Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: A column that every run writes is missing.
+        ValueError: It is damaged, or a column that every run writes is missing.
     """
     path = predictions_file(run)
-    predictions = pd.read_parquet(path)
+    try:
+        predictions = pd.read_parquet(path)
+    except (pa.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
+        raise ValueError(f"{path}: is not a Parquet file ({' '.join(str(error).split())}); make it again.") from None
     check_columns(predictions, path)
     # Tables of other programs: "unknown" is no speaker, and spaces around a name are not part of it.
     named = predictions["speaker"].map(speaker_cell, na_action="ignore").astype(object)

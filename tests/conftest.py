@@ -1,5 +1,7 @@
 """What tests share: no network, few threads, and real speech where it is at hand."""
 
+import base64
+import gc
 import os
 from pathlib import Path
 
@@ -11,6 +13,16 @@ os.environ["MPLBACKEND"] = "Agg"
 import pytest
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+# Painting the figures of a run takes longer than a tiny training.
+_UNPAINTED_IN_EVALUATION = ("test_schema", "test_calibration_words", "test_corpora_results", "test_diagnosis")
+ROOMS_WITHOUT_PICTURES = (
+    *(f"tests/{room}/" for room in ("training", "experiments", "inference", "publish")),
+    *(f"tests/evaluation/{module}.py" for module in _UNPAINTED_IN_EVALUATION),
+)
+BLANK_SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"><defs/></svg>'
+BLANK_PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
+)
 
 
 def pytest_addoption(parser):
@@ -54,3 +66,28 @@ def _cache_of_its_own(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("cache")
     datasets.config.HF_DATASETS_CACHE = folder
+
+
+def pytest_collection_finish():
+    """Takes what was imported out of garbage collection: every training collects, over millions of objects."""
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blank_pictures():
+    """Saves figures unpainted in the rooms that train, score and publish; `tests/evaluation` tests what is painted."""
+    from matplotlib.figure import Figure
+
+    paint = Figure.savefig
+
+    def save(figure, target, **options):
+        if not os.environ.get("PYTEST_CURRENT_TEST", "").startswith(ROOMS_WITHOUT_PICTURES):
+            paint(figure, target, **options)
+        elif options["format"] == "svg":
+            target.write(BLANK_SVG)
+        else:
+            Path(target).write_bytes(BLANK_PNG)
+
+    Figure.savefig = save
+    yield
+    Figure.savefig = paint

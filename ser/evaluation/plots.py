@@ -84,10 +84,10 @@ def training_curves(log_history: Sequence[Mapping]) -> Figure:
         for style, colour, name, curve in ((*looks[key], curves[key]) for key in losses):
             panels[0, 0].plot(*curve.T, style, marker=_dots(curve), color=colour, label=name)
         panels[0, 0].set_title("Loss")
-        panels[0, 0].legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)  # over no curve
+        panels[0, 0].legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     if scores:
         _mark_best(panels[-1, 0], curves[scores[0]])
-        panels[-1, 0].set_title("Dev UAR" if scores == ["eval_uar"] else "Dev CCC")
+        panels[-1, 0].set(title="Dev UAR" if scores == ["eval_uar"] else "Dev CCC", ymargin=0.25)  # room for "best"
     for axes in panels[:, 0]:
         axes.grid(True)
     panels[-1, 0].set_xlabel("epoch")
@@ -288,7 +288,7 @@ def _mark_best(axes, curve: np.ndarray) -> None:
     epoch, value = curve[int(np.nanargmax(curve[:, 1]))]
     axes.plot(*curve.T, "--", marker=_dots(curve), color=SECOND)
     axes.plot(epoch, value, "o", color=SECOND, markersize=7, markeredgecolor=PAPER)
-    note(axes, f"best {format_number(value)}", (epoch, value), (0, -14), ha="center")
+    note(axes, f"best {format_number(value)}", (epoch, value), (0, 12), ha="center")
 
 
 def _cell(row: int, column: int, share: float):

@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from ser.data.data_arguments import DataArguments, closest
+from ser.files import parse_json
 from ser.training.command_line import check_command_line, flags_of_a_run
 
 # Runs whose test clips, folds or seeds differ cannot be paired, so `--over` does not take these flags.
@@ -64,11 +65,8 @@ def parse_setting(setting: str) -> tuple[str, list[str]]:
             f"--over: {name!r} is not a flag of the model or of training.{closest(name, allowed)} Flags that change "
             "the test clips, folds or seeds are the same for every setting: give them as --flag value."
         )
-    try:
-        values = [_as_text(value) for value in json.loads(text)] if text.startswith("[") else text.split(",")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--over {name}: {text!r} is not a JSON list ({error}).") from None
-    values = [value.strip() for value in values]
+    listed = parse_json(text, f"--over {name}") if text.startswith("[") else text.split(",")
+    values = [_as_text(value).strip() for value in listed]
     if not separator or not all(values):
         raise ValueError(f"--over: {setting!r} is not of the form flag=value,value.")
     if len(set(values)) < len(values):

@@ -119,7 +119,7 @@ def padded(waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return values, mask
 
 
-def load_onnx_pipeline(path: str | Path, config_class: type, pipeline_class: type) -> Any:
+def load_onnx_pipeline(path: str | Path, config_class: type, pipeline_class: type, threads: int | None = None) -> Any:
     """Makes this project's pipeline for a file of `ser export`, so that it takes long recordings and timelines.
 
     The pipeline reads and cuts audio with torch and transformers. onnxruntime computes the scores, on the CPU.
@@ -128,13 +128,14 @@ def load_onnx_pipeline(path: str | Path, config_class: type, pipeline_class: typ
         path: The file.
         config_class: `SERConfig`.
         pipeline_class: `SERPipeline`.
+        threads: As [`OnnxClassifier`] takes it.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: As in [`OnnxClassifier`].
     """
     from transformers import Wav2Vec2FeatureExtractor
 
-    classifier = OnnxClassifier(path)
+    classifier = OnnxClassifier(path, threads)
     extractor = Wav2Vec2FeatureExtractor(
         sampling_rate=classifier.sampling_rate_hz, do_normalize=classifier.do_normalize, return_attention_mask=True
     )

@@ -1,6 +1,7 @@
 """All flags of a run. A flat YAML becomes flags; these and the command line are parsed together, once."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
@@ -41,8 +42,16 @@ class SERTrainingArguments(TrainingArguments):
     report_to: str = argument("none", "tensorboard, wandb, ... or none.")
     logging_strategy: str = argument("epoch", "When the training loss is logged.")
     early_stopping_patience: int = argument(0, "Stop after this many evaluations without a better dev score; 0: never.")
-    batch_seconds: float = argument(
-        0.0, "Seconds of audio in a batch, padding included; 0: --per_device_train_batch_size clips."
+    per_device_train_batch_size: int | None = argument(
+        None, "Clips in a batch of one process; not with --batch_seconds."
+    )
+    batch_seconds: float | None = argument(
+        None,
+        "Seconds of audio in a batch of one process, padding included; 0: --per_device_train_batch_size clips. "
+        "Default: 0 if that flag is given, otherwise what fits into the memory: 32 on a CPU, up to 64 on a GPU.",
+    )
+    bf16: bool | None = argument(
+        None, "Train in bfloat16. Default: as the launcher says; without one, on a GPU that can."
     )
     final_fit: bool = argument(
         False,
@@ -58,6 +67,12 @@ class SERTrainingArguments(TrainingArguments):
             self.eval_strategy, self.load_best_model_at_end = "no", False
         if not torch.cuda.is_available():
             self.dataloader_pin_memory = False  # pinned memory only helps a GPU
+        if self.batch_seconds is None:
+            by_clips = self.per_device_train_batch_size is not None
+            self.batch_seconds = 0.0 if by_clips else usual_batch_seconds(self.use_cpu)
+        self.per_device_train_batch_size = self.per_device_train_batch_size or 8
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and trains_in_bfloat16(self.use_cpu)
         super().__post_init__()
 
     def seed_list(self) -> list[int]:
@@ -114,3 +129,21 @@ def merged_arguments(*arguments: Any) -> dict[str, Any]:
         if isinstance(merged.get(key), str):
             merged[key] = json.loads(merged[key])
     return json.loads(json.dumps(merged, default=str))
+
+
+def usual_batch_seconds(use_cpu: bool) -> float:
+    """Seconds of audio in a batch of a base model that fit into the memory of the device.
+
+    In float32, training such a model takes about 0.13 GB for each second, besides its weights
+    (`benchmarks/bench_train.py`). More than 64 s would be few steps in an epoch of a small corpus.
+    """
+    if use_cpu or not torch.cuda.is_available():
+        return 32.0
+    gigabytes = torch.cuda.get_device_properties(0).total_memory / 1e9
+    return float(min(64, max(8, 4 * int(gigabytes))))
+
+
+def trains_in_bfloat16(use_cpu: bool) -> bool:
+    """Whether bfloat16 is the default: on a GPU that has it, unless a launcher chose the precision."""
+    is_chosen = "ACCELERATE_MIXED_PRECISION" in os.environ
+    return not use_cpu and not is_chosen and torch.cuda.is_available() and torch.cuda.is_bf16_supported(False)

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from ser.training.memory import memory_errors_in_words
 from ser.training.signals import training_steps
 from ser.training.trainer import SERTrainer
 
@@ -64,7 +65,7 @@ def finetune(
 
 
 def _train(trainer: SERTrainer, checkpoint: str | None) -> None:
-    with training_steps():
+    with training_steps(), memory_errors_in_words(trainer):
         trainer.train(resume_from_checkpoint=checkpoint)
     trainer.check_weights()
 

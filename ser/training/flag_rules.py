@@ -4,7 +4,6 @@ A flag without effect is refused only if the user gave it in the same place as w
 `run_ser.py config.yaml --train_mode probe` passes whatever fine-tuning `config.yaml` describes.
 """
 
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -12,6 +11,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from ser.files import parse_json, read_json
 
 INFINITY = math.inf
 # Lowest and highest value, both allowed.
@@ -80,7 +81,7 @@ NO_EFFECT = (
     NoEffect(
         "probe_augmented_copies",
         ("augmentations",),
-        lambda v: v.probe_augmented_copies > 0 and not _listed(v.augmentations),
+        lambda v: v.probe_augmented_copies > 0 and not _augmentations(v),
         "needs --augmentations",
     ),
     NoEffect(
@@ -92,7 +93,7 @@ NO_EFFECT = (
     NoEffect(
         "augmentations",
         ("train_mode", "probe_augmented_copies"),
-        lambda v: _listed(v.augmentations) and v.train_mode == "probe" and v.probe_augmented_copies == 0,
+        lambda v: _augmentations(v) and v.train_mode == "probe" and v.probe_augmented_copies == 0,
         "with --train_mode probe it needs --probe_augmented_copies above 0",
     ),
     NoEffect(
@@ -164,7 +165,7 @@ def renamed(name: str) -> str | None:
 
 def backbone_kind(values: Any) -> str | None:
     """The `model_type` of the backbone, as far as it is known without the network."""
-    shape = local_config(values.model_name_or_path) or _json(values.backbone_config)
+    shape = local_config(values.model_name_or_path) or _own_shape(values)
     shape = shape.get("backbone_config", shape)
     if kind := shape.get("model_type"):
         return kind
@@ -175,7 +176,7 @@ def backbone_kind(values: Any) -> str | None:
 def local_config(name: str | None) -> dict[str, Any]:
     """The configuration of a model in a local folder; empty for one on the Hub."""
     path = Path(name or "") / "config.json"
-    return json.loads(path.read_text(encoding="utf-8")) if name and path.is_file() else {}
+    return read_json(path) if name and path.is_file() else {}
 
 
 def _check_ranges(v: SimpleNamespace) -> None:
@@ -232,9 +233,11 @@ def _check_paths(v: SimpleNamespace) -> None:
 
 
 def _check_depth(v: SimpleNamespace) -> None:
-    shape = {**local_config(v.model_name_or_path), **_json(v.backbone_config)}
+    shape = {**local_config(v.model_name_or_path), **_own_shape(v)}
     shape = shape.get("backbone_config", shape)
     depth = shape.get("encoder_layers", shape.get("num_hidden_layers"))
+    if depth is not None and not isinstance(depth, int):
+        raise ValueError(f"--backbone_config: {depth!r} layers; expected a whole number.")
     if depth is not None and v.freeze_layers > depth:
         raise ValueError(f"--freeze_layers: {v.freeze_layers} of a backbone of {depth}; expected 0 to {depth}.")
 
@@ -251,9 +254,9 @@ def _check_reporting(v: SimpleNamespace) -> None:
             raise ValueError(f"--report_to: {name} cannot be used: {error} Install it, or leave it none.") from None
 
 
-def _listed(text: str | None) -> list[Any]:
-    return json.loads(text) if text else []
+def _augmentations(v: SimpleNamespace) -> Any:
+    return parse_json(v.augmentations, "--augmentations") if v.augmentations else []
 
 
-def _json(text: str | None) -> dict[str, Any]:
-    return json.loads(text) if text else {}
+def _own_shape(v: SimpleNamespace) -> dict[str, Any]:
+    return parse_json(v.backbone_config, "--backbone_config") if v.backbone_config else {}

@@ -1,9 +1,9 @@
 """Flags of the backbone, the head and their training."""
 
-import json
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ser.files import parse_json
 from ser.training.balance import BALANCES, balancing
 
 # Written out here too, because flags are checked before torch is imported; a test compares them.
@@ -155,10 +155,7 @@ class ModelArguments:
         """The backbone's configuration as a dict; empty when none is given."""
         if self.backbone_config is None:
             return {}
-        try:
-            config = json.loads(self.backbone_config)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"--backbone_config: {self.backbone_config!r} is not JSON ({error}).") from None
+        config = parse_json(self.backbone_config, "--backbone_config")
         if not isinstance(config, dict):
             raise ValueError(f"--backbone_config: {config!r} is not an object.")
         return config

@@ -97,6 +97,12 @@ def shown_name(name: str) -> str:
     return folder.resolve().name if folder.is_dir() else name
 
 
+def encoder_name(job: Any) -> str | None:
+    """The name of the pretrained model that a job starts from, as results show it; None from scratch."""
+    name = job.model.model_name_or_path
+    return shown_name(name) if name else None
+
+
 def shown_config(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments as shown in results; the path of the model on this machine stays in `run_config.yaml`."""
     name = arguments.get("model_name_or_path")
@@ -114,6 +120,7 @@ def model_section(model: Any, backbone: str | None, trainable: int) -> dict[str,
         "trained_parameters": trainable,
         "pooling": getattr(config, "pooling", "mean"),
         "layer_mix": getattr(config, "layer_mix", "last"),
+        "layers_cut_off": getattr(config, "layers_cut_off", 0),
     }
 
 

@@ -158,7 +158,7 @@ def test_a_metric_for_the_trainer_may_keep_its_numbers_in_a_file(tmp_path):
         assert metric.compute() == {"uar": 0.75}
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_metric_for_the_trainer_joins_two_processes(tmp_path):
     program = """
 import sys

@@ -29,6 +29,7 @@ TINY = {
     },
     "learning_rate": 3e-3,
     "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
     "use_cpu": True,
     "disable_tqdm": True,
 }

@@ -22,6 +22,8 @@ from ser.inference.onnx_check import Comparison, compare_with_run
 from ser.inference.onnx_model import OnnxClassifier, normalized
 from ser_model import SERConfig, SERForAudioClassification, min_samples
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # Three convolutions with HuBERT's hop: tracing takes time for each layer.
 SMALL = {

@@ -54,7 +54,7 @@ def file_bytes(wave, rate_hz=16_000, format="WAV", **options) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_another_process_in_another_folder_gets_our_pipeline_and_the_models_scores(model_dir, tmp_path):
     np.save(tmp_path / "wave.npy", noise(1.5))
     code = (

@@ -106,7 +106,7 @@ def ser(*arguments):
 
 
 # ------------------------------------------------------------------------------------------------------- the round trip
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_run_that_is_pushed_classifies_elsewhere_as_it_did_at_home(made, hub, tmp_path):
     command = [sys.executable, "-c", "from ser.cli import app; app()", "push", str(made.folder), "user/emo"]
     pushed = subprocess.run(command, capture_output=True, text=True, env=environment(hub, tmp_path / "a"))
@@ -168,7 +168,7 @@ def test_code_in_another_file_is_refused(made, tmp_path):
         check_before_push(run, "user/emo")
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_code_that_needs_this_project_is_found_out_in_a_process_of_its_own(made, tmp_path, monkeypatch):
     run = made.copy(tmp_path / "run")
     code = (run / "ser_model.py").read_text()

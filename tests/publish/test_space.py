@@ -51,7 +51,7 @@ def test_requirements_are_pinned(space):
     assert all("==" in line and "+" not in line for line in lines)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_app_of_a_space_starts_from_what_the_space_holds_alone(space, run):
     script = f"""
 import runpy, sys

@@ -213,6 +213,7 @@ def test_what_the_final_model_says_lies_beside_the_folds_predictions(final, mani
             assert entry["score"] == pytest.approx(row[f"p_{entry['label']}"], abs=1e-5)
 
 
+@pytest.mark.heavy
 def test_the_gate_lets_a_final_model_pass_that_answers_as_it_did(final, manifest, tmp_path):
     def audio(clip):
         return encode_wav(decode_wav((manifest.parent / f"{clip}.wav").read_bytes()))

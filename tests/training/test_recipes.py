@@ -79,13 +79,13 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def sixteen(emodb_dir, tmp_path_factory) -> datasets.Dataset:
-    """Sixteen clips of EMO-DB, the first second of each."""
+    """Sixteen clips of EMO-DB, half a second of each."""
     flags = ["--corpus=emodb", f"--data_dir={emodb_dir}", "--output_dir=."]
     _, data, _ = parse_arguments([*flags, f"--cache_dir={tmp_path_factory.mktemp('cache')}"])
     corpus = load_corpus(data)
     classes = np.asarray(corpus["emotion"])
     corpus = corpus.select(np.concatenate([np.flatnonzero(classes == kind)[: 3 - (kind > 1)] for kind in range(7)]))
-    waves = [clip_wave(row)[:16000] for row in undecoded(corpus)]
+    waves = [clip_wave(row)[4000:12000] for row in undecoded(corpus)]
     columns = {"id": corpus["id"], "emotion": corpus["emotion"], "duration": [len(wave) / 16000 for wave in waves]}
     columns["audio"] = [{"bytes": encode_wav(wave), "path": None} for wave in waves]
     short = datasets.Dataset.from_dict(columns).cast_column("emotion", corpus.features["emotion"])

@@ -23,6 +23,8 @@ from ser.training.checkpoints import checkpoint_to_continue, damage_of
 from ser.training.signals import Stopped, received, stop_in_order
 from ser.training.trainer import SERTrainer
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ("--num_train_epochs", "3", "--save_total_limit", "3")
 
 
@@ -159,7 +161,7 @@ def test_a_second_run_on_one_folder_is_refused_and_told_who_holds_it(tmp_path, m
     assert not (folder / LOCK).exists()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_signal_outside_of_training_ends_the_process_with_one_line(tmp_path, manifest):
     launch(tmp_path / "x", manifest, "--fold", "9")
     prepare = "lambda *_: os.kill(os.getpid(), signal.SIGHUP) or time.sleep(9)"

@@ -37,7 +37,7 @@ def test_two_accumulated_batches_of_four_have_the_gradient_of_one_of_eight(loss,
     assert_equal_gradients(whole, parts)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize("loss", ["cross_entropy", "weighted"])
 def test_two_processes_of_four_have_the_gradient_of_one_batch_of_eight(loss, tmp_path):
     out = tmp_path / "gradient.pt"
@@ -178,10 +178,11 @@ def test_only_what_is_asked_for_is_trained(tmp_path):
             assert torch.equal(weight, before[name]) != is_trained(name), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["cross_entropy", "weighted", "focal", "logit_adjusted"])
 def test_a_few_clips_can_be_learnt_by_heart(loss, tmp_path):
     model = small_model(pooling="mean_std")
-    trainer = trainer_of(tmp_path, model, ModelArguments(loss=loss), num_train_epochs=60, learning_rate=5e-3)
+    trainer = trainer_of(tmp_path, model, ModelArguments(loss=loss), num_train_epochs=30, learning_rate=1e-2)
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses[-1] < 0.05 < losses[0]
