@@ -417,9 +417,9 @@ def export(
 
         data = check_flags(format, run if check else None, context.args)
         path, config = destination(run, output, int8, overwrite), read_config(run)
-        from ser_model import WAVE_BACKBONES, min_samples
+        from ser_model import min_samples
 
-        check_model(config, WAVE_BACKBONES)
+        check_model(config)
         pipe = pipeline_of(run, "cpu")
         needed = min_samples(pipe.model.config.backbone_config)
         print(export_onnx(pipe.model, pipe.feature_extractor, path, needed, int8))
@@ -587,7 +587,12 @@ def model_loader(model: str | None, onnx: Path | None, device: str | None, revis
 
     def load(device: str | None, threads: int | None = None) -> Any:
         if onnx is None:
-            return pipeline_of(model, device, revision=revision)
+            pipe = pipeline_of(model, device, revision=revision)
+            if threads is not None:
+                import torch
+
+                torch.set_num_threads(threads)
+            return pipe
         from ser.inference.onnx_model import load_onnx_pipeline
         from ser_model import SERConfig, SERPipeline
 

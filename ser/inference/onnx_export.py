@@ -15,12 +15,16 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ser.data.data_arguments import DataArguments, read_data_arguments
+from ser.inference.onnx_features import WhisperLogits
 from ser.inference.onnx_model import METADATA_KEY, OnnxClassifier
 from ser.inference.recordings import check_output
 from ser.predictions import read_predictions
 from ser.run_folder import CONFIG
+from ser_model import WAVE_BACKBONES
 
 TOLERANCE = 1e-5
+# Backbones that take waves, and those whose features the graph computes.
+_FAMILIES = (*WAVE_BACKBONES, "whisper")
 # ONNX files are in Protobuf, and Protobuf has no larger messages.
 _MAX_BYTES = 2**31 - 2**20
 
@@ -69,15 +73,14 @@ def destination(run: str, output: Path | None, int8: bool, overwrite: bool = Fal
     return path
 
 
-def check_model(config: dict[str, Any], families: tuple[str, ...]) -> None:
+def check_model(config: dict[str, Any]) -> None:
     """Checks that a model can be exported, before it is loaded.
 
     Args:
         config: Content of the model's `config.json`.
-        families: Names of the backbones that take waves.
 
     Raises:
-        ValueError: It is a stock model, or its backbone takes features.
+        ValueError: It is a stock model, or its backbone takes features that no graph of ours computes.
     """
     if config.get("model_type") != "ser":
         raise ValueError(
@@ -85,10 +88,10 @@ def check_model(config: dict[str, Any], families: tuple[str, ...]) -> None:
             "takes models trained with --head tanh or linear."
         )
     family = config.get("backbone_config", {}).get("model_type")
-    if family not in families:
+    if family not in _FAMILIES:
         raise ValueError(
-            f"RUN: its backbone, {family}, takes features, and an ONNX file takes waves; "
-            f"expected one of {', '.join(families)}."
+            f"RUN: an ONNX file takes waves, and ser export cannot put the features that {family} takes into the file; "
+            f"expected one of {', '.join(_FAMILIES)}."
         )
 
 
@@ -99,8 +102,8 @@ def export_onnx(model: Any, feature_extractor: Any, path: Path, min_samples: int
     than those of the trace. With `int8` the weights of the linear layers are then rounded; convolutions stay float.
 
     Args:
-        model: `SERForAudioClassification` with a backbone that takes waves. The export changes it: do not train it
-            afterwards.
+        model: `SERForAudioClassification` with a backbone that takes waves, or Whisper's encoder. The export changes
+            it: do not train it afterwards.
         feature_extractor: The feature extractor of the model.
         path: The file; its folder is made if it does not exist.
         min_samples: Length of the shortest wave that makes a frame.
@@ -110,7 +113,8 @@ def export_onnx(model: Any, feature_extractor: Any, path: Path, min_samples: int
         `path`.
 
     Raises:
-        ValueError: The weights do not fit in one file, or the scores of the file differ from the model's.
+        ValueError: The weights do not fit in one file, the features are not the same in every call, or the scores of
+            the file differ from the model's.
     """
     weights = sum(parameter.numel() for parameter in model.parameters()) * 4
     if weights > _MAX_BYTES:
@@ -119,7 +123,7 @@ def export_onnx(model: Any, feature_extractor: Any, path: Path, min_samples: int
     about = _about(model, feature_extractor, min_samples)
     with tempfile.TemporaryDirectory(prefix=".ser-export-", dir=path.parent) as folder:
         draft = Path(folder) / "model.onnx"
-        program = trace(model)
+        program = trace(WhisperLogits(model, feature_extractor) if _is_whisper(model) else _Logits(model))
         program.model.metadata_props[METADATA_KEY] = json.dumps({**about, "int8": False}, ensure_ascii=False)
         program.save(str(draft), external_data=False)
         check_same(model, feature_extractor, OnnxClassifier(draft))
@@ -129,13 +133,18 @@ def export_onnx(model: Any, feature_extractor: Any, path: Path, min_samples: int
     return path
 
 
+def _is_whisper(model: Any) -> bool:
+    return model.config.backbone_config.model_type == "whisper"
+
+
 def _about(model: Any, feature_extractor: Any, min_samples: int) -> dict[str, Any]:
-    config = model.config.to_dict()
+    config, is_whisper = model.config.to_dict(), _is_whisper(model)
     return {
         "labels": [model.config.id2label[index] for index in range(model.config.num_labels)],
         "sampling_rate_hz": feature_extractor.sampling_rate,
         "min_samples": min_samples,
-        "do_normalize": feature_extractor.do_normalize,
+        "max_samples": feature_extractor.n_samples if is_whisper else None,
+        "do_normalize": not is_whisper and feature_extractor.do_normalize,
         "problem_type": model.config.problem_type,
         "calibration_temperature": model.config.calibration_temperature,
         "config": {name: value for name, value in config.items() if name not in ("_name_or_path", "auto_map")},
@@ -143,7 +152,7 @@ def _about(model: Any, feature_extractor: Any, min_samples: int) -> dict[str, An
 
 
 class _Logits(nn.Module):
-    """The model as a function of two tensors that returns one."""
+    """A model that takes waves as a function of two tensors that returns one."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -153,13 +162,13 @@ class _Logits(nn.Module):
         return self.model(input_values, attention_mask).logits
 
 
-def trace(model: nn.Module) -> torch.onnx.ONNXProgram:
-    """Traces the model to an ONNX program with inputs `[batch, samples]`."""
+def trace(graph: nn.Module) -> torch.onnx.ONNXProgram:
+    """Traces a function of waves and their mask to an ONNX program with inputs `[batch, samples]`."""
     from onnxscript import optimizer
 
     # Frozen: with a gradient, attention uses another kernel, and tracing fails on its memory layout (WavLM).
-    model = model.cpu().float().eval().requires_grad_(False)
-    for module in model.modules():
+    graph = graph.cpu().float().eval().requires_grad_(False)
+    for module in graph.modules():
         if parametrize.is_parametrized(module):  # computes weight norm once, not in every call
             for name in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, name)
@@ -169,7 +178,7 @@ def trace(model: nn.Module) -> torch.onnx.ONNXProgram:
     axes = {0: "batch", 1: "samples"}
     with _quiet():
         program = torch.onnx.export(
-            _Logits(model).eval(),
+            graph,
             (torch.randn(2, samples) * mask, mask),
             dynamo=True,
             optimize=False,
@@ -196,13 +205,14 @@ def check_same(model: Any, feature_extractor: Any, classifier: OnnxClassifier) -
         ValueError: The probabilities, or the values of a regression, differ by more than 1e-5 of their scale.
     """
     generator, rate_hz = np.random.default_rng(0), classifier.sampling_rate_hz
+    padding = "max_length" if _is_whisper(model) else True  # as in training
     for seconds in ((0.0,), (0.7, 3.0, 0.2)):
-        sizes = [max(int(second * rate_hz), classifier.min_samples) for second in seconds]
+        sizes = np.clip((np.array(seconds) * rate_hz).astype(int), classifier.min_samples, classifier.max_samples)
         waves = [generator.standard_normal(size).astype(np.float32) for size in sizes]
         inputs = feature_extractor(
-            waves, sampling_rate=rate_hz, padding=True, return_attention_mask=True, return_tensors="pt"
+            waves, sampling_rate=rate_hz, padding=padding, return_attention_mask=True, return_tensors="pt"
         )
-        logits = model(inputs["input_values"], inputs["attention_mask"]).logits.double()
+        logits = model(**inputs).logits.double()
         expected = (logits if classifier.problem_type == "regression" else logits.softmax(-1)).numpy()
         difference = np.abs(classifier.probabilities(waves) - expected).max() / max(1.0, np.abs(expected).max())
         if not difference <= TOLERANCE:

@@ -25,6 +25,7 @@ class OnnxClassifier:
         labels: Names of the classes, or of the dimensions of a regression, in the order of the columns.
         sampling_rate_hz: Sampling rate of the waves.
         min_samples: Length of the shortest wave that can be scored.
+        max_samples: Length of the longest one, the window of Whisper's encoder; None: there is no limit.
         do_normalize: Whether each wave is normalised to mean 0 and variance 1, as in training.
         problem_type: `regression`, or None for classes.
         calibration_temperature: The logits were divided by this number; the file's weights contain it already.
@@ -52,6 +53,7 @@ class OnnxClassifier:
         self.labels: list[str] = about["labels"]
         self.sampling_rate_hz: int = about["sampling_rate_hz"]
         self.min_samples: int = about["min_samples"]
+        self.max_samples: int | None = about.get("max_samples")  # older files have none
         self.do_normalize: bool = about["do_normalize"]
         self.problem_type: str | None = about["problem_type"]
         self.calibration_temperature: float = about["calibration_temperature"]
@@ -74,7 +76,8 @@ class OnnxClassifier:
         """Logits `[B, C]`, float32, of mono waves `[T]` of any lengths at `sampling_rate_hz`.
 
         Raises:
-            ValueError: There is no wave, a wave is too short or has more than one axis, or its logits are not finite.
+            ValueError: There is no wave, a wave is too short, too long or has more than one axis, or its logits are not
+                finite.
         """
         if not len(waves):
             raise ValueError("waves: none was given.")
@@ -83,6 +86,12 @@ class OnnxClassifier:
                 raise ValueError(
                     f"waves[{index}]: has shape {np.shape(wave)}; expected one axis of {self.min_samples} samples or "
                     f"more at {self.sampling_rate_hz} Hz."
+                )
+            if self.max_samples is not None and len(wave) > self.max_samples:
+                raise ValueError(
+                    f"waves[{index}]: has {len(wave)} samples; this model hears {self.max_samples} at most "
+                    f"({self.max_samples / self.sampling_rate_hz:g} s). Cut the wave into pieces, or use ser predict "
+                    "--onnx, which does so."
                 )
         logits = self.run(*padded([normalized(wave) if self.do_normalize else wave for wave in waves]))
         for index in np.flatnonzero(~np.isfinite(logits).all(axis=1))[:1]:
@@ -133,14 +142,27 @@ def load_onnx_pipeline(path: str | Path, config_class: type, pipeline_class: typ
     Raises:
         FileNotFoundError, ImportError, ValueError: As in [`OnnxClassifier`].
     """
-    from transformers import Wav2Vec2FeatureExtractor
-
     classifier = OnnxClassifier(path, threads)
-    extractor = Wav2Vec2FeatureExtractor(
-        sampling_rate=classifier.sampling_rate_hz, do_normalize=classifier.do_normalize, return_attention_mask=True
-    )
+    extractor = _wave_extractor(classifier)
     model = _PipelineModel(classifier, config_class(**classifier.config))
     return pipeline_class(model=model, feature_extractor=extractor, task="audio-classification", device="cpu")
+
+
+def _wave_extractor(classifier: OnnxClassifier) -> Any:
+    """Makes the feature extractor of the pipeline, which only normalises waves where the file needs it."""
+    from transformers import Wav2Vec2FeatureExtractor
+
+    class WaveExtractor(Wav2Vec2FeatureExtractor):
+        """Leaves the padding to the file; `chunk_length`, in seconds, tells the pipeline where to cut."""
+
+        def __call__(self, wave: np.ndarray, padding: Any = True, **kwargs: Any) -> Any:
+            return super().__call__(wave, padding=True, **kwargs)
+
+    rate_hz, most_samples = classifier.sampling_rate_hz, classifier.max_samples
+    limit = {} if most_samples is None else {"chunk_length": most_samples // rate_hz}
+    return WaveExtractor(
+        sampling_rate=rate_hz, do_normalize=classifier.do_normalize, return_attention_mask=True, **limit
+    )
 
 
 class _PipelineModel:

@@ -12,15 +12,16 @@ import pytest
 import soundfile
 import torch
 from fakes.tiny import LABELS, feature_extractor, names, noise, tiny_stock_model
-from transformers import Data2VecAudioConfig, HubertConfig, Wav2Vec2Config, WavLMConfig
+from transformers import Data2VecAudioConfig, HubertConfig, Wav2Vec2Config, WavLMConfig, WhisperConfig
 from typer.testing import CliRunner
 
 from ser.cli import app
 from ser.data.audio import encode_wav
 from ser.inference import onnx_export
 from ser.inference.onnx_check import Comparison, compare_with_run
+from ser.inference.onnx_features import WhisperLogits
 from ser.inference.onnx_model import OnnxClassifier, normalized
-from ser_model import SERConfig, SERForAudioClassification, min_samples
+from ser_model import SERConfig, SERForAudioClassification, min_samples, new_feature_extractor
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +39,7 @@ SMALL = {
     "num_conv_pos_embedding_groups": 4,
 }
 LAYER = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+WHISPER = {"d_model": 48, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 64}
 FAMILIES = {
     "hubert, group norm": (HubertConfig(**SMALL), {"pooling": "mean"}),
     "wav2vec2, layer norm": (Wav2Vec2Config(**SMALL, **LAYER), {"pooling": "mean_std", "layer_mix": "weighted"}),
@@ -45,6 +47,11 @@ FAMILIES = {
     "data2vec": (
         Data2VecAudioConfig(**{**SMALL, "num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 9}),
         {"pooling": "attentive_stats", "layer_mix": "weighted"},
+    ),
+    "whisper, full window": (WhisperConfig(**WHISPER, max_source_positions=350), {"pooling": "attentive_stats"}),
+    "whisper, cut": (
+        WhisperConfig(**WHISPER, max_source_positions=350),
+        {"pooling": "mean_std", "layer_mix": "weighted", "whisper_full_window": False},
     ),
 }
 
@@ -77,8 +84,13 @@ def waves(*seconds: float) -> list[np.ndarray]:
 
 @torch.no_grad()
 def logits_of(model, clips: list[np.ndarray]) -> torch.Tensor:
-    inputs = feature_extractor()(clips, sampling_rate=16_000, padding=True, return_tensors="pt")
-    return model(**inputs).logits.double()
+    return model(**features_of(new_feature_extractor(model.config.backbone_config), clips)).logits.double()
+
+
+def features_of(extractor, clips: list[np.ndarray]) -> dict[str, torch.Tensor]:
+    padding = "max_length" if hasattr(extractor, "chunk_length") else True
+    options = {"sampling_rate": 16_000, "return_attention_mask": True, "return_tensors": "pt"}
+    return dict(extractor(clips, padding=padding, **options))
 
 
 def of_model(model, clips: list[np.ndarray]) -> np.ndarray:
@@ -118,7 +130,8 @@ def ser(*arguments):
 def test_an_export_scores_as_its_model_at_any_length_and_batch(family, tmp_path):
     backbone, config = FAMILIES[family]
     model = build(backbone, **config)
-    path = onnx_export.export_onnx(model, feature_extractor(), tmp_path / "m.onnx", min_samples(backbone))
+    extractor = new_feature_extractor(backbone)
+    path = onnx_export.export_onnx(model, extractor, tmp_path / "m.onnx", min_samples(backbone))
     classify = OnnxClassifier(path, threads=1)
     model = build(backbone, **config)  # not the one that export prepared
     shortest = classify.min_samples / 16_000
@@ -127,6 +140,90 @@ def test_an_export_scores_as_its_model_at_any_length_and_batch(family, tmp_path)
         expected = of_model(model, clips)
         assert np.abs(classify.probabilities(clips) - expected).max() < 1e-5
     assert expected.std(axis=0).max() > 1e-3  # clips differ, so that a wrong one would be seen
+
+
+@pytest.fixture(scope="module")
+def whisper_run(tmp_path_factory) -> Path:
+    """A run on an encoder of Whisper that hears 2 s, cut to the clip, with model.onnx in its folder."""
+    folder = tmp_path_factory.mktemp("whisper")
+    backbone = WhisperConfig(**{**WHISPER, "encoder_layers": 1}, max_source_positions=100)
+    build(backbone, pooling="mean_std", whisper_full_window=False).save_pretrained(folder)
+    new_feature_extractor(backbone).save_pretrained(folder)
+    result = ser("export", folder)
+    assert result.exit_code == 0, result.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_whispers_features_are_in_the_file_which_scores_waves_as_the_model(whisper_run):
+    classify, model = OnnxClassifier(whisper_run / "model.onnx"), SERForAudioClassification.from_pretrained(whisper_run)
+    clips = [*waves(0.025, 0.7, 1.3, 2.0), waves(2.0)[0][:31_970]]
+    expected = of_model(model.eval(), clips)
+    assert expected.std(axis=0).max() > 1e-3
+    for batch in ([0], [3], [4], [0, 1], [2, 0, 1], range(5)):
+        found = classify.probabilities([clips[row] for row in batch])
+        assert np.abs(found - expected[list(batch)]).max() < 1e-5
+    values, mask = np.full((1, 30_000), 3.0, np.float32), np.zeros((1, 30_000), np.int64)
+    values[0, : len(clips[1])], mask[0, : len(clips[1])] = clips[1], 1
+    np.testing.assert_allclose(classify.run(values, mask), classify.logits(clips[1:2]), atol=2e-5)
+
+
+@pytest.mark.slow
+def test_int8_leaves_whispers_features_and_convolutions_in_float(whisper_run):
+    about = json.loads(OnnxClassifier(whisper_run / "model.onnx").session.get_modelmeta().custom_metadata_map["ser"])
+    path = onnx_export.quantize(whisper_run / "model.onnx", {**about, "int8": True})
+    products = [node.op_type for node in onnx.load(path).graph.node]
+    assert products.count("Conv") == 4  # Fourier transform, mel filters, and the two of the encoder
+    assert "ConvInteger" not in products
+    assert "MatMulInteger" in products
+    classify, clips = OnnxClassifier(path), waves(0.025, 0.7, 2.0)
+    together = classify.probabilities(clips)
+    np.testing.assert_array_equal(together, [classify.probabilities([clip])[0] for clip in clips])
+    model = SERForAudioClassification.from_pretrained(whisper_run).eval()
+    assert 0 < np.abs(together - of_model(model, clips)).max() < 0.1
+
+
+@pytest.mark.slow
+def test_what_is_longer_than_whispers_window_is_refused_or_cut_as_the_pipeline_does(whisper_run, tmp_path):
+    with pytest.raises(ValueError, match=r"waves\[1\]: has 32001 samples; this model hears 32000 at most \(2 s\)"):
+        OnnxClassifier(whisper_run / "model.onnx").logits([noise(1.0), np.ones(32_001, np.float32)])
+    soundfile.write(tmp_path / "long.wav", noise(5.3), 16_000)
+    soundfile.write(tmp_path / "short.wav", noise(1.2), 16_000)
+    answers = []
+    for source in (("--model", whisper_run), ("--onnx", whisper_run / "model.onnx")):
+        result = ser("predict", tmp_path, *source, "--format", "jsonl")
+        assert result.exit_code == 0, result.stderr
+        answers.append([json.loads(line)["scores"] for line in result.stdout.splitlines()])
+    for expected, found in zip(*answers, strict=True):
+        assert [score["label"] for score in found] == [score["label"] for score in expected]
+        np.testing.assert_allclose([s["score"] for s in found], [s["score"] for s in expected], atol=1e-5)
+
+
+def graph_of_whisper(**config) -> tuple[WhisperLogits, object]:
+    backbone = WhisperConfig(**{**WHISPER, "encoder_layers": 1}, max_source_positions=500)
+    extractor = new_feature_extractor(backbone)
+    return WhisperLogits(SERForAudioClassification(SERConfig(backbone_config=backbone, **config)), extractor), extractor
+
+
+@pytest.mark.parametrize("full_window", [True, False])
+def test_whispers_features_in_the_graph_are_those_of_its_extractor(full_window):
+    graph, extractor = graph_of_whisper(whisper_full_window=full_window)
+    click = np.zeros(16_000, np.float32)
+    click[-1] = 1.0  # its loudest frame is the one behind the last frame of the clip
+    speech = noise(10) + 1e-3 * np.random.default_rng(0).standard_normal(160_000).astype(np.float32)
+    for wave in (click, *(speech[:size] for size in (400, 16_000, 16_159, 16_161, 159_660, 159_970, 160_000))):
+        expected = features_of(extractor, [wave])["input_features"]
+        found = graph.log_mel(graph.padded(torch.from_numpy(wave)[None]))
+        frames = -(-len(wave) // 320)
+        assert found.shape[-1] == (1000 if full_window else min(2 * frames + 2, 1000))
+        torch.testing.assert_close(found, expected[..., : found.shape[-1]], atol=2e-5, rtol=0)
+
+
+def test_an_extractor_that_adds_noise_is_refused():
+    graph, extractor = graph_of_whisper()
+    extractor.dither = 1e-4
+    with pytest.raises(ValueError, match=r"adds noise \(dither 0.0001\).*set dither to 0"):
+        WhisperLogits(graph.model, extractor)
 
 
 @pytest.mark.slow
@@ -297,9 +394,9 @@ def test_flags_of_no_use_are_refused(run, flags, reason):
 
 def test_models_that_onnx_does_not_hold_are_refused(tmp_path):
     assert "--head tanh" in ser("export", tiny_stock_model(tmp_path / "stock")).stderr
-    config = {"model_type": "ser", "backbone_config": {"model_type": "whisper"}}
+    config = {"model_type": "ser", "backbone_config": {"model_type": "wav2vec2-bert"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert "whisper, takes features, and an ONNX file takes waves" in ser("export", tmp_path).stderr
+    assert "cannot put the features that wav2vec2-bert takes into the file" in ser("export", tmp_path).stderr
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime"])
