@@ -66,7 +66,7 @@ from ser.training.distributed import leave_process_group
 from ser.training.fit import calibrate_out_of_fold, few_clips, final_job, make_model, whole_split
 from ser.training.frozen_head import FrozenHeads
 from ser.training.jobs import Job, check_splits, jobs_of, part_clips, split_of
-from ser.training.models import check_not_heard
+from ser.training.models import check_backbone_is_there, check_not_heard
 from ser.training.outcome import add_scores_by_snr, predict, print_scores, save_model, write_examples
 from ser.training.pooled_runs import pooled_context, pooled_predictions
 from ser.training.provenance import encoder_name, model_section, run_context
@@ -160,6 +160,7 @@ def prepare(
 ) -> tuple[Any, Job, list[Job]]:
     """Returns the corpus, the whole job and its single runs; the split of every run was made and checked."""
     with training_args.main_process_first(desc="preparation of the corpus"):
+        check_backbone_is_there(model_args.model_name_or_path)
         dataset = load_corpus(data_args)
         whole = Job(model_args, data_args, training_args, Path(training_args.output_dir), training_args.seed, -1)
         jobs = jobs_of(whole, dataset)

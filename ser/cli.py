@@ -20,9 +20,9 @@ from ser.run_folder import (
     SPLIT,
     fold_folders,
     is_finished,
+    models_of_folds,
     predictions_to_pool,
     read_results,
-    tested_models,
 )
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 # A flag that a command does not know is passed on to the configuration, which checks it.
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+Latex = Annotated[bool, typer.Option("--latex", help="Print a table in LaTeX (booktabs) instead.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 RayFlag = Annotated[
     str | None,
@@ -99,6 +100,7 @@ def compare(
         bool, typer.Option("--other-folds", help="Compare runs whose folds differ, such as two protocols.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    latex: Latex = False,
     debug: Debug = False,
 ) -> None:
     """Compares two runs: the difference, its interval and a paired test over speakers."""
@@ -109,26 +111,49 @@ def compare(
 
         a, b = (predictions_to_compare(run) for run in (run_a, run_b))
         found = compare(a, b, same_folds=not other_folds)
-        print(json.dumps(found, indent=1) if as_json else comparison_table(found, run_a, run_b))
+        if latex:
+            from ser.evaluation.compare import comparison_rows
+            from ser.evaluation.latex import latex_table
+
+            caption = f"Two runs on the same {found['clips']} clips of {found['clusters']} {found['interval_unit']}s."
+            print(latex_table(comparison_rows(found, run_a, run_b), caption, "tab:comparison"))
+        else:
+            print(json.dumps(found, indent=1) if as_json else comparison_table(found, run_a, run_b))
 
 
 @app.command()
 def runs(
     folder: Annotated[Path, typer.Argument(help="Folder with runs in it, at any depth.")],
     csv: Annotated[Path | None, typer.Option(help="File to write the table into too, as CSV.")] = None,
+    html: Annotated[Path | None, typer.Option(help="File to write a page into: the table and all curves.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="A run as the table names it; the page compares the others with it.")
+    ] = None,
+    latex: Latex = False,
     debug: Debug = False,
 ) -> None:
     """Lists all finished runs below a folder: settings that differ, scores with intervals, and seconds."""
     with errors_in_words(debug):
-        from ser.evaluation.runs_table import runs_below, runs_csv, runs_table
+        from ser.evaluation.runs_table import runs_below, runs_cells, runs_csv, runs_table
         from ser.files import write_text
 
         rows, left_out = runs_below(folder)
-        print(runs_table(rows))
+        if latex:
+            from ser.evaluation.latex import latex_table
+
+            print(latex_table(runs_cells(rows), f"Runs in {folder}.", "tab:runs"))
+        else:
+            print(runs_table(rows))
         for reason in left_out:
             print(f"ser: left out: {reason}", file=sys.stderr)
         if csv is not None:
             write_text(runs_csv(rows), csv)
+        if against is not None and html is None:
+            raise ValueError("--against: compares runs on the page; give the page too, with --html FILE.")
+        if html is not None:
+            from ser.evaluation.runs_page import write_runs_page
+
+            print(write_runs_page(folder, rows, against, html))
 
 
 class RayAddress(TyperCommand):
@@ -210,11 +235,25 @@ def report(
     audio: Annotated[
         Path | None, typer.Option(help="Folder of the corpus; adds the misclassified clips to the report, as audio.")
     ] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder to write the plots into too, as SVG and PDF.")] = None,
+    latex: Annotated[
+        bool, typer.Option("--latex", help="Print tables, method and BibTeX for a paper in LaTeX; write no report.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Writes report.html from the results and predictions of a run."""
     with errors_in_words(debug):
-        read_results(run)  # a wrong folder is refused before anything slow is imported
+        results = read_results(run)  # a wrong folder is refused before anything slow is imported
+        if figures is not None:
+            from ser.evaluation.figures import write_figures
+
+            written = write_figures(run, figures)
+            print(f"{figures}: {len(written)} files", file=sys.stderr)
+        if latex:
+            from ser.evaluation.latex import run_in_latex
+
+            print(run_in_latex(results))
+            return
         from ser.evaluation.report import recordings_in, write_report
 
         print(write_report(run, recordings_in(audio) if audio else None))
@@ -266,12 +305,13 @@ def robustness(
         Path, typer.Argument(help="Folder of a finished run; flags of the data, such as --data_dir, may follow.")
     ],
     conditions: Annotated[str | None, typer.Option(help="Kinds or names of conditions, with ; between.")] = None,
+    folds: Annotated[str | None, typer.Option(help="Folds to score, such as 0,2; all by default.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the first GPU by default.")] = None,
     debug: Debug = False,
 ) -> None:
     """Scores the test clips of a run again under noise, gain, telephone band, codecs, rooms, clipping and speed."""
     with errors_in_words(debug):
-        tested_models(run)  # a wrong folder is refused before anything slow is imported
+        models_of_folds(run, folds)  # a wrong folder is refused before anything slow is imported
         from ser.experiments.robustness import chosen_conditions, classification_results, robustness_table
         from ser.experiments.robustness import robustness as measure
 
@@ -286,7 +326,7 @@ def robustness(
             pipe = pipeline_of(str(folder), "cpu")
             return pipe.model, pipe.feature_extractor
 
-        print(robustness_table(measure(run, load_corpus(data), load, chosen, device)))
+        print(robustness_table(measure(run, load_corpus(data), load, chosen, device, folds)))
         print(f"{run / RESULTS} holds the table; run `ser report {run}` to add it to the report.")
 
 
@@ -297,6 +337,7 @@ def ablate(
     over: Annotated[
         list[str], typer.Option(help="flag=value,value; may be repeated, then every combination is trained.")
     ],
+    latex: Latex = False,
     debug: Debug = False,
 ) -> None:
     """Trains one configuration under several settings, on the same folds, and compares them in one table."""
@@ -305,9 +346,12 @@ def ablate(
 
         check_settings([config, *context.args], over)
         from run_ser import run_jobs
-        from ser.experiments.ablation import ablate, ablation_table
+        from ser.evaluation.latex import latex_table
+        from ser.experiments.ablation import ablate, ablation_rows, ablation_table
 
-        print(ablation_table(ablate([config, *context.args], over, run_jobs)))
+        found = ablate([config, *context.args], over, run_jobs)
+        caption = f"{config} under several settings."
+        print(latex_table(ablation_rows(found), caption, "tab:ablation") if latex else ablation_table(found))
 
 
 @app.command(context_settings=PASSED_ON)
@@ -331,6 +375,7 @@ def cross(
     config: Annotated[
         str, typer.Argument(help="Configuration of run_ser.py with several corpora; its flags may follow.")
     ],
+    latex: Latex = False,
     debug: Debug = False,
 ) -> None:
     """Trains on each of several corpora and tests on each: how well a model works outside its corpus."""
@@ -338,9 +383,12 @@ def cross(
         check_before_torch([config, *context.args])
         from data_prep import load_corpus
         from run_ser import run_jobs
-        from ser.experiments.cross import cross, cross_table
+        from ser.evaluation.latex import latex_table
+        from ser.experiments.cross import cross, cross_rows, cross_table
 
-        print(cross_table(cross([config, *context.args], run_jobs, load_corpus)))
+        found = cross([config, *context.args], run_jobs, load_corpus)
+        caption = "UAR of models trained on one corpus and tested on each."
+        print(latex_table(cross_rows(found), caption, "tab:cross") if latex else cross_table(found))
 
 
 @app.command(context_settings=PASSED_ON)

@@ -263,6 +263,28 @@ def tested_models(folder: Path) -> list[Path]:
     return folders
 
 
+def models_of_folds(folder: Path, folds: str | None) -> list[Path]:
+    """As [`tested_models`], of these folds alone.
+
+    Args:
+        folder: The folder of a finished run.
+        folds: Numbers of folds with commas between, such as `0,2`; None: all.
+
+    Raises:
+        ValueError: There is no model, no such fold, or `folds` is no list of numbers.
+    """
+    models = tested_models(folder)
+    if folds is None:
+        return models
+    wanted = [f"fold-{number.strip()}" for number in folds.split(",")]
+    there = list(dict.fromkeys(model.name for model in models))
+    if missing := [name for name in wanted if name not in there]:
+        raise ValueError(
+            f"--folds: {folds!r} names {missing[0]}, which {folder} does not hold; it holds {', '.join(there)}."
+        )
+    return [model for model in models if model.name in wanted]
+
+
 def what_lies_in(folder: Path) -> str:
     """A sentence part that lists what a finished run left and which model it holds."""
     models, files = fold_folders(folder, MODEL_CONFIG), f"{RESULTS}, {REPORT}"

@@ -106,6 +106,23 @@ def comparison_table(result: dict, name_a: str, name_b: str) -> str:
     return "\n".join(lines)
 
 
+def comparison_rows(result: dict, name_a: str, name_b: str) -> list[tuple[str, ...]]:
+    """The same figures as cells of a table, the header first; arguments as for `comparison_table`."""
+    rows = [("", name_a, name_b, "difference", "p")]
+    for name in SCORES:
+        figures = result[name]
+        rows.append(
+            (
+                TITLES[name],
+                format_number(figures["a"]),
+                format_number(figures["b"]),
+                format_difference(figures["difference"], figures["interval"]),
+                format_p(figures["p_value"]).removeprefix("p ").removeprefix("= "),
+            )
+        )
+    return rows
+
+
 def permutation_p_value(confusions: np.ndarray, score, permutations: int = PERMUTATIONS, seed: int = 0) -> float:
     """Two-sided p, in (0, 1], of the hypothesis that a speaker's predictions could come from either run.
 

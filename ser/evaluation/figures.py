@@ -1,7 +1,7 @@
 """The plots of a run, each with a caption: the same ones for the report and as PNG files."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ser.evaluation import plots, theme
+from ser.evaluation import text_alternatives as seen
+from ser.evaluation.fold_plots import dev_curve, overlaid_curves
 from ser.evaluation.format import baselines_of, format_interval, format_number, metric_of, part_of
 from ser.evaluation.layer_plot import layer_scores
 from ser.evaluation.schema import check_log, check_results
 from ser.files import read_json
 from ser.predictions import read_predictions
-from ser.run_folder import LOG, RESULTS, SPLIT, read_log, read_results
+from ser.run_folder import LOG, REPORT, RESULTS, SPLIT, fold_folders, read_log, read_results
 
 
 @dataclass(frozen=True)
@@ -26,21 +28,26 @@ class Run:
         predictions: `predictions.parquet`.
         log: `training_log.json`; empty where the run did not train.
         split: `splits.json`; empty for several folds.
+        fold_logs: The logs of the folds of a pooled run, by name (`seed-1/fold-0`).
+        fold_reports: Those of these names that have a report.
     """
 
     results: dict[str, Any]
     predictions: pd.DataFrame
     log: list[dict[str, Any]]
     split: dict[str, Any]
+    fold_logs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    fold_reports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure, its title, which screen readers read too, and a caption that says how to read it."""
+    """A figure, its title, a caption that says how to read it, and what is to be seen, for screen readers."""
 
     figure: Figure
     title: str
     caption: str
+    seen: str = ""
 
 
 def read_run(run_dir: Path) -> Run:
@@ -54,7 +61,9 @@ def read_run(run_dir: Path) -> Run:
     check_results(results, run_dir / RESULTS)
     check_log(log, run_dir / LOG)
     split = read_json(run_dir / SPLIT) if (run_dir / SPLIT).is_file() else {}
-    return Run(results, read_predictions(run_dir), log, split)
+    logs = {folder.relative_to(run_dir).as_posix(): read_log(folder) for folder in fold_folders(run_dir, LOG)}
+    reports = tuple(folder.relative_to(run_dir).as_posix() for folder in fold_folders(run_dir, REPORT))
+    return Run(results, read_predictions(run_dir), log, split, logs, reports)
 
 
 def write_plots(run_dir: Path) -> list[Path]:
@@ -69,6 +78,22 @@ def write_plots(run_dir: Path) -> list[Path]:
     ]
 
 
+def write_figures(run_dir: Path, folder: Path) -> list[Path]:
+    """Writes every plot of a run into a folder for a paper, as `<name>.svg` and `<name>.pdf`, whose text stays text.
+
+    Raises:
+        FileNotFoundError, ValueError: As `read_run`.
+        NotADirectoryError: `folder` is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"--figures: {folder} is a file; give a folder.")
+    named = run_plots(read_run(Path(run_dir))).items()
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        theme.write_vector(plot.figure, folder / f"{name}.{kind}") for name, plot in named for kind in ("svg", "pdf")
+    ]
+
+
 def run_plots(run: Run) -> dict[str, Plot]:
     """The plots for which a run has figures, by name."""
     results = run.results
@@ -79,7 +104,7 @@ def run_plots(run: Run) -> dict[str, Plot]:
         "speakers": _speakers(results),
         "layers": _layers(results),
         "robustness": _robustness(results),
-        "training_curves": _training_curves(run.log),
+        "training_curves": _training_curves(run.log) or _fold_curves(run),
         "class_distribution": _class_distribution(results),
         "duration_distribution": _duration_distribution(run.predictions),
         **_scatters(run),
@@ -130,6 +155,7 @@ def _confusion_matrix(results: Mapping[str, Any]) -> Plot | None:
         plots.confusion_matrix(counts, results["labels"]),
         "Confusion matrix",
         "Rows are true classes, columns predicted ones. A cell holds its share of the row and its clips." + summed,
+        seen.seen_in_confusions(counts, results["labels"]),
     )
 
 
@@ -174,6 +200,7 @@ def _speakers(results: Mapping[str, Any]) -> Plot | None:
         plots.speakers(rows, results.get("test", {}).get("uar"), "UAR"),
         "UAR of each speaker",
         "Marks are speakers, with 95 % intervals for new clips of each. The dashed line is the UAR of all clips.",
+        seen.seen_in_speakers(rows, "UAR"),
     )
 
 
@@ -206,20 +233,35 @@ def _robustness(results: Mapping[str, Any]) -> Plot | None:
     caption = (
         "UAR on the same test clips after each change, with 95 % intervals. The dashed line is UAR on unchanged clips."
     )
-    return Plot(plots.robustness_bars(rows, clean), "Robustness", caption)
+    return Plot(plots.robustness_bars(rows, clean), "Robustness", caption, seen.seen_in_bars(rows, clean))
 
 
 def _training_curves(log: list[dict[str, Any]]) -> Plot | None:
     if not any({"loss", "eval_loss", "eval_uar", "eval_ccc"} & entry.keys() for entry in log):
         return None
-    return Plot(plots.training_curves(log), "Training curves", "The dot marks the best epoch on dev; test is not used.")
+    caption = "The dot marks the best epoch on dev; test is not used."
+    name = "CCC" if any("eval_ccc" in entry for entry in log) else "UAR"
+    told = seen.seen_in_curves(dev_curve(log), name)
+    return Plot(plots.training_curves(log), "Training curves", caption, told)
+
+
+def _fold_curves(run: Run) -> Plot | None:
+    """The dev curves of all folds and seeds of a pooled run."""
+    curves = {name: curve for name, log in run.fold_logs.items() if len(curve := dev_curve(log)) > 1}
+    if not curves:
+        return None
+    name = "CCC" if run.results.get("task") == "regression" else "UAR"
+    caption = f"Dev {name} of {len(curves)} folds and seeds, and their mean as the thick line; test is not used."
+    told = "; ".join(f"{fold}: best {format_number(curve[:, 1].max())}" for fold, curve in curves.items())
+    return Plot(overlaid_curves({"mean": list(curves.values())}, name), "Training curves", caption, told)
 
 
 def _class_distribution(results: Mapping[str, Any]) -> Plot | None:
     counts = results.get("corpus", {}).get("clips_per_class")
     if not counts:
         return None
-    return Plot(plots.class_distribution(counts), "Clips per class", "Clips of each class in the whole corpus.")
+    told = seen.seen_in_counts(counts)
+    return Plot(plots.class_distribution(counts), "Clips per class", "Clips of each class in the whole corpus.", told)
 
 
 def _duration_distribution(predictions: pd.DataFrame) -> Plot | None:

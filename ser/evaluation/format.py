@@ -40,6 +40,8 @@ WHICH_TO_PRINT = (
     "task; its deviation says how folds differ and is no interval. Print the mean over folds only beside papers that "
     "average folds, and call it so."
 )
+# Sources of labels beside which a corpus has no other; ShEMO's file names have the labels of a later paper beside them.
+_ONLY_LABELS = ("filename", "manifest", "folder")
 _OF_SEVERAL_FOLDS = (
     *("speaker_kfold", "random_kfold", "leave_one_speaker_out", "leave_one_session_out"),
     *("leave_one_corpus_out", "train_on_one_corpus"),
@@ -199,9 +201,10 @@ def few_speakers_of(scores: dict) -> str:
 
 
 def setting_of(results: Mapping[str, Any]) -> str:
-    """Protocol and labels, which must be quoted with every figure: `speaker-independent 5-fold, labels: modified`."""
-    words = protocol_words(results.get("protocol", {}))
-    return f"{words}, labels: {results['label_source']}" if results.get("label_source") else words
+    """Protocol, and which labels if a corpus has several: `speaker-independent 5-fold, labels: modified`."""
+    words, source = protocol_words(results.get("protocol", {})), results.get("label_source")
+    has_choice = source not in _ONLY_LABELS or results.get("corpus", {}).get("name") == "ShEMO"
+    return f"{words}, labels: {source}" if source and has_choice else words
 
 
 def headline(results: Mapping[str, Any]) -> str:

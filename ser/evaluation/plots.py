@@ -22,6 +22,7 @@ from ser.evaluation.theme import (
     RULE,
     SECOND,
     canvas,
+    name_speakers,
     note,
     percent_axes,
     short,
@@ -83,10 +84,10 @@ def training_curves(log_history: Sequence[Mapping]) -> Figure:
         for style, colour, name, curve in ((*looks[key], curves[key]) for key in losses):
             panels[0, 0].plot(*curve.T, style, marker=_dots(curve), color=colour, label=name)
         panels[0, 0].set_title("Loss")
-        panels[0, 0].legend(ncols=2, loc="upper right", borderaxespad=0)
+        panels[0, 0].legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     if scores:
         _mark_best(panels[-1, 0], curves[scores[0]])
-        panels[-1, 0].set_title("Dev UAR" if scores == ["eval_uar"] else "Dev CCC")
+        panels[-1, 0].set(title="Dev UAR" if scores == ["eval_uar"] else "Dev CCC", ymargin=0.25)  # room for "best"
     for axes in panels[:, 0]:
         axes.grid(True)
     panels[-1, 0].set_xlabel("epoch")
@@ -187,9 +188,9 @@ def speakers(rows: Sequence[Mapping], overall: float | None = None, score: str =
     if overall is not None:
         axes.axhline(overall, color=MUTED, linewidth=1, linestyle=DASHED)
     axes.set(xlim=(0.3, len(rows) + 0.7), ylim=(-0.02, 1.02), ylabel=score, xlabel="speakers, worst to best")
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    name_speakers(axes, [str(row["speaker"]) for row in rows])
     axes.grid(True)
-    axes.legend(ncols=3, loc="lower right")
+    axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)  # above the marks
     return figure
 
 
@@ -287,7 +288,7 @@ def _mark_best(axes, curve: np.ndarray) -> None:
     epoch, value = curve[int(np.nanargmax(curve[:, 1]))]
     axes.plot(*curve.T, "--", marker=_dots(curve), color=SECOND)
     axes.plot(epoch, value, "o", color=SECOND, markersize=7, markeredgecolor=PAPER)
-    note(axes, f"best {format_number(value)}", (epoch, value), (0, -14), ha="center")
+    note(axes, f"best {format_number(value)}", (epoch, value), (0, 12), ha="center")
 
 
 def _cell(row: int, column: int, share: float):

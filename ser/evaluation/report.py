@@ -15,9 +15,12 @@ from markupsafe import Markup
 from ser.evaluation import format as words
 from ser.evaluation import tables, theme
 from ser.evaluation.audit_words import audit_sentences
+from ser.evaluation.bibliography import bibtex_of
 from ser.evaluation.calibration_words import sentence_on_scores, sentence_on_threshold
 from ser.evaluation.diagnosis import diagnose
 from ser.evaluation.figures import Plot, Run, read_run, robustness_rows, run_plots, score_scale
+from ser.evaluation.method import method_sentences, no_baseline_words, variance_words
+from ser.evaluation.published import published_figures
 from ser.files import write_text
 from ser.names import tidy
 from ser.run_folder import DATA_PAGE, REPORT
@@ -33,6 +36,7 @@ _TITLES = {
     "dimensions": "Dimensions",
     "corpora": "Each corpus",
     "baseline": "Against the baseline",
+    "published": "Published under the same protocol",
     "layers": "Layers of the encoder",
     "calibration": "Calibration",
     "speakers": "Speakers",
@@ -100,11 +104,12 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None, has_dat
         "config": tables.pairs(results.get("config", {})),
         "baselines": tables.baselines(results),
         "corpora": tables.corpora(results),
+        "published": published_figures(results),
         "snr": tables.snr(results),
         "corpus": tables.corpus(results),
         "model": tables.pairs({**results.get("model", {}), **tables.seconds(results)}, tables.in_words),
         "robustness": robustness_rows(results),
-        "runs": tables.runs(results),
+        "runs": tables.runs(results, run.fold_reports),
         "split": tables.split(results),
         "audit": audit_sentences(results.get("audit", {})),
     }
@@ -122,6 +127,9 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None, has_dat
             threshold=sentence_on_threshold(results),
             setting=words.setting_of(results),
             verdict=words.verdict_of(results),
+            no_baseline=no_baseline_words(results),
+            method=method_sentences(results),
+            bibtex=bibtex_of(results),
             whose=words.whose_scores(results),
             diagnosis=diagnose(results, run.log),
             subtitle=_subtitle(results),
@@ -167,18 +175,20 @@ def _of_what_is_there(write: Callable[..., str]) -> Callable[[Any], str]:
 
 def _drawn(name: str, plot: Plot) -> dict[str, str]:
     """A plot as the template takes it. The SVG is made here and its texts are escaped, so that it is safe in a page."""
-    svg = Markup(theme.to_svg(plot.figure, name, plot.title))  # see above  # nosec B704
+    told = f"{plot.title}. {plot.seen}" if plot.seen else plot.title
+    svg = Markup(theme.to_svg(plot.figure, name, told))  # see above  # nosec B704
     return {"svg": svg, "caption": plot.caption, "title": plot.title}
 
 
 def _contents(results: Mapping[str, Any], plots: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, str]:
     """Titles of the sections that are not empty, by id, in the order of the page."""
-    scored, corpus = results.get(words.part_of(results), {}), results.get("corpus", {})
+    scored = results.get(words.part_of(results), {})
     shown = {
         "classes": "per_class" in scored,
         "dimensions": "per_dimension" in scored,
         "corpora": sections["corpora"],
         "baseline": sections["baselines"],
+        "published": sections["published"],
         "layers": "layers" in plots,
         "calibration": "reliability" in plots,
         "speakers": "speakers" in plots,
@@ -191,7 +201,7 @@ def _contents(results: Mapping[str, Any], plots: Mapping[str, Any], sections: Ma
         "split": sections["split"] or sections["audit"],
         "clips": sections["clips"],
         "configuration": sections["model"] or sections["config"],
-        "cite": corpus.get("citation") or corpus.get("licence"),
+        "cite": True,
     }
     return {id_: title for id_, title in _TITLES.items() if shown[id_]}
 
@@ -208,6 +218,7 @@ def _notes(results: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str,
         "corpora": "UAR is over the classes that a corpus has; compare only corpora that have the same classes.",
         "baseline": "All were scored on the same clips. The difference is the model minus the baseline; the unit of "
         "its interval and p value is the speaker. Fine-tuning must beat the frozen encoder.",
+        "published": "Figures of others, made with other code; the last column says why none is simply comparable.",
         "layers": "How much each layer of the encoder tells about emotion, measured inside train.",
         "calibration": f"Whether answers with a score of 70 % are right 7 times in 10. {sentence_on_scores(results)}",
         "speakers": "UAR over the classes that a speaker has. Few clips make wide intervals, and the worst of many "
@@ -217,7 +228,7 @@ def _notes(results: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str,
         "snr": "The test clips in three equal groups, by signal-to-noise ratio: what the clip is against its quietest "
         "tenth. Emotions differ in loudness and so in this ratio; groups have different shares of the classes.",
         "robustness": "UAR on changed copies of the test clips. Intervals are over speakers.",
-        "runs": f"Each fold and seed alone. {results.get('which_to_print', '')}",
+        "runs": f"Each fold and seed alone. {results.get('which_to_print', '')} {variance_words(results)}".strip(),
         "training": "Loss on the training clips, and loss and score on dev.",
         "corpus": "The clips of the corpus, and their lengths.",
         "split": "The hash is over the ids and parts of all clips: runs with the same hash tested the same clips.",

@@ -46,12 +46,17 @@ def runs_below(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 def runs_table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows of `runs_below` as text: one line for each run, its scores before what it sets otherwise."""
+    return "\n".join(aligned(runs_cells(rows)))
+
+
+def runs_cells(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The cells of that table, the header first."""
     cells = [("run", "dev", "test", "seconds", "settings that differ")]
     for row in rows:
         scores = (_score_words(row[part]) for part in ("dev", "test"))
         given = (f"{key}={_short(value)}" for key, value in row["settings"].items() if value is not None)
         cells.append((row["run"], *scores, format_seconds(row["seconds"]), " ".join(given)))
-    return "\n".join(aligned(cells))
+    return cells
 
 
 def runs_csv(rows: Sequence[dict[str, Any]]) -> str:

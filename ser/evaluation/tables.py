@@ -1,10 +1,12 @@
 """Tables of the report: rows of names and texts from `results.json`, formatted by `ser.evaluation.format`."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from ser.evaluation import format as words
+from ser.run_folder import REPORT, fold_folder
 
 
 def facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -39,8 +41,13 @@ def faults(results: Mapping[str, Any]) -> list[str]:
     return list(known)
 
 
-def runs(results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The table of folds and seeds; None for a single run."""
+def runs(results: Mapping[str, Any], reports: Collection[str] = ()) -> dict[str, Any] | None:
+    """The table of folds and seeds; None for a single run.
+
+    Args:
+        results: The content of `results.json`.
+        reports: Folders of folds that have a report, which their rows link to, such as `seed-1/fold-0`.
+    """
     runs = results.get("per_run", [])
     if len(runs) < 2:
         return None
@@ -48,7 +55,11 @@ def runs(results: Mapping[str, Any]) -> dict[str, Any] | None:
     spreads = {name: results[name] for name in ("folds", "seeds") if results.get(name)}
     return {
         "scores": [words.TITLES[key] for key in keys],
-        "rows": [{**run, "scores": [run.get(key) for key in keys]} for run in runs],
+        "rows": [
+            {**run, "scores": [run.get(key) for key in keys], "link": f"{name}/{REPORT}" if name in reports else None}
+            for run in runs
+            for name in [fold_folder(Path(), run["seed"], run["fold"]).as_posix()]
+        ],
         "spreads": {name: [spread.get(key, {}) for key in keys] for name, spread in spreads.items()},
     }
 

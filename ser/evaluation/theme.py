@@ -9,7 +9,7 @@ from xml.etree import ElementTree  # only of what matplotlib wrote  # nosec B405
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ser.files import draft_of
 
@@ -64,6 +64,8 @@ _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ser",
 }
+# Letters of the names of speakers that fit side by side under an axis.
+MOST_LETTERS = 70
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -96,6 +98,14 @@ def percent_axes(*axes) -> None:
         axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
 
 
+def name_speakers(axes, names: list[str]) -> None:
+    """Writes the names below the marks 1, 2, ... if they fit side by side, else numbers."""
+    if sum(len(name) + 1 for name in names) <= MOST_LETTERS:
+        axes.set_xticks(range(1, len(names) + 1), names)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
 def short(text: str, limit: int = 12) -> str:
     """A name cut to what fits beside an axis."""
     text = str(text)
@@ -106,6 +116,16 @@ def write_png(figure: Figure, path: Path) -> Path:
     """Writes the figure on white, 1,000 pixels wide; whole or not at all."""
     with draft_of(path) as draft, matplotlib.rc_context(_STYLE):
         figure.savefig(draft, format="png", dpi=200, facecolor=PAPER, metadata={"Software": None})
+    return path
+
+
+def write_vector(figure: Figure, path: Path) -> Path:
+    """Writes the figure as SVG or PDF, by the ending of the path, without the time of day; whole or not at all."""
+    kind = path.suffix[1:]
+    nothing = {"pdf": ("Creator", "Producer", "CreationDate"), "svg": ("Creator", "Date", "Format", "Type")}[kind]
+    # Fonts of type 42 can be searched and edited, and journals take them.
+    with draft_of(path) as draft, matplotlib.rc_context({**_STYLE, "pdf.fonttype": 42}):
+        figure.savefig(draft, format=kind, metadata=dict.fromkeys(nothing), bbox_inches="tight")
     return path
 
 

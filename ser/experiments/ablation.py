@@ -173,6 +173,11 @@ def make_runs(arms: Sequence[Arm], base: Parsed, folder: Path, run: Run) -> None
 
 def ablation_table(content: dict[str, Any]) -> str:
     """The content of `ablation.json` as text: one line for each setting, the best on dev first, then the choice."""
+    return "\n".join([*aligned(ablation_rows(content)), "", *_choice_words(content)])
+
+
+def ablation_rows(content: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The cells of that table, the header first."""
     rows = [("setting", "dev UAR", "UAR", "accuracy", "difference in UAR to the first, p after Holm")]
     for setting in sorted(content["settings"], key=lambda setting: -(setting["dev_uar"] or 0)):
         scores = (format_interval(setting[key], setting["intervals"].get(key)) for key in ("uar", "accuracy"))
@@ -181,8 +186,7 @@ def ablation_table(content: dict[str, Any]) -> str:
             f"{format_difference(change['uar'], change['interval'])}, {format_p(change['p_holm'])}" if change else ""
         )
         rows.append((setting["name"], format_number(setting["dev_uar"]), *scores, words))
-    lines = aligned(rows)
-    return "\n".join([*lines, "", *_choice_words(content)])
+    return rows
 
 
 def _choice_words(content: dict[str, Any]) -> list[str]:

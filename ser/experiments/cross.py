@@ -153,16 +153,23 @@ def cells_of(row: Row) -> list[dict[str, Any]]:
 
 def cross_table(content: dict[str, Any]) -> str:
     """The content of `cross.json` as text: one line for each corpus trained on, UAR with intervals."""
-    cells, names = _by_pair(content), content["corpora"]
-    uneven = len({cell["classes"] for cell in cells.values() if "uar" in cell}) > 1
-    rows = [("trained on", *names)]
-    for train in names:
-        rows.append((train, *(_cell_words(cells[train, test], uneven) for test in names)))
-    lines = aligned(rows)
-    if uneven:
+    lines = aligned(cross_rows(content))
+    if _is_uneven(content):
         lines.append("Each UAR is the mean over the classes that both corpora have; their number is in parentheses.")
     lines += [f"{train}: {leak}" for train, leaks in content["leaks"].items() for leak in leaks]
     return "\n".join(lines)
+
+
+def cross_rows(content: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The cells of that table, the header first."""
+    cells, names, uneven = _by_pair(content), content["corpora"], _is_uneven(content)
+    rows = [(train, *(_cell_words(cells[train, test], uneven) for test in names)) for train in names]
+    return [("trained on", *names), *rows]
+
+
+def _is_uneven(content: dict[str, Any]) -> bool:
+    """Whether the cells are scores over different numbers of classes."""
+    return len({cell["classes"] for cell in content["cells"] if "uar" in cell}) > 1
 
 
 def cross_figure(content: dict[str, Any]) -> Any:

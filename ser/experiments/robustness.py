@@ -26,7 +26,7 @@ from ser.experiments.corruptions import CONDITIONS, Condition, Corruptor, achiev
 from ser.files import draft_of
 from ser.predictions import labels_of, read_predictions, softmax, test_rows
 from ser.progress import progress_of
-from ser.run_folder import ROBUSTNESS, add_to_results, read_results, tested_models
+from ser.run_folder import ROBUSTNESS, add_to_results, models_of_folds, read_results
 from ser.training.scored_clips import cutting_of, outputs_of_waves
 
 CLEAN = "clean"
@@ -39,7 +39,12 @@ Load = Callable[[Path], tuple[Any, Any]]
 
 
 def robustness(
-    run_dir: Path, dataset: Any, load: Load, conditions: Sequence[Condition] = CONDITIONS, device: str | None = None
+    run_dir: Path,
+    dataset: Any,
+    load: Load,
+    conditions: Sequence[Condition] = CONDITIONS,
+    device: str | None = None,
+    folds: str | None = None,
 ) -> dict[str, Any]:
     """Scores a run's test clips under every condition; writes `robustness.parquet` and a section of `results.json`.
 
@@ -49,16 +54,18 @@ def robustness(
         load: Takes the folder of a model, returns the model and its feature extractor.
         conditions: What is done to the clips.
         device: Where the model runs; the first GPU where there is one.
+        folds: Numbers of the folds to score, with commas between; None: all.
 
     Returns:
         The section `robustness` of `results.json`: `clean` (`uar`, `interval`, `n`) and `conditions`, by name
-        `parameters`, `uar`, `interval`, `drop`, `drop_interval`, `p_value` and `n`.
+        `parameters`, `uar`, `interval`, `drop`, `drop_interval`, `p_value` and `n`; `folds`, the names of the folders
+        of the folds, if some were chosen.
 
     Raises:
         ValueError: The run is a regression or holds no model, or the corpus is not the one that it was tested on.
         FileNotFoundError: The run is not finished.
     """
-    folders, results = tested_models(run_dir), classification_results(run_dir)
+    folders, results = models_of_folds(run_dir, folds), classification_results(run_dir)
     clips = undecoded(dataset)
     corruptor = Corruptor(mean_spectrum(_waves(clips, _SPECTRUM_CLIPS)))
     batch_size = int(results.get("config", {}).get("per_device_eval_batch_size", 8))
@@ -82,6 +89,8 @@ def robustness(
     whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     rates = {c.name: achieved_kbit_per_second(_waves(clips, _RATE_CLIPS), c) for c in conditions}
     section = robustness_section(whole, conditions, rates)
+    if folds is not None:
+        section["folds"] = sorted({folder.name for folder in folders})
     with draft_of(run_dir / ROBUSTNESS) as draft:
         pd.concat(whole.values(), ignore_index=True).to_parquet(draft, index=False)
     add_to_results(run_dir, robustness=section)  # reads them again: another command may have added its section since
@@ -94,7 +103,7 @@ def plan_words(folders: Sequence[Path], names: Sequence[str]) -> str:
     clips = sum(len(own) for own in rows)
     return (
         f"{len(names)} conditions ({CLEAN} is one), {len(folders)} models, {clips} test clips in all: "
-        f"{len(names) * clips} clips to score. Restrict it with --conditions."
+        f"{len(names) * clips} clips to score. Restrict it with --conditions and --folds."
     )
 
 

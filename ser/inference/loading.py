@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ser.files import read_json
-from ser.model_errors import first_line, named_if_damaged
+from ser.hub_config import download_config
+from ser.model_errors import named_if_damaged
 from ser.run_folder import RESULTS, pooled_models, read_results
 
 
@@ -129,7 +130,7 @@ def read_config(name_or_path: str, **hub: Any) -> dict[str, Any]:
     ):
         raise ValueError(f"--model: there is no folder {name_or_path}.")
     else:
-        file = _download_config(name_or_path, hub)
+        file = download_config(name_or_path, "--model", **hub)
     try:
         return read_json(file)
     except ValueError:
@@ -153,36 +154,3 @@ def results_of_model(name_or_path: str) -> dict[str, Any]:
         except OSError:
             return {}
     return read_results(path) if path.is_file() else {}
-
-
-def _download_config(name: str, hub: dict[str, Any]) -> str:
-    from huggingface_hub import errors, hf_hub_download
-    from huggingface_hub.utils import httpx, logging
-
-    logging.set_verbosity_error()  # it prints a line for each retry
-    where = os.environ.get("HF_ENDPOINT", "the Hub")
-    try:
-        return hf_hub_download(name, "config.json", **hub)
-    except errors.GatedRepoError:
-        problem = f"{name} asks for its terms to be accepted, on its page, by the account of your token."
-    except errors.RepositoryNotFoundError:
-        problem = (
-            f"there is no {name} on {where} that your token may read, and no such folder here. "
-            "Check the name; for a private repository, check the token (hf auth login)."
-        )
-    except errors.RevisionNotFoundError:
-        problem = f"{name} has no revision {hub.get('revision')}."
-    except errors.LocalEntryNotFoundError:
-        problem = f"{name} is neither a folder nor downloaded yet, and there is no network to {where}; give a folder."
-    except errors.EntryNotFoundError:
-        problem = f"{name} is not an SER model: the repository holds no config.json."
-    except errors.HFValidationError:
-        problem = f"{name!r} is neither a folder nor the name of a repository (user/name)."
-    except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        problem = f"{where} answers {status} for {name}."
-        if status in (401, 403):
-            problem = f"{where} refuses the token ({status}); log in again (hf auth login) or unset HF_TOKEN."
-    except httpx.HTTPError as error:
-        problem = f"there is no network to {where} ({first_line(error)}); give a folder."
-    raise ValueError(f"--model: {problem}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.evaluation import format as words
+from ser.evaluation.bibliography import bibtex_of
 from ser.evaluation.diagnosis import diagnose
 from ser.files import draft_of, read_json
 from ser.publish import card_sections as sections
@@ -91,12 +92,14 @@ def make_card(
         classes=sections.classes(results),
         corpora=card_tables.corpora(results),
         plots=sections.plots(plots),
+        more_plots=sections.more_plots(plots),
         protocol=sections.protocol(results),
         fails=sections.fails(results),
         robustness=sections.robustness(robustness_rows(results)),
         limits=sections.limits(results),
         licences=sections.licences(results, data.license, backbone, is_ours),
         citation=sections.citation(results, backbone),
+        bibtex=bibtex_of(results).replace("`", "'"),  # no text of the data may end the block
         source=sections.source(results, sha256),
     )
 

@@ -20,6 +20,7 @@ _PLOTS = {
     "robustness": "UAR under noise, codecs and other changes",
     "training_curves": "Loss and dev score over the epochs of training",
 }
+_FIRST_PLOTS = 2
 AI_ACT = (
     "The law limits this kind of system in places. In the European Union, Article 5(1)(f) of Regulation (EU) 2024/1689 "
     "(the AI Act), applied since 2 February 2025, prohibits placing on the market, putting into service for this "
@@ -141,8 +142,20 @@ def classes(results: Results) -> str:
 
 
 def plots(files: Sequence[str]) -> str:
-    """The pictures that are there, those with a known meaning first."""
-    shown = [name for name in _PLOTS if f"{name}.png" in files]
+    """The two pictures that say most, of those that are there."""
+    return _pictures(_shown(files)[:_FIRST_PLOTS])
+
+
+def more_plots(files: Sequence[str]) -> str:
+    """The other pictures, for the end of the card."""
+    return _pictures(_shown(files)[_FIRST_PLOTS:])
+
+
+def _shown(files: Sequence[str]) -> list[str]:
+    return [name for name in _PLOTS if f"{name}.png" in files]
+
+
+def _pictures(shown: Sequence[str]) -> str:
     return paragraphs(*(f"![{_PLOTS[name]}]({name}.png)" for name in shown))
 
 

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClas
 
 from ser.data.clips import listed
 from ser.data.splits import Split, load_split
+from ser.hub_config import download_config
 from ser.model_errors import named_if_damaged
 from ser.predictions import read_predictions
 from ser.run_folder import RESULTS, SPLIT, read_results
@@ -60,6 +61,16 @@ def new_model(job: Job, labels: list[str]) -> tuple[Any, Any]:
 def _feature_extractor(name: str) -> Any:
     with named_if_damaged(FLAG, name):
         return AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
+
+
+def check_backbone_is_there(name: str | None) -> None:
+    """Asks for the configuration of a backbone on the Hub, so that a wrong name is found before the corpus is prepared.
+
+    Raises:
+        ValueError: It cannot be had; the message says why.
+    """
+    if name is not None and not Path(name).expanduser().is_dir():
+        download_config(name, "--model_name_or_path")
 
 
 def is_ours(name: str) -> bool:

@@ -9,6 +9,8 @@ from PIL import Image
 
 from ser.evaluation import plots, theme
 from ser.evaluation.figures import Run, run_plots
+from ser.evaluation.fold_plots import dev_curve, mean_curve
+from ser.evaluation.text_alternatives import seen_in_confusions, seen_in_curves, seen_in_speakers
 
 
 def texts(figure) -> list[str]:
@@ -123,3 +125,20 @@ def test_layers_of_dimensions_have_no_interval_and_say_ccc():
     assert "CCC" in texts(plot.figure)
     assert "by CCC" in plot.caption
     assert "intervals" not in plot.caption
+
+
+def test_curves_of_folds_are_averaged_where_all_of_them_are():
+    short, long = (np.array([(epoch, value) for epoch in range(1, n)]) for n, value in ((3, 0.2), (5, 0.4)))
+    assert mean_curve([short, long]).tolist() == [[1, pytest.approx(0.3)], [2, pytest.approx(0.3)]]
+    log = [{"epoch": 1.0, "loss": 2.0}, {"epoch": 1.0, "eval_uar": 0.4}, {"epoch": 2.0, "eval_uar": 0.5}]
+    assert dev_curve(log).tolist() == [[1, 0.4], [2, 0.5]]
+    assert len(dev_curve([{"epoch": 1.0, "loss": 2.0}])) == 0
+
+
+def test_who_cannot_see_a_plot_reads_what_is_to_be_seen():
+    told = seen_in_confusions([[8, 2], [1, 9]], ["anger", "fear"])
+    assert "anger 80" in told
+    assert "anger, taken for fear in 20" in told
+    assert "best at epoch 2 with 0.500" in seen_in_curves([(1, 0.3), (2, 0.5), (3, 0.4)], "UAR")
+    rows = [{"speaker": "a", "value": 0.5}, {"speaker": "b", "value": 0.2}]
+    assert seen_in_speakers(rows, "UAR") == "2 speakers, from 0.200 (b) to 0.500 (a) in UAR."

@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 from ser.cli import app
 from ser.evaluation import format as words
 from ser.evaluation.figures import write_plots
+from ser.evaluation.method import no_baseline_words, variance_words
+from ser.evaluation.published import KEYS, published_figures, read_published
 from ser.evaluation.report import MAX_CLIP_BYTES, MAX_CLIPS, recordings_in, write_report
 
 NASTY = '"><script>alert(1)</script>'
@@ -153,7 +155,7 @@ def test_a_leak_that_the_audit_found_is_told_with_what_it_did_not_look_for(page)
 def test_sections_without_results_are_left_out(tmp_path):
     table = predictions().assign(speaker=None, gender=None)
     page = Page(write_report(write_run(tmp_path, table[table["split"] == "test"], LABELS, {})))
-    assert set(page.text) == {"", "classes", "calibration", "corpus", "clips"}
+    assert set(page.text) == {"", "classes", "calibration", "corpus", "clips", "cite"}
 
 
 def test_a_run_scored_on_dev_alone_is_labelled_dev(tmp_path):
@@ -308,3 +310,32 @@ def test_the_command_says_in_one_line_that_there_is_no_run(tmp_path):
     assert result.exit_code == 2
     assert "results.json is not there" in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_published_figure_stands_beside_a_run_under_the_same_protocol_alone():
+    own = {"corpus": {"name": "ShEMO"}, "protocol": {"name": "emobox_fold_1"}, "label_source": "filename"}
+    found = published_figures(own)
+    assert [(row["score"], "2406.07162" in row["source"]) for row in found] == [("UAR 0.802", True)]
+    for other in (
+        {"protocol": {"name": "speaker_kfold"}},
+        {"label_source": "modified"},
+        {"corpus": {"name": "EMO-DB"}},
+    ):
+        assert published_figures(own | other) == []
+
+
+def test_every_published_figure_has_a_source_and_says_what_is_wrong_with_it():
+    for row in read_published():
+        assert set(row) == KEYS
+        assert 0 < row["value"] < 1
+        assert row["source"]
+        assert row["wrong"]
+
+
+def test_a_run_without_a_baseline_says_how_to_make_one_and_variances_stand_side_by_side():
+    results = {"task": "classification", "config": {"output_dir": "runs/a"}, "seeds": {"uar": {"std": 0.012}}}
+    results["test"] = {"uar": 0.6, "interval_unit": "speaker", "intervals": {"uar": [0.5, 0.7]}}
+    assert no_baseline_words(results).endswith("ser baseline runs/a/run_config.yaml")
+    assert no_baseline_words({**results, "task": "regression"}) == ""
+    assert "0.012 between seeds (standard deviation), and by 0.050 between draws of speakers" in variance_words(results)
+    assert variance_words({**results, "seeds": {}}) == ""

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shutil
 import subprocess
 import sys
 
@@ -54,3 +56,26 @@ def test_a_folder_without_runs_is_refused_by_name(tmp_path):
 def test_the_package_runs_as_a_module(module):
     answer = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
     assert "compare" in answer.stdout
+
+
+def test_the_page_holds_table_curves_and_the_difference_to_a_chosen_run(folder, tmp_path):
+    log = [{"epoch": epoch, "eval_uar": 0.2 + epoch / 10} for epoch in (1.0, 2.0, 3.0)]
+    (folder / "good" / "training_log.json").write_text(json.dumps(log))
+    shutil.copy(folder / "good" / "predictions.parquet", folder / "bad")
+    page = folder / "runs.html"
+    answer = CliRunner().invoke(app, ["runs", str(folder), "--html", str(page), "--against", "bad"])
+    assert answer.exit_code == 0, answer.stderr
+    text = page.read_text()
+    assert text.count("<tr>") == 3
+    assert re.search(r"<td>0\.000 ?(\[[^]]*\])?, p = 1\.000</td>", text), re.findall("<td>.*?</td>", text)
+    assert "good reaches 0.500" in text
+    assert 'scope="row"' in text
+    assert "<script" not in text
+
+
+def test_a_run_to_compare_with_is_one_of_the_table_and_needs_the_page(folder, tmp_path):
+    for flags, words in ((["--against", "x", "--html", str(tmp_path / "p.html")], "'x' is none of"),
+                         (["--against", "bad"], "--html FILE")):  # fmt: skip
+        answer = CliRunner().invoke(app, ["runs", str(folder), *flags])
+        assert answer.exit_code == 2
+        assert words in answer.stderr

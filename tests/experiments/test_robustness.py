@@ -21,6 +21,7 @@ from ser.experiments.corruptions import CONDITIONS, Condition
 from ser.experiments.robustness import Scorer, chosen_conditions, robustness, rows_of_test
 from ser.files import write_json
 from ser.predictions import read_predictions
+from ser.run_folder import models_of_folds
 from ser_model import SERForAudioClassification
 
 pytestmark = pytest.mark.slow
@@ -198,3 +199,14 @@ def test_conditions_are_chosen_by_kind_or_name_and_an_unknown_one_is_refused_wit
     assert names == ["noise, SNR 20 dB", "noise, SNR 10 dB", "noise, SNR 0 dB", "speed 0.9"]
     with pytest.raises(ValueError, match=r"--conditions: \['hum'\] is not known; kinds are noise, "):
         chosen_conditions("hum")
+
+
+def test_folds_are_chosen_by_number_and_a_missing_one_is_named(tmp_path):
+    for fold in (0, 1, 2):
+        folder = tmp_path / "seed-1" / f"fold-{fold}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    assert [model.name for model in models_of_folds(tmp_path, "0, 2")] == ["fold-0", "fold-2"]
+    assert len(models_of_folds(tmp_path, None)) == 3
+    with pytest.raises(ValueError, match=r"--folds: '3' names fold-3, .* it holds fold-0, fold-1, fold-2"):
+        models_of_folds(tmp_path, "3")
