@@ -6,19 +6,19 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: venv demo test test-fast test-slow test-browser lint clean
+.PHONY: venv demo test test-fast test-slow test-browser stress lint types coverage pip-audit clean
 venv: $(VENV)/.installed
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[demo,lora,onnx,serve,tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[demo,excel,lora,onnx,ray,serve,tensorboard,dev]'
 	touch $@
 
 demo: venv
 	rm -rf runs/demo
-	$(BIN)/accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no run_ser.py configs/demo.yaml
+	$(BIN)/accelerate launch --quiet --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no run_ser.py configs/demo.yaml
 	cd runs/demo/examples && $(CURDIR)/$(BIN)/python -c "$$ONE_CLIP"
 
 define ONE_CLIP
@@ -32,10 +32,10 @@ export ONE_CLIP
 
 # Two workers with a thread each: many small models gain nothing from more threads.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser and not heavy"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser and not heavy and not stress"
 
 test-fast: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser and not heavy and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser and not heavy and not stress and not slow"
 
 test-slow: venv
 	$(BIN)/python -m pytest -m heavy
@@ -43,9 +43,28 @@ test-slow: venv
 test-browser: venv
 	$(BIN)/python -m pytest -m browser
 
+# Faults by the thousand; prints the table of benchmarks/RESULTS.md, section "Faults". About half an hour on two cores.
+stress: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m stress
+
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell .
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive ser run_ser.py data_prep.py ser_model.py
+
+# How much of the code `make test` runs, and every module below 100 %. Twice as long as `make test`.
+coverage: venv
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n 2 --dist worksteal -m "not browser and not heavy and not stress"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=90
+
+# Known vulnerabilities of the pinned packages; asks pypi.org, so it needs a network. Its own packages stay out of .venv.
+pip-audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit
+	.venv-audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf runs .pytest_cache .ruff_cache

@@ -3,7 +3,8 @@
     python data_prep.py configs/demo.yaml
     python data_prep.py configs/emodb_tiny.yaml --data_dir path/to/emodb/wav
 
-Prepares the corpus of a configuration, prints what it holds, and draws its classes and lengths into `output_dir`.
+Prepares the corpus of a configuration, prints what it holds, and writes a page about it, `data.html`, into
+`output_dir`.
 """
 
 import functools
@@ -14,7 +15,6 @@ import os
 import sys
 import tempfile
 import typing
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,12 +25,13 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 
-from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, corpus_facts, encode_wav
+from ser.data.audio import SAMPLING_RATE_HZ, checked_wave, encode_wav
 from ser.data.corpora.problems import is_disk_full, read_problems, unusable, write_problem
-from ser.data.corpora.recordings import Corpus, Recording, source_of
+from ser.data.corpora.recordings import Corpus, Recording
+from ser.data.corpora.sources import source_of
 from ser.data.corpora.table import list_corpus
 from ser.data.data_arguments import DataArguments, read_data_arguments
-from ser.data.summary import summary
+from ser.data.summary import summary, warnings_of
 
 logger = logging.getLogger(__name__)
 # Part of the cache's key: raise it when a change of the code gives another Dataset for the same files.
@@ -51,11 +52,8 @@ def load_corpus(args: DataArguments) -> datasets.Dataset:
         ValueError, FileNotFoundError: A flag does not fit, or files cannot be used; the message lists all of them.
     """
     dataset = _prepared(args)
-    facts = corpus_facts(dataset)
-    for difference in facts["differences"]:
-        logger.warning("%s differs from what is published: %s", facts["name"], difference)
-    if facts["skipped"]:
-        logger.warning("%s: %d files were left out (skip_unreadable)", facts["name"], len(facts["skipped"]))
+    for words in warnings_of(dataset):
+        logger.warning(words)
     return dataset
 
 
@@ -84,13 +82,15 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
 
     def __init__(self, args: DataArguments):
         self.corpus, self.skip_unreadable = list_corpus(args), args.skip_unreadable
+        self.max_seconds = args.max_file_seconds
+        bound = "" if self.max_seconds == DataArguments.max_file_seconds else f"-{self.max_seconds:g}"
         self._is_read_only = False
         try:
             super().__init__(
                 cache_dir=args.cache_dir,
                 dataset_name="ser_corpora" if args.corpora else f"ser_{args.corpus}",
                 config_name=args.label_source if args.corpus == "shemo" and not args.corpora else "default",
-                hash=f"{self.corpus.key()}{'-skip' * args.skip_unreadable}",
+                hash=f"{self.corpus.key()}{'-skip' * args.skip_unreadable}{bound}",
             )
         except OSError as error:
             self._open_read_only(error)
@@ -179,7 +179,7 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
             rows = []
             for recording in recordings[start : start + _CLIPS_PER_TABLE]:
                 try:
-                    rows.append(row_of(recording, corpus))
+                    rows.append(row_of(recording, corpus, self.max_seconds))
                 except (ValueError, OSError) as error:
                     write_problem(recording, error, Path(failures))
             if rows:
@@ -229,8 +229,8 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def row_of(recording: Recording, corpus: Corpus) -> dict[str, Any]:
-    """Reads one recording and makes its row of the Dataset.
+def row_of(recording: Recording, corpus: Corpus, max_seconds: float | None = None) -> dict[str, Any]:
+    """Reads one recording of at most `max_seconds` and makes its row of the Dataset.
 
     Raises:
         ValueError, OSError: It cannot be used; the message says why.
@@ -243,10 +243,10 @@ def row_of(recording: Recording, corpus: Corpus) -> dict[str, Any]:
         raise ValueError(recording.problem)
     source = source_of(recording, corpus)
     if recording.segment:
-        wave = recording.segment.cut(_whole_wave(source, recording.path, source.stat().st_mtime_ns))
+        whole = _whole_wave(source, recording.path, source.stat().st_mtime_ns, max_seconds)
+        wave = checked_wave(recording.segment.cut(whole))
     else:
-        wave = read_wave(source, recording.path)
-    wave = checked_wave(wave)
+        wave = checked_wave(read_wave(source, recording.path, max_seconds=max_seconds))
     try:
         source_rate_hz = soundfile.info(io.BytesIO(source) if recording.archive else source).samplerate
     except soundfile.LibsndfileError:  # read by ffmpeg, which does not tell the rate
@@ -263,37 +263,32 @@ def row_of(recording: Recording, corpus: Corpus) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=1)
-def _whole_wave(path: Path, name: str, modified_ns: int) -> np.ndarray:
+def _whole_wave(path: Path, name: str, modified_ns: int, max_seconds: float | None) -> np.ndarray:
     """The wave of a recording with segments, kept for the next one: they follow each other, sorted by id."""
     from ser_model import read_wave
 
-    return read_wave(path, name)
+    return read_wave(path, name, max_seconds=max_seconds)
 
 
 # ---------------------------------------------------------------------------------------------- the command line
-def draw(dataset: datasets.Dataset, output_dir: Path) -> list[Path]:
-    """Writes `class_distribution.png` (where there are classes) and `duration_histogram.png`."""
-    from ser.evaluation import plots, theme
-
-    output_dir.mkdir(parents=True, exist_ok=True)
-    figures = {"duration_histogram.png": plots.duration_distribution(dataset["duration"])}
-    if "emotion" in dataset.features:
-        names = dataset.features["emotion"].names
-        counts = Counter(names[label] for label in dataset["emotion"])
-        figures["class_distribution.png"] = plots.class_distribution({name: counts[name] for name in names})
-    return [theme.write_png(figure, output_dir / name) for name, figure in sorted(figures.items())]
-
-
 def main(argv: Sequence[str]) -> None:
-    """Prepares the corpus of a configuration, prints what it holds and draws it."""
+    """Prepares the corpus of a configuration, prints what it holds, draws it and writes a page about it."""
     try:
         args, output_dir = read_data_arguments(argv)
         dataset = _prepared(args)  # not load_corpus: its warnings are in the summary
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         sys.exit(f"data_prep.py: {error}")
     print(summary(dataset))
-    for path in draw(dataset, Path(output_dir or "runs/data")):
+    # Only now, since they import matplotlib, and others import this module to load a corpus.
+    from ser.exploration.class_section import write_class_plots
+    from ser.exploration.data_page import write_data_page
+
+    folder = Path(output_dir or "runs/data")
+    for path in write_class_plots(dataset, folder):
         print(f"wrote {path}")
+    if args.data_page is not False:
+        print("data.html: clips are measured, the first time only (--data_page false leaves it out)", flush=True)
+        print(f"wrote {write_data_page(dataset, folder, args)}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,18 @@
 """Trains, calibrates, evaluates and reports one run, or one for each fold and seed.
 
-accelerate launch run_ser.py configs/demo.yaml                              # two minutes on a laptop
-accelerate launch run_ser.py configs/shemo_hubert_base.yaml --data_dir ShEMO --fold all --seeds 13,21,42
-python run_ser.py configs/emodb_tiny.yaml --data_dir emodb --learning_rate 1e-3
+python run_ser.py configs/demo.yaml                              # two minutes on a laptop
+python run_ser.py configs/shemo_hubert_base.yaml --data_dir ShEMO --fold all --seeds 13,21,42
+accelerate launch --config_file configs/accelerate/many_gpus.yaml run_ser.py configs/shemo_hubert_base.yaml
 """
 
-import shutil
 import sys
+
+from ser.training.early import one_line, start
+
+if __name__ == "__main__":
+    start(sys.argv[1:])  # before the imports below, which take ten seconds
+
+import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -26,6 +32,7 @@ from ser.evaluation.figures import write_plots
 from ser.evaluation.layers import layer_section, pooled_layers, write_layers
 from ser.evaluation.report import write_report
 from ser.evaluation.results import build_results
+from ser.exploration.data_page import write_data_page
 from ser.files import held_by_this_process, read_json, write_json
 from ser.predictions import prediction_table, write_predictions
 from ser.publish.card import write_card
@@ -60,9 +67,9 @@ from ser.training.fit import calibrate_out_of_fold, few_clips, final_job, make_m
 from ser.training.frozen_head import FrozenHeads
 from ser.training.jobs import Job, check_splits, jobs_of, part_clips, split_of
 from ser.training.models import check_not_heard
-from ser.training.outcome import predict, print_scores, save_model, write_examples
+from ser.training.outcome import add_scores_by_snr, predict, print_scores, save_model, write_examples
 from ser.training.pooled_runs import pooled_context, pooled_predictions
-from ser.training.provenance import model_section, run_context
+from ser.training.provenance import encoder_name, model_section, run_context
 from ser.training.signals import Stopped, stop_in_order
 
 
@@ -85,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         is_expected = words is not None or isinstance(error, ValueError | OSError | ImportError)
         if not is_expected or any(flag.startswith("--debug_errors") for flag in argv):
             raise
-        print(f"run_ser.py: {words or error}\n(--debug_errors true shows where)", file=sys.stderr)
+        print(f"run_ser.py: {one_line(words or error)} (--debug_errors true shows where)", file=sys.stderr)
         return 2
     return 0
 
@@ -271,6 +278,9 @@ def finish(job: Job, results: dict[str, Any], dataset: Any) -> None:
     """
     has_scores = (job.folder / PREDICTIONS).is_file()
     if has_scores and not job.is_one_of_many:
+        add_scores_by_snr(job, dataset)
+        if job.data.data_page:
+            write_data_page(dataset, job.folder, job.data, encoder_name(job))
         write_plots(job.folder)
     if has_scores and has_model(job.folder):
         write_card(job.folder)
@@ -280,7 +290,7 @@ def finish(job: Job, results: dict[str, Any], dataset: Any) -> None:
         write_report(job.folder, audio=lambda clip: stored[rows[clip]]["audio"]["bytes"])
     mark_finished(job.folder)
     if has_scores:
-        print_scores(results, read_log(job.folder))
+        print_scores(results, read_log(job.folder), each_class=not job.is_one_of_many)
     if has_scores and not job.is_one_of_many:
         print(f"{job.folder}: {what_lies_in(job.folder)}", flush=True)
 

@@ -17,6 +17,7 @@ import io
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Sized
 from functools import partial
 from itertools import chain, pairwise
@@ -43,6 +44,10 @@ _RATES_HZ = (1_000, 768_000)
 _MP3_SLACK_SAMPLES = 2 * 1152
 # libsndfile gives a number of this size if the header does not say how many samples there are.
 _UNKNOWN_FRAMES = 2**60
+# Values of all channels that are decoded at once.
+_MAX_BLOCK = 2**24
+# What a URL may send, and how long that may take.
+_DOWNLOAD_BYTES, _DOWNLOAD_SECONDS = 500 * 10**6, 600
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 
 
@@ -347,7 +352,8 @@ def _frames(audio: Any, name: str, block_seconds: float, max_seconds: float | No
     """Yields the samples of a file in blocks `[T, channels]`, float32."""
     import soundfile
 
-    block_samples, total = max(1, int(block_seconds * audio.samplerate)), 0
+    # A header may name a thousand channels; the memory for a block must not depend on it.
+    block_samples, total = max(1, min(int(block_seconds * audio.samplerate), _MAX_BLOCK // audio.channels)), 0
     with audio:
         while True:
             try:
@@ -517,10 +523,16 @@ def _download_blocks(url: str, sampling_rate_hz: int) -> Iterator[np.ndarray]:
     from urllib.request import Request, urlopen
 
     with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/audio"
+        path, deadline = f"{folder}/audio", time.monotonic() + _DOWNLOAD_SECONDS
+        request = Request(url, headers={"User-Agent": "ser"})
         try:
-            with urlopen(Request(url, headers={"User-Agent": "ser"}), timeout=30) as answer, open(path, "wb") as file:
-                shutil.copyfileobj(answer, file)
+            with urlopen(request, timeout=30) as answer, open(path, "wb") as file:  # open_audio checks it  # nosec B310
+                while block := answer.read1(2**16):
+                    file.write(block)
+                    if file.tell() > _DOWNLOAD_BYTES or time.monotonic() > deadline:
+                        raise OSError(f"more than {_DOWNLOAD_BYTES // 10**6} MB, or {_DOWNLOAD_SECONDS} s")
+                if answer.length:  # read1 does not raise IncompleteRead
+                    raise OSError(f"the connection ended {answer.length} bytes before the end of the file")
         except (OSError, HTTPException) as error:
             raise ValueError(f"{url}: cannot be downloaded ({error}).") from None
         yield from read_blocks(path, url, sampling_rate_hz)
@@ -1157,8 +1169,14 @@ class SERForAudioClassification(PreTrainedModel):
         if attn_implementation is not None:
             kwargs["attn_implementation"] = attn_implementation
         kind = AutoModel
-        if AutoConfig.from_pretrained(name_or_path).model_type == "whisper":
+        # None, for which transformers asks on the terminal, would let the user switch on code that lies in the folder.
+        trust = {"trust_remote_code": False}
+        if isdir(name_or_path):
+            kwargs["use_safetensors"] = True
+        if AutoConfig.from_pretrained(name_or_path, **trust).model_type == "whisper":
             kind, kwargs["key_mapping"] = whisper_encoder_class(), {r"^(model\.)?encoder\.": ""}
+        else:
+            kwargs |= trust
         backbone, report = kind.from_pretrained(name_or_path, output_loading_info=True, **overrides, **kwargs)
         parts = tuple(name for name, _ in backbone.named_children())
         # Weights outside the backbone's modules belong to the head of pretraining; neither they nor Whisper's decoder
@@ -1437,6 +1455,8 @@ class SERForAudioClassification(PreTrainedModel):
 
 
 SILENCE = "silence"
+# A longer recording is classified in windows.
+MAX_WHOLE_SECONDS = 60.0
 # The level is measured every tenth of a second. Half a second at 45 dB below the loudest tenth is rare in fluent
 # speech: it occurs once in the 535 clips of EMO-DB.
 _LEVEL_SECONDS, _PAUSE_SECONDS = 0.1, 0.5
@@ -1516,6 +1536,62 @@ class Grid:
         self.hop = self.frame * self.frames_in_hop
         self.size = max(round(window_seconds * sampling_rate_hz), self.hop)
         self.frames_in_pause = int(np.ceil(_PAUSE_SECONDS * sampling_rate_hz / self.frame - 1e-9))
+
+
+class Cutting(NamedTuple):
+    """How a recording that is too long to be classified as a whole is cut into windows.
+
+    Attributes:
+        grid: Lengths of the windows.
+        longest: A recording of more samples is cut.
+    """
+
+    grid: Grid
+    longest: int
+
+    def pieces(self, blocks: Iterator[np.ndarray]) -> Iterator[tuple[int, np.ndarray, bool]]:
+        """Yields the whole recording or its windows, as [`windows_of`]: first sample, wave `(T,)`, is it the last."""
+        head, is_whole = read_head(blocks, self.longest)
+        if is_whole:
+            yield 0, head, True
+        else:
+            yield from windows_of(chain([head], blocks), self.grid.size, self.grid.hop)
+
+
+def usual_cutting(config: Any, feature_extractor: Any, max_seconds: float | None = None) -> Cutting:
+    """How the pipeline cuts a long recording if it is asked for no timeline; evaluation cuts long clips alike.
+
+    Args:
+        config: Of the model; it holds the length of a window.
+        feature_extractor: Of the model.
+        max_seconds: A longer recording is cut; `MAX_WHOLE_SECONDS` by default, or what the feature extractor takes.
+
+    Raises:
+        ValueError: `max_seconds` is not above 0.
+    """
+    if max_seconds is None:
+        max_seconds = MAX_WHOLE_SECONDS
+    if not max_seconds > 0:
+        raise ValueError(f"max_seconds: {max_seconds} is not above 0.")
+    window, rate_hz = usual_window_seconds(config, feature_extractor), feature_extractor.sampling_rate
+    grid = Grid(window, window, rate_hz)
+    return Cutting(grid, max(grid.size, int(min(max_seconds, most_seconds(feature_extractor)) * rate_hz)))
+
+
+def usual_window_seconds(config: Any, feature_extractor: Any) -> float:
+    """Length of a window if none is asked for: the median length of the training clips, or 4 s."""
+    return min(getattr(config, "window_seconds", None) or 4.0, most_seconds(feature_extractor))
+
+
+def most_seconds(feature_extractor: Any) -> float:
+    """The longest input of a feature extractor; Whisper's cuts at 30 s."""
+    return getattr(feature_extractor, "chunk_length", float("inf"))
+
+
+def mean_over_sound(scores: np.ndarray, starts: np.ndarray, grid: Grid, sound: np.ndarray, total: int) -> np.ndarray:
+    """The scores `[C]` of a recording in windows: the mean over all sound; arguments as of [`blend_windows`]."""
+    hop_of_frame = np.arange(len(sound)) // grid.frames_in_hop
+    return blend_windows(scores, starts, grid, sound, total)[hop_of_frame[sound]].mean(axis=0)
 
 
 def blend_windows(scores: np.ndarray, starts: np.ndarray, grid: Grid, sound: np.ndarray, total: int) -> np.ndarray:
@@ -1662,17 +1738,12 @@ class SERPipeline(ChunkPipeline):
 
     def preprocess(self, inputs, timeline=False, window_seconds=None, hop_seconds=None, max_seconds=None):
         """Yields the model's inputs for a recording: one for the whole, or one per window while it is read."""
-        grid = self._grid(timeline, window_seconds, hop_seconds)
+        cutting = self._cutting(timeline, window_seconds, hop_seconds, max_seconds)
         levels: list[float] = []
         name, blocks = open_audio(inputs, self.feature_extractor.sampling_rate)
-        blocks = metered(blocks, grid.frame, levels)
-        head, is_whole = read_head(blocks, grid.size if timeline else max(grid.size, self._max_samples(max_seconds)))
-        if is_whole:
-            self._check(head, name, silence_allowed=timeline)
-            windows = [(0, head, True)]
-        else:
-            windows = windows_of(chain([head], blocks), grid.size, grid.hop)
-        for start, window, is_last in windows:
+        for start, window, is_last in cutting.pieces(metered(blocks, cutting.grid.frame, levels)):
+            if start == 0 and is_last:
+                self._check(window, name, silence_allowed=timeline)
             about = {"start": start}
             if is_last:
                 about |= {"name": name, "total": start + len(window), "levels": np.asarray(levels)}
@@ -1685,7 +1756,7 @@ class SERPipeline(ChunkPipeline):
             FileNotFoundError, TypeError, ValueError: As in a call of the pipeline.
         """
         name, blocks = open_audio(source, self.feature_extractor.sampling_rate)
-        wave, is_whole = read_head(blocks, self._max_samples(max_seconds))
+        wave, is_whole = read_head(blocks, self._cutting(max_seconds=max_seconds).longest)
         if is_whole:
             self._check(wave, name)
         return wave if is_whole else None
@@ -1737,9 +1808,9 @@ class SERPipeline(ChunkPipeline):
         if len(outputs) == 1:
             return [self._segment(0, about["total"], scores[0] if sound.any() else None, top_k)]
         starts = np.array([output["about"]["start"] for output in outputs])
-        by_hop = blend_windows(scores, starts, grid, sound, about["total"])
-        hop_of_frame = np.arange(len(sound)) // grid.frames_in_hop
         if timeline:
+            by_hop = blend_windows(scores, starts, grid, sound, about["total"])
+            hop_of_frame = np.arange(len(sound)) // grid.frames_in_hop
             is_regression = self.model.config.problem_type == "regression"
             kinds = (np.arange(len(by_hop)) if is_regression else by_hop.argmax(axis=1))[hop_of_frame]
             return [
@@ -1753,7 +1824,7 @@ class SERPipeline(ChunkPipeline):
             ]
         if not sound.any():
             raise ValueError(f"{about['name']}: is silent throughout; record or export it again.")
-        mean = by_hop[hop_of_frame[sound]].mean(axis=0)
+        mean = mean_over_sound(scores, starts, grid, sound, about["total"])
         return mean.astype(np.float32) if is_embedding else self._ranked(mean, top_k)
 
     def _segment(self, start: int, end: int, scores: np.ndarray | None, top_k: int | None) -> dict[str, Any]:
@@ -1791,30 +1862,27 @@ class SERPipeline(ChunkPipeline):
         return [{"label": id2label[int(index)], "score": float(scores[index])} for index in order[:top_k]]
 
     def _grid(self, timeline: bool, window_seconds: float | None, hop_seconds: float | None) -> Grid:
+        most = most_seconds(self.feature_extractor)
         if window_seconds is None:
-            window_seconds = min(getattr(self.model.config, "window_seconds", None) or 4.0, self._most_seconds())
+            window_seconds = usual_window_seconds(self.model.config, self.feature_extractor)
         trained = getattr(self.model.config, "window_seconds", None)
         if trained and window_seconds > trained:
             logger.warning_once(
                 f"window_seconds: {window_seconds:g} is longer than the median training clip ({trained:g} s); "
                 "a long window averages over changes of emotion."
             )
-        if window_seconds > self._most_seconds():
-            raise ValueError(f"window_seconds: {window_seconds}, but the model hears {self._most_seconds()} at most.")
+        if window_seconds > most:
+            raise ValueError(f"window_seconds: {window_seconds}, but the model hears {most} at most.")
         if hop_seconds is None or not timeline:
             hop_seconds = window_seconds / 4 if timeline else window_seconds
         return Grid(window_seconds, hop_seconds, self.feature_extractor.sampling_rate)
 
-    def _most_seconds(self) -> float:
-        """The longest input of the feature extractor; Whisper's cuts at 30 s."""
-        return getattr(self.feature_extractor, "chunk_length", float("inf"))
-
-    def _max_samples(self, max_seconds: float | None) -> int:
-        if max_seconds is None:
-            max_seconds = 60.0
-        if not max_seconds > 0:
-            raise ValueError(f"max_seconds: {max_seconds} is not above 0.")
-        return int(min(max_seconds, self._most_seconds()) * self.feature_extractor.sampling_rate)
+    def _cutting(self, timeline=False, window_seconds=None, hop_seconds=None, max_seconds=None) -> Cutting:
+        grid = self._grid(timeline, window_seconds, hop_seconds)
+        if timeline:
+            return Cutting(grid, grid.size)
+        usual = usual_cutting(self.model.config, self.feature_extractor, max_seconds)
+        return Cutting(grid, max(grid.size, usual.longest))
 
 
 SERConfig.register_for_auto_class()

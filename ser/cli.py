@@ -1,16 +1,29 @@
 """The `ser` command. A slow import stands inside the command that needs it."""
 
 import json
+import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ser.inference.output_formats import FORMATS
-from ser.run_folder import CONFIG, RESULTS, SPLIT, fold_folders, is_finished
+from ser.progress import no_bars_in_files
+from ser.run_folder import (
+    CONFIG,
+    RESULTS,
+    SPLIT,
+    fold_folders,
+    is_finished,
+    predictions_to_pool,
+    read_results,
+    tested_models,
+)
 
 app = typer.Typer(
     help="Speech emotion recognition: check data, train baselines, score recordings, publish models.",
@@ -21,11 +34,20 @@ app = typer.Typer(
 # A flag that a command does not know is passed on to the configuration, which checks it.
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+RayFlag = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[ADDRESS]",
+        help="Score on the Ray cluster at ADDRESS (host:port, or auto for the one of this machine; by default "
+        "RAY_ADDRESS, or a new cluster of this machine). Writes Parquet shards into --output, and continues there.",
+    ),
+]
 
 
 @app.callback()
 def commands() -> None:
     """Speech emotion recognition: check data, train baselines, score recordings, publish models."""
+    no_bars_in_files()
 
 
 @app.command()
@@ -49,7 +71,12 @@ def audit(
 
         read_wave = None
         if audio is not None:
-            from ser_model import read_wave
+            from functools import partial
+
+            from ser.data.data_arguments import DataArguments
+            from ser_model import read_wave as read_whole
+
+            read_wave = partial(read_whole, max_seconds=DataArguments.max_file_seconds)
         sources = splits_of_run(Path(splits[0])) if len(splits) == 1 else {}
         audits = {
             name: audit_files(files, audio, read_wave, speakers_differ)
@@ -76,6 +103,8 @@ def compare(
 ) -> None:
     """Compares two runs: the difference, its interval and a paired test over speakers."""
     with errors_in_words(debug):
+        for run in (run_a, run_b):
+            predictions_to_pool(run)  # a wrong path is refused before anything slow is imported
         from ser.evaluation.compare import compare, comparison_table, predictions_to_compare
 
         a, b = (predictions_to_compare(run) for run in (run_a, run_b))
@@ -102,9 +131,29 @@ def runs(
             write_text(runs_csv(rows), csv)
 
 
-@app.command()
+class RayAddress(TyperCommand):
+    """Gives `--ray` a value where no address follows it: an option of typer always takes one."""
+
+    ADDRESS = re.compile(r"auto|local|ray://\S+|[\w.:\[\]-]+:\d+")
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        flags = args[: args.index("--")] if "--" in args else args
+        if "--ray" in flags:
+            after = flags.index("--ray") + 1
+            if after == len(flags) or not self.ADDRESS.fullmatch(flags[after]):
+                args = [*args[:after], os.environ.get("RAY_ADDRESS") or "local", *args[after:]]
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=RayAddress)
 def predict(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders, globs, URLs; - for a list on stdin.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders, globs, URLs (http, s3, gs, hf, ...), lists (.txt, or .parquet with a column file or "
+            "path); - for a list on stdin."
+        ),
+    ],
     model: Annotated[str | None, typer.Option(help="Folder of a run, or a repository on the Hub.")] = None,
     onnx: Annotated[Path | None, typer.Option(help="File of ser export, instead of --model; runs on the CPU.")] = None,
     timeline: Annotated[
@@ -118,7 +167,11 @@ def predict(
     ] = None,
     format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "table",
     output: Annotated[
-        Path | None, typer.Option(help="File to write instead of stdout; with --resume a folder.")
+        Path | None, typer.Option(help="File to write instead of stdout; with --resume or --ray a folder.")
+    ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(help="File (.parquet or .npy) for the pooled vectors, which are given in place of scores."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
     resume: Annotated[
@@ -126,7 +179,11 @@ def predict(
     ] = False,
     batch_seconds: Annotated[
         float | None,
-        typer.Option(help="Seconds of audio in a batch; by default one recording on a CPU, 256 s on a GPU."),
+        typer.Option(help="Seconds of audio in a batch; by default one recording a core on a CPU, 256 s on a GPU."),
+    ] = None,
+    ray: RayFlag = None,
+    ray_actors: Annotated[
+        int | None, typer.Option(help="Actors that score; by default one a GPU, or a core where there is no GPU.")
     ] = None,
     max_megabytes: Annotated[float, typer.Option(help="Largest download of a URL.")] = 500.0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...; the first GPU by default.")] = None,
@@ -137,25 +194,12 @@ def predict(
     with errors_in_words(debug):
         from ser.inference.predict import Request, run
 
-        if model is None and onnx is None:
-            raise ValueError(
-                "--model: is missing; give a run's folder, a repository on the Hub, or a file with --onnx."
-            )
-        if model is not None and onnx is not None:
-            raise ValueError("--onnx: cannot be used with --model; give one of the two.")
-        if onnx is not None and (device or "cpu") != "cpu":
-            raise ValueError(f"--device: {device}, but --onnx runs on the CPU; use --model for a GPU.")
+        load = model_loader(model, onnx, device, revision)
         lengths = (window_seconds, hop_seconds, batch_seconds)
-        request = Request(paths, format, output, overwrite, resume, timeline, *lengths, max_megabytes)
-
-        def load():
-            if onnx is None:
-                return pipeline_of(model, device, revision=revision)
-            from ser.inference.onnx_model import load_onnx_pipeline
-            from ser_model import SERConfig, SERPipeline
-
-            return load_onnx_pipeline(onnx, SERConfig, SERPipeline)
-
+        request = Request(
+            paths, format, output, overwrite, resume, timeline, *lengths, max_megabytes, embeddings,
+            ray=ray, actors=ray_actors, device=device, debug=debug,
+        )  # fmt: skip
         code = run(request, load)
     raise typer.Exit(code)
 
@@ -170,6 +214,7 @@ def report(
 ) -> None:
     """Writes report.html from the results and predictions of a run."""
     with errors_in_words(debug):
+        read_results(run)  # a wrong folder is refused before anything slow is imported
         from ser.evaluation.report import recordings_in, write_report
 
         print(write_report(run, recordings_in(audio) if audio else None))
@@ -191,6 +236,7 @@ def baseline(
     """Trains a baseline on the folds of a configuration: an SVM on acoustic functionals, or logistic regression on
     the frozen encoder."""
     with errors_in_words(debug):
+        check_before_torch([config, *context.args])
         from data_prep import load_corpus
         from ser.experiments.baseline import attach_baseline, baseline_words, run_baseline
         from ser.training.arguments import parse_arguments
@@ -225,11 +271,10 @@ def robustness(
 ) -> None:
     """Scores the test clips of a run again under noise, gain, telephone band, codecs, rooms, clipping and speed."""
     with errors_in_words(debug):
+        tested_models(run)  # a wrong folder is refused before anything slow is imported
         from ser.experiments.robustness import chosen_conditions, classification_results, robustness_table
         from ser.experiments.robustness import robustness as measure
-        from ser.run_folder import tested_models
 
-        tested_models(run)
         classification_results(run)
         chosen = chosen_conditions(conditions)
         from ser.data.data_arguments import read_data_arguments
@@ -256,6 +301,9 @@ def ablate(
 ) -> None:
     """Trains one configuration under several settings, on the same folds, and compares them in one table."""
     with errors_in_words(debug):
+        from ser.experiments.settings import check_settings
+
+        check_settings([config, *context.args], over)
         from run_ser import run_jobs
         from ser.experiments.ablation import ablate, ablation_table
 
@@ -270,6 +318,7 @@ def leak(
 ) -> None:
     """Trains a configuration on speaker-independent and on random folds: how much shared speakers raise the score."""
     with errors_in_words(debug):
+        check_before_torch([config, *context.args])
         from run_ser import prepare, run_jobs
         from ser.experiments.ablation import leak, leak_words
 
@@ -286,6 +335,7 @@ def cross(
 ) -> None:
     """Trains on each of several corpora and tests on each: how well a model works outside its corpus."""
     with errors_in_words(debug):
+        check_before_torch([config, *context.args])
         from data_prep import load_corpus
         from run_ser import run_jobs
         from ser.experiments.cross import cross, cross_table
@@ -312,6 +362,9 @@ def export(
     """Writes a model as one ONNX file; exit code 1 when --check finds a loss of more than one point of UAR."""
     with errors_in_words(debug):
         from ser.inference.loading import read_config
+
+        if not Path(run).is_dir():
+            read_config(run)  # refuses a wrong name before anything slow is imported
         from ser.inference.onnx_export import check_flags, check_model, destination, export_onnx
 
         data = check_flags(format, run if check else None, context.args)
@@ -394,6 +447,7 @@ def serve(
         str, typer.Option(help="Address to listen on; with 0.0.0.0 other machines can connect.")
     ] = "127.0.0.1",
     max_minutes: Annotated[float, typer.Option(help="Refuse longer recordings.")] = 10.0,
+    max_seconds: Annotated[float, typer.Option(help="Give up a recording whose answer takes longer.")] = 120.0,
     auth: Annotated[
         Path | None, typer.Option(help="File that holds user:password for visitors; or set SER_PAGE_AUTH.")
     ] = None,
@@ -403,15 +457,19 @@ def serve(
 ) -> None:
     """Serves a page to record or upload speech and see its emotion, in English and Persian."""
     with errors_in_words(debug):
+        from ser.page.answer import Limits
         from ser.page.app import check_gradio, read_auth
         from ser.page.app import serve as serve_page
 
-        if not max_minutes > 0:
-            raise ValueError(f"--max-minutes: {max_minutes} is not above 0.")
+        for flag, value in (("--max-minutes", max_minutes), ("--max-seconds", max_seconds)):
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{flag}: {value} is not a number above 0.")
         check_gradio()
         visitor = read_auth(auth)
         pipe = pipeline_of(model, device)
-        serve_page(pipe, model, max_minutes, server_name=host, server_port=port, share=share, auth=visitor)
+        serve_page(
+            pipe, model, Limits(max_minutes, max_seconds), server_name=host, server_port=port, share=share, auth=visitor
+        )
 
 
 configs_app = typer.Typer(invoke_without_command=True)
@@ -449,15 +507,45 @@ def push_space(
 ) -> None:
     """Puts the page of `ser serve` on the Hub as a Space, in one commit."""
     with errors_in_words(debug):
+        from ser.publish.staging import check_run
+
+        check_run(run)  # before anything slow is imported
         from ser.publish.space import push_space as push
 
         push(run, repo_id, model, output, private, dry_run)
+
+
+def check_before_torch(argv: list[str]) -> None:
+    """Checks a command line of `run_ser.py`: a typo is answered before ten seconds of imports."""
+    from ser.training.command_line import check_command_line
+
+    check_command_line(argv)
 
 
 def splits_of_run(folder: Path) -> dict[str, list[str]]:
     """The `splits.json` in the folder of a run, or those of its seeds and folds, by name; empty for another path."""
     folders = fold_folders(folder, SPLIT) or ([folder] if (folder / SPLIT).is_file() else [])
     return {own.relative_to(folder).as_posix(): [str(own / SPLIT)] for own in folders}
+
+
+def model_loader(model: str | None, onnx: Path | None, device: str | None, revision: str | None) -> Callable[..., Any]:
+    """Checks which model is meant; what is returned loads it on a device, with so many threads if they are given."""
+    if model is None and onnx is None:
+        raise ValueError("--model: is missing; give a run's folder, a repository on the Hub, or a file with --onnx.")
+    if model is not None and onnx is not None:
+        raise ValueError("--onnx: cannot be used with --model; give one of the two.")
+    if onnx is not None and (device or "cpu") != "cpu":
+        raise ValueError(f"--device: {device}, but --onnx runs on the CPU; use --model for a GPU.")
+
+    def load(device: str | None, threads: int | None = None) -> Any:
+        if onnx is None:
+            return pipeline_of(model, device, revision=revision)
+        from ser.inference.onnx_model import load_onnx_pipeline
+        from ser_model import SERConfig, SERPipeline
+
+        return load_onnx_pipeline(onnx, SERConfig, SERPipeline, threads)
+
+    return load
 
 
 def pipeline_of(model: str, device: str | None = None, **hub: str | None):

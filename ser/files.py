@@ -120,12 +120,25 @@ def write_json_rows(content: dict[str, Any], path: str | Path) -> None:
     write_text(f"{{\n{lines}\n}}\n", path)
 
 
-def read_json(path: str | Path, kind: type = dict) -> Any:
+def parse_json(text: str, flag: str) -> Any:
+    """Parses the JSON that a flag holds.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{flag}: {text[:200]!r} is not JSON ({error}).") from None
+
+
+def read_json(path: str | Path, kind: type = dict, remedy: str = "make it again") -> Any:
     """Reads a JSON file.
 
     Args:
         path: The file.
         kind: Expected type of the content: `dict` or `list`.
+        remedy: What to do about a damaged file, for the error.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -134,9 +147,9 @@ def read_json(path: str | Path, kind: type = dict) -> Any:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: is not JSON ({error}); make it again.") from None
+        raise ValueError(f"{path}: is not JSON ({error}); {remedy}.") from None
     if not isinstance(content, kind):
-        raise ValueError(f"{path}: holds a {type(content).__name__}, expected a {kind.__name__}; make it again.")
+        raise ValueError(f"{path}: holds a {type(content).__name__}, expected a {kind.__name__}; {remedy}.")
     return content
 
 

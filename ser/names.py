@@ -24,6 +24,11 @@ def tidy(name: str) -> str:
     return _EDGES.sub("", unicodedata.normalize("NFC", name))
 
 
+def is_text(value: Any) -> bool:
+    """Whether a value is text that UTF-8 can hold: JSON can also spell half a character, such as `"\\ud800"`."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def cell(value: Any) -> str | None:
     """A cell of a table as a tidy name; None for an empty one and for the words that stand for one (NaN, None, n/a)."""
     if value is None or value != value:

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from ser.files import draft_of
 from ser.names import speaker_cell, tidy
-from ser.run_folder import FINAL_PREDICTIONS, PREDICTIONS
+from ser.run_folder import FINAL_PREDICTIONS, PREDICTIONS, predictions_file
 
 # Columns that every table must have.
 COLUMNS = ("id", "split", "seed", "fold", "speaker", "gender")
@@ -66,15 +67,13 @@ def read_predictions(run: str | Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: A column that every run writes is missing.
+        ValueError: It is damaged, or a column that every run writes is missing.
     """
-    path = Path(run)
-    path = path / PREDICTIONS if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is not there; expected the folder of a finished run, which run_ser.py with --do_predict writes"
-        )
-    predictions = pd.read_parquet(path)
+    path = predictions_file(run)
+    try:
+        predictions = pd.read_parquet(path)
+    except (pa.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
+        raise ValueError(f"{path}: is not a Parquet file ({' '.join(str(error).split())}); make it again.") from None
     check_columns(predictions, path)
     # Tables of other programs: "unknown" is no speaker, and spaces around a name are not part of it.
     named = predictions["speaker"].map(speaker_cell, na_action="ignore").astype(object)

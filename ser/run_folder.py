@@ -11,6 +11,7 @@ The folder is the contract between training, evaluation, publishing and the page
     training_log.json    loss and dev scores by step
     results.json         every figure, computed from the predictions
     report.html, README.md, *.png    made from the results
+    data.html            about the corpus; data_prep.py may have put it there before the run
     finished.json        written last: the run is finished
     seed-*/fold-*/       one such folder for each seed and fold, where the run has several
     final_fit.json, final_predictions.parquet    about the model of all clips, beside pooled folds
@@ -24,6 +25,7 @@ from typing import Any
 import yaml
 
 from ser.files import read_json, write_json, write_text
+from ser.yaml_files import read_yaml
 
 CONFIG = "run_config.yaml"
 CHECKPOINTS = "checkpoints"
@@ -35,6 +37,7 @@ ROBUSTNESS = "robustness.parquet"
 LOG = "training_log.json"
 RESULTS = "results.json"
 REPORT = "report.html"
+DATA_PAGE = "data.html"
 CARD = "README.md"
 FINAL_FIT = "final_fit.json"
 FINAL_PREDICTIONS = "final_predictions.parquet"
@@ -47,10 +50,10 @@ FORMAT = 1
 # Sections that other commands add to the results of a finished run.
 ATTACHED = ("baseline", "robustness")
 # What data_prep.py may have put into the folder before the run.
-PLOTS_OF_PREPARATION = ("class_distribution.png", "duration_histogram.png")
+FILES_OF_PREPARATION = ("class_distribution.png", "duration_histogram.png", DATA_PAGE)
 # Arguments that may differ between a run and its continuation.
 NOT_PART_OF_A_RUN = (
-    *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors"),
+    *("output_dir", "logging_dir", "num_proc", "cache_dir", "disable_tqdm", "overwrite", "debug_errors", "data_page"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "resume_from_checkpoint"),
     "final_fit",  # it may be asked for once the folds are finished
 )
@@ -126,7 +129,7 @@ def claim_run_folder(folder: Path, arguments: dict[str, Any], overwrite: bool) -
     if overwrite and is_run(folder):
         _empty(folder)
     config = folder / CONFIG
-    if not folder.exists() or all(path.name in (*PLOTS_OF_PREPARATION, LOCK) for path in folder.iterdir()):
+    if not folder.exists() or all(path.name in (*FILES_OF_PREPARATION, LOCK) for path in folder.iterdir()):
         write_text(yaml.safe_dump(arguments, sort_keys=True, allow_unicode=True), config)
         return False
     if not is_run(folder):
@@ -153,9 +156,13 @@ def _empty(folder: Path) -> None:
 
 
 def read_run_config(folder: Path) -> dict[str, Any]:
-    """The arguments of a run; empty if the folder has none."""
+    """The arguments of a run; empty if the folder has none.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     path = folder / CONFIG
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_yaml(path) if path.is_file() else {}
 
 
 def read_results(folder: str | Path) -> dict[str, Any]:
@@ -198,6 +205,31 @@ def attached_sections(folder: Path) -> dict[str, Any]:
     """Sections that other commands added to the results; pooling the runs again must keep them."""
     before = read_results(folder) if (folder / RESULTS).is_file() else {}
     return {key: before[key] for key in ATTACHED if key in before}
+
+
+def predictions_file(run: str | Path) -> Path:
+    """The path of a run's predictions, from its folder or from the file itself.
+
+    Raises:
+        FileNotFoundError: No such file.
+    """
+    path = Path(run)
+    path = path / PREDICTIONS if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is not there; expected the folder of a finished run, which run_ser.py with --do_predict writes"
+        )
+    return path
+
+
+def predictions_to_pool(run: str | Path) -> list[Path]:
+    """The files with the predictions of a run, or of one of its seeds, whose folder holds only those of its folds.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    folds = sorted(Path(run).glob(f"fold-*/{PREDICTIONS}"))
+    return folds if folds and not (Path(run) / PREDICTIONS).is_file() else [predictions_file(run)]
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

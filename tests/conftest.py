@@ -14,7 +14,11 @@ import pytest
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 # Painting the figures of a run takes longer than a tiny training.
-ROOMS_WITHOUT_PICTURES = tuple(f"tests/{room}/" for room in ("training", "experiments", "inference", "publish"))
+_UNPAINTED_IN_EVALUATION = ("test_schema", "test_calibration_words", "test_corpora_results", "test_diagnosis")
+ROOMS_WITHOUT_PICTURES = (
+    *(f"tests/{room}/" for room in ("training", "experiments", "inference", "publish")),
+    *(f"tests/evaluation/{module}.py" for module in _UNPAINTED_IN_EVALUATION),
+)
 BLANK_SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"><defs/></svg>'
 BLANK_PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="

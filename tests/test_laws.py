@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "evaluation": set(),
     "training": {"data", "evaluation"},
     "experiments": {"data", "evaluation", "training"},
+    "exploration": {"data", "evaluation", "training", "experiments"},
     "inference": {"data", "evaluation"},
     "publish": {"data", "evaluation", "inference"},
     "page": {"data", "evaluation", "inference"},

@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import numpy as np
 
 from ser.data.audio import MIN_SAMPLES, SAMPLING_RATE_HZ
 from ser.data.data_arguments import closest
+from ser.files import parse_json
 
 Augment = Callable[[np.ndarray, tuple], np.ndarray]
 
@@ -38,18 +38,24 @@ def build_augmentation(specification: str | None) -> Augment | None:
     Raises:
         ValueError: A transform or one of its parameters is unknown, or a transform fails on one second of noise.
     """
-    transforms = _transforms(specification)
-    if not transforms:
-        return None
+    augmentation = _Augmentation(specification)
+    return augmentation if augmentation.transforms else None
 
-    def augment(wave: np.ndarray, key: tuple) -> np.ndarray:
+
+class _Augmentation:
+    """A chain of transforms. Pickled as its specification: workers of a DataLoader are not always forked."""
+
+    def __init__(self, specification: str | None):
+        self.specification, self.transforms = specification, _transforms(specification)
+
+    def __call__(self, wave: np.ndarray, key: tuple) -> np.ndarray:
         with _seeded(hash_of(key) % 2**32):
-            for transform in transforms:
+            for transform in self.transforms:
                 wave = _applied(transform, wave)
         return np.ascontiguousarray(wave, dtype=np.float32)
 
-    augment.specification = specification
-    return augment
+    def __reduce__(self) -> tuple:
+        return type(self), (self.specification,)
 
 
 @contextmanager
@@ -83,10 +89,7 @@ def _applied(transform: Any, wave: np.ndarray) -> np.ndarray:
 def _transforms(specification: str | None) -> list[Any]:
     if not specification:
         return []
-    try:
-        entries = json.loads(specification)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--augmentations: {specification!r} is not JSON ({error}).") from None
+    entries = parse_json(specification, "--augmentations")
     if not isinstance(entries, list):
         raise ValueError(f"--augmentations: {entries!r} is not a list of transforms with a name each.")
     return [_transform(entry) for entry in entries]

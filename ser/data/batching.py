@@ -183,13 +183,20 @@ class EpochBatches(Sampler[list[Draw]]):
         return fill_by_duration(order, self.lengths, self.batch_seconds)
 
 
-def fill_by_duration(order: np.ndarray, lengths_seconds: np.ndarray, batch_seconds: float) -> list[list[int]]:
-    """Cuts rows sorted by length into batches of at most `batch_seconds`, padding counted; one clip at least."""
+def fill_by_duration(
+    order: np.ndarray, lengths_seconds: np.ndarray, batch_seconds: float, most_clips: int | None = None
+) -> list[list[int]]:
+    """Cuts rows sorted by length into batches of at most `batch_seconds`, padding counted; one clip at least.
+
+    Args:
+        most_clips: Most clips in a batch; None: any number.
+    """
     batches: list[list[int]] = []
     longest = 0.0
     for row in order:
         longest = max(longest, lengths_seconds[row])
-        if batches and (len(batches[-1]) + 1) * longest <= batch_seconds:
+        count = len(batches[-1]) + 1 if batches else 0
+        if batches and count * longest <= batch_seconds and (most_clips is None or count <= most_clips):
             batches[-1].append(row)
         else:
             batches.append([row])

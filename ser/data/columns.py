@@ -17,6 +17,27 @@ COLUMN_NAMES = {
 }
 
 
+def unused_columns(names: Iterable[str], keep: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
+    """Columns that could mean what another column already means: `{"emotion": ("label", "label"), ...}`.
+
+    Args:
+        names: The columns of the table.
+        keep: Columns that have a meaning of their own here.
+
+    Returns:
+        For each unused column, the column that is taken and what it means.
+    """
+    names, keep = list(names), set(keep)
+    taken = {meaning: name for name, meaning in renamed_columns(names, keep).items()}
+    unused = {}
+    for meaning, aliases in COLUMN_NAMES.items():
+        own = taken.get(meaning, meaning)
+        for name in names:
+            if tidy(name).lower() in aliases and name != own and name not in keep:
+                unused[name] = own, meaning
+    return unused
+
+
 def renamed_columns(names: Iterable[str], keep: Iterable[str] = ()) -> dict[str, str]:
     """Which columns of a table mean path, label, speaker, gender, split, start, end or duration under another
     name, in any case.

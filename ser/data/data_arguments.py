@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ser.data.clips import closest
+from ser.data.corpora.audformat_tables import HEADER
 from ser.data.corpora.table import CORPORA as LISTINGS
+from ser.files import parse_json
 from ser.names import tidy
 from ser.yaml_files import read_yaml
 
@@ -30,7 +32,7 @@ PROTOCOLS = (
     "nkululeko",
 )
 MAX_SYNTHETIC_VOICES = 12
-_ENTRY_KEYS = ("corpus", "data_dir", "manifest", "label_map", "name")
+_ENTRY_KEYS = ("corpus", "data_dir", "manifest", "dataset_name", "label_map", "name")
 
 
 def _argument(default, text: str, **metadata):
@@ -51,8 +53,11 @@ class DataArguments:
     )
     manifest: str | None = _argument(
         None,
-        "CSV, JSONL, JSON or Parquet with the columns path and label and, if known, id, speaker, gender, split, start, "
-        "end, transcript.",
+        "CSV, JSONL, JSON, Parquet or XLSX with the columns path and label and, if known, id, speaker, gender, split, "
+        "start, end, transcript; or the folder of an audformat database.",
+    )
+    dataset_name: str | None = _argument(
+        None, "For --corpus dataset: folder of save_to_disk, or user/name[:configuration] on the Hub."
     )
     allow_outside_paths: bool = _argument(
         False, "Read files of the manifest that are neither in its folder nor in --data_dir."
@@ -63,7 +68,7 @@ class DataArguments:
     corpora: str | None = _argument(
         None,
         'JSON list of corpora to join: [{"corpus": "emodb", "data_dir": "emodb"}, ...]; each may have data_dir, '
-        "manifest, label_map and name. Replaces --corpus.",
+        "manifest, dataset_name, label_map and name. Replaces --corpus.",
     )
     label_source: str = _argument(
         "filename", "ShEMO's labels: the letter in the file name, or modified_shemo.json.", choices=LABEL_SOURCES
@@ -90,12 +95,20 @@ class DataArguments:
         False, "Treat speakers whose names differ in spelling alone (S01 and s01, 3 and 03) as different people."
     )
     skip_unreadable: bool = _argument(False, "Leave out files that cannot be used; the results count them.")
+    max_file_seconds: float = _argument(
+        14_400.0, "Refuse longer recordings before they are decoded: a damaged header may promise days of audio."
+    )
     augmentations: str | None = _argument(
         None, 'JSON list of audiomentations transforms: [{"name": "AddGaussianNoise", "p": 0.5}]. Train only.'
     )
     max_train_seconds: float | None = _argument(None, "Crop longer training clips to this length, at a random start.")
     num_proc: int | None = _argument(None, "Processes that decode and resample; all cores by default.")
     cache_dir: str | None = _argument(None, "Where prepared corpora are kept; the cache of datasets by default.")
+    data_page: bool | None = _argument(
+        None,
+        "Write data.html, a page about the corpus. By default data_prep.py writes it, from at most 1,000 voices and "
+        "5,000 recordings; true measures all, and makes run_ser.py write it too.",
+    )
     max_clips: int | None = _argument(None, "Use only this many clips, evenly spaced over the corpus, for a quick try.")
     synthetic_clips: int = _argument(720, "Number of clips of --corpus synthetic.")
     synthetic_voices: int = _argument(12, f"Number of voices of --corpus synthetic, 2 to {MAX_SYNTHETIC_VOICES}.")
@@ -110,11 +123,14 @@ class DataArguments:
                 raise ValueError(f"--{flag}: {value} is too small; it must be {low} or more.")
         if not 2 <= self.synthetic_voices <= MAX_SYNTHETIC_VOICES:
             raise ValueError(f"--synthetic_voices: {self.synthetic_voices} is outside 2 to {MAX_SYNTHETIC_VOICES}.")
-        if self.max_train_seconds is not None and self.max_train_seconds <= 0:
-            raise ValueError(f"--max_train_seconds: {self.max_train_seconds} must be more than 0.")
-        for flag in ("manifest", "target_columns"):
-            if getattr(self, flag) and self.corpus != "manifest" and not self.corpora:
-                raise ValueError(f"--{flag}: {getattr(self, flag)!r} needs --corpus manifest, not {self.corpus}.")
+        for flag in ("max_train_seconds", "max_file_seconds"):
+            if getattr(self, flag) is not None and not getattr(self, flag) > 0:
+                raise ValueError(f"--{flag}: {getattr(self, flag)} must be more than 0.")
+        needed = {"manifest": ("manifest",), "dataset_name": ("dataset",), "target_columns": ("manifest", "dataset")}
+        for flag, corpora in needed.items():
+            if getattr(self, flag) and self.corpus not in corpora and not self.corpora:
+                what = " or ".join(corpora)
+                raise ValueError(f"--{flag}: {getattr(self, flag)!r} needs --corpus {what}, not {self.corpus}.")
         self.parsed_label_map()
         self.entries()
 
@@ -126,15 +142,12 @@ class DataArguments:
         """
         if not self.corpora:
             return {}
-        for flag in ("data_dir", "manifest"):
+        for flag in ("data_dir", "manifest", "dataset_name"):
             if getattr(self, flag):
                 raise ValueError(
                     f"--{flag}: {getattr(self, flag)!r}, but --corpora is given; move it into an entry of that list."
                 )
-        try:
-            listed = json.loads(self.corpora)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"--corpora: {self.corpora!r} is not JSON ({error}).") from None
+        listed = parse_json(self.corpora, "--corpora")
         if not isinstance(listed, list) or not listed or not all(isinstance(entry, dict) for entry in listed):
             raise ValueError(f"--corpora: {self.corpora!r} must be a list of objects, each with the key corpus.")
         found: dict[str, DataArguments] = {}
@@ -156,7 +169,7 @@ class DataArguments:
                 raise ValueError(f"unknown key {key!r}, expected {', '.join(_ENTRY_KEYS)}.{closest(key, _ENTRY_KEYS)}")
         if "corpus" not in entry:
             raise ValueError(f"has no key corpus, which is one of {', '.join(CORPORA)}.")
-        values = {key: entry.get(key) for key in ("corpus", "data_dir", "manifest")}
+        values = {key: entry.get(key) for key in ("corpus", "data_dir", "manifest", "dataset_name")}
         label_map = entry.get("label_map")
         label_map = label_map if label_map is None or isinstance(label_map, str) else json.dumps(label_map)
         own = replace(self, corpora=None, label_map=label_map, max_clips=None, **values)
@@ -168,7 +181,10 @@ class DataArguments:
     def corpus_name(self) -> str:
         """The name of this corpus in the column `corpus`."""
         if self.corpus == "manifest" and self.manifest:
-            return Path(self.manifest).stem
+            path = Path(self.manifest).expanduser()
+            return path.absolute().parent.name if path.name == HEADER else path.stem
+        if self.corpus == "dataset" and self.dataset_name:
+            return Path(self.dataset_name).name
         if self.corpus == "folder" and self.data_dir:
             return Path(self.data_dir).expanduser().resolve().name
         return self.corpus
@@ -177,10 +193,7 @@ class DataArguments:
         """The label map as a dictionary; empty when none is given."""
         if self.label_map is None:
             return {}
-        try:
-            mapping = json.loads(self.label_map)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"--label_map: {self.label_map!r} is not JSON ({error}).") from None
+        mapping = parse_json(self.label_map, "--label_map")
         if not isinstance(mapping, dict) or not all(v is None or isinstance(v, str) for v in mapping.values()):
             raise ValueError(
                 f"--label_map: {self.label_map!r} must be an object from label to label, or to null to drop it."
@@ -190,7 +203,7 @@ class DataArguments:
     def parsed_target_columns(self) -> list[str]:
         """The names of the columns to regress on, given as `a,b` or as a JSON list; empty for classification."""
         text = (self.target_columns or "").strip()
-        names = json.loads(text) if text.startswith("[") else text.split(",")
+        names = parse_json(text, "--target_columns") if text.startswith("[") else text.split(",")
         return [name for name in (str(name).strip() for name in names) if name]
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from ser.data.audio import SAMPLING_RATE_HZ
 from ser.names import cell
 
-# How pandas and audformat write a time: "0 days 00:00:01.500000".
-_CLOCK = re.compile(r"(?:(\d+) days?,? )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+# How pandas and audformat write a time: "0 days 00:00:01.500000", or "0 days" in a column of whole days.
+_CLOCK = re.compile(r"(?:(\d+) days?)?(?:,? ?(\d+):(\d\d):(\d\d(?:\.\d+)?))?")
 # An end may be this much beyond the file, because tables write times with two decimals.
 _ROUNDING_SECONDS = 0.01
 
@@ -73,9 +73,9 @@ def _seconds(row: Mapping[str, Any], name: str) -> float | None:
         return None
     if clock := _CLOCK.fullmatch(text):
         days, hours, minutes = (int(part or 0) for part in clock.groups()[:3])
-        return ((days * 24 + hours) * 60 + minutes) * 60 + float(clock[4])
+        return ((days * 24 + hours) * 60 + minutes) * 60 + float(clock[4] or 0)
     try:
-        value = float(text)
+        value = float(re.sub(r"^(\d+),(\d+)$", r"\1.\2", text))  # a decimal comma
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:

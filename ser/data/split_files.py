@@ -1,20 +1,22 @@
 """Reading of splits from files: ours, EmoBox's JSONL, nkululeko's CSV, or any table of names."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ser.audio_files import as_on_disk
 from ser.clip_names import matched, plain_name, stem
 from ser.data.clips import ALL_CLIPS, DEV, SPLITS, TEST, TRAIN, Clip, listed, read_clips, split_word
 from ser.data.columns import COLUMN_NAMES
+from ser.data.corpora.audformat_tables import HEADER
 from ser.data.corpora.manifest_rows import is_json_array, read_rows
 from ser.data.corpora.shemo import LETTERS
 from ser.data.folds import fold_hash
 from ser.data.segments import segment_of
-from ser.names import cell, speaker_cell
+from ser.files import read_json
+from ser.names import cell, is_text, speaker_cell
 
 # The names that tables use for a column; the first one found is taken.
 _COLUMNS = {
@@ -36,6 +38,7 @@ _NAMES = (
     re.compile(r"(?P<speaker>\d\d)[ab]\d\d[WLEAFTN][a-z]?"),
     re.compile(r"0[123]-(?:\d\d-){5}(?P<speaker>\d\d)"),
 )
+_REMEDY = "get it again, or make the split again"
 _PATTERNS = {"emobox_fold_1": "*_fold_1.jsonl", "nkululeko": "*.csv", "given": "*"}
 _HOMES = {
     "emobox_fold_1": "github.com/emo-box/EmoBox, data/shemo/fold_1",
@@ -135,7 +138,7 @@ def read_frozen(path: Path) -> list[Clip] | None:
     Raises:
         ValueError: The file was changed after it was written.
     """
-    content = _json(path) if path.suffix == ".json" and not is_json_array(path) else {}
+    content = read_json(path, remedy=_REMEDY) if path.suffix == ".json" and not is_json_array(path) else {}
     if "folds" not in content:
         return None
     return [_with_name(Clip(i, split=f"fold {fold}")) for i, fold in _checked_folds(content, path).items()]
@@ -149,7 +152,7 @@ def split_paths(spec: str, protocol: str = "given") -> list[Path]:
     Raises:
         ValueError, FileNotFoundError: A file is missing, or a folder holds none or several of a part.
     """
-    paths = [Path(name.strip()).expanduser() for name in spec.split(",") if name.strip()]
+    paths = [as_on_disk(Path(name.strip()).expanduser()) for name in spec.split(",") if name.strip()]
     missing = [path for path in paths if not path.exists()]
     if missing or not paths:
         raise FileNotFoundError(f"{listed(missing) or repr(spec)}: there is no such split file.")
@@ -179,11 +182,11 @@ def read_split_file(path: Path) -> list[Clip]:
         ValueError: The file has none of the known formats, or names no part.
     """
     if path.suffix == ".json" and not is_json_array(path):
-        rows = _our_rows(_json(path), path)
-    elif path.suffix in (".json", ".jsonl", ".csv", ".tsv", ".parquet"):
+        rows = _our_rows(read_json(path, remedy=_REMEDY), path)
+    elif path.suffix in (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".xlsx") or path.name == HEADER:
         rows = [row for _, row in read_rows(path)]
     else:
-        raise ValueError(f"{path}: splits are read from .json, .jsonl, .csv, .tsv and .parquet.")
+        raise ValueError(f"{path}: splits are read from .json, .jsonl, .csv, .tsv, .parquet, .xlsx and {HEADER}.")
     if not rows:
         raise ValueError(f"{path}: is empty.")
     named = {name.lower(): name for row in rows for name in row}
@@ -228,7 +231,7 @@ def _with_name(clip: Clip) -> Clip:
 
 def _read_folds(path: str) -> dict[str, int]:
     """Fold of each id in a file of frozen folds."""
-    content = _json(Path(path))
+    content = read_json(path, remedy=_REMEDY)
     if "folds" not in content:
         raise ValueError(f"--splits_file: {path} holds no frozen folds; with --protocol given it may be a split.")
     return _checked_folds(content, path)
@@ -238,8 +241,11 @@ def _checked_folds(content: Mapping[str, Any], path: str | Path) -> dict[str, in
     """Fold of each id.
 
     Raises:
-        ValueError: The hash is not that of the folds.
+        ValueError: The folds are no lists of ids, or the hash is not that of the folds.
     """
+    folds = content["folds"]
+    for fold, ids in enumerate(folds if isinstance(folds, list) else [folds]):
+        check_texts(ids, f"{path}: `folds[{fold}]`")
     fold_of = {i: fold for fold, ids in enumerate(content["folds"]) for i in ids}
     if fold_hash(fold_of) != content.get("sha256"):
         raise ValueError(f"{path}: was changed after it was written: its hash is not that of its folds. Get it again.")
@@ -250,21 +256,30 @@ def _our_rows(content: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
     """The entries of a `splits.json`, each with its columns in the table of clips."""
     if not all(part in content for part in SPLITS):
         raise ValueError(f"{path}: is not a split: it lacks the lists {', '.join(SPLITS)}.")
+    for part in SPLITS:
+        check_texts(content[part], f"{path}: `{part}`")
+    table = content.get("clips", [])
+    for number, row in enumerate(table if isinstance(table, list) else [table]):
+        if not isinstance(row, list) or len(row) != 5 or not is_text(row[0]):
+            raise ValueError(f"{path}: `clips[{number}]` is {str(row)[:40]!r}, expected a list of an id and 4 values.")
     known = {
         i: {"speaker": speaker, "gender": gender, "emotion": emotion, "recording": recording}
-        for i, speaker, gender, emotion, recording in content.get("clips", [])
+        for i, speaker, gender, emotion, recording in table
     }
     return [{"id": i, "split": part, **known.get(i, {})} for part in SPLITS for i in content[part]]
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: is not JSON ({error}).") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: is not a split: it holds a {type(content).__name__}, expected an object.")
-    return content
+def check_texts(value: Any, key: str) -> None:
+    """Checks that a value of a JSON file is a list of texts, such as ids.
+
+    Raises:
+        ValueError: It is not; the message begins with `key`.
+    """
+    if not isinstance(value, list):
+        raise ValueError(f"{key} is {str(value)[:40]!r}, expected a list of ids; {_REMEDY}.")
+    for item in value:
+        if not is_text(item):
+            raise ValueError(f"{key} holds {str(item)[:40]!r}, expected text; {_REMEDY}.")
 
 
 def _part_of_name(path: Path) -> str | None:

@@ -12,8 +12,8 @@ from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, counted, 
 from ser.data.copies import Copies, copies_of
 from ser.data.folds import corpora_of, fewer_folds, groups_of, random_folds, speaker_folds, with_dev
 from ser.data.leaks import clips_in_two_parts, near_recordings, shared_recordings, shared_speakers, speaker_leaks
-from ser.data.split_files import frozen_folds_of, given_parts, unused_splits_file
-from ser.files import write_json_rows
+from ser.data.split_files import check_texts, frozen_folds_of, given_parts, unused_splits_file
+from ser.files import read_json, write_json_rows
 
 ACCEPT, ACCEPT_NEAR = "--accept_speaker_leakage true", "--accept_near_copies true"
 PUBLISHED = ("emobox_fold_1", "nkululeko")
@@ -217,16 +217,16 @@ def load_split(path: str | Path) -> Split:
         FileNotFoundError: There is no such file.
         ValueError: The file is not a split, or its hash is not that of its ids: somebody changed it.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        split = Split(**{field.name: content[field.name] for field in fields(Split)})
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: is not a splits.json ({type(error).__name__}: {error}).") from None
-    lists = {name: tuple(getattr(split, name)) for name in (*SPLITS, "notes")}
-    split = replace(split, **lists)
+    content = read_json(path, remedy="make the split again, or get the file again")
+    if absent := [field.name for field in fields(Split) if field.name not in content]:
+        raise ValueError(f"{path}: is not a splits.json: it lacks {', '.join(absent)}.")
+    for name in (*SPLITS, "notes"):
+        check_texts(content[name], f"{path}: `{name}`")
+    split = Split(**{field.name: content[field.name] for field in fields(Split)})
+    split = replace(split, **{name: tuple(content[name]) for name in (*SPLITS, "notes")})
     if split_hash(split) != split.sha256:
         raise ValueError(
-            f"{path}: its ids have the hash {split_hash(split)}, it says {split.sha256}: it was changed after it was "
+            f"{path}: its ids have the hash {split_hash(split)}, it says {split.sha256!r}: it was changed after it was "
             "written. Make the split again, or get the file again."
         )
     return split

@@ -14,7 +14,7 @@ from ser.evaluation import intervals, least_errors, metrics
 from ser.evaluation.format import TITLES, format_difference, format_number, format_p
 from ser.evaluation.scored import check_once_per_seed, scored
 from ser.predictions import labels_of, read_predictions
-from ser.run_folder import PREDICTIONS
+from ser.run_folder import predictions_to_pool
 
 PERMUTATIONS = 9999
 # Up to this many speakers, all swaps are fewer than PERMUTATIONS: they are all counted, and none is drawn.
@@ -56,10 +56,7 @@ def predictions_to_compare(run: str | Path) -> pd.DataFrame:
     Raises:
         FileNotFoundError, ValueError: As `read_predictions`.
     """
-    folds = sorted(Path(run).glob(f"fold-*/{PREDICTIONS}"))
-    if folds and not (Path(run) / PREDICTIONS).is_file():
-        return pd.concat([read_predictions(path) for path in folds], ignore_index=True)
-    return read_predictions(run)
+    return pd.concat([read_predictions(path) for path in predictions_to_pool(run)], ignore_index=True)
 
 
 def leak_gap(speaker_run: pd.DataFrame, random_run: pd.DataFrame, seed: int = 0) -> dict:

@@ -19,7 +19,8 @@ from ser.evaluation.calibration_words import sentence_on_scores, sentence_on_thr
 from ser.evaluation.diagnosis import diagnose
 from ser.evaluation.figures import Plot, Run, read_run, robustness_rows, run_plots, score_scale
 from ser.files import write_text
-from ser.run_folder import REPORT
+from ser.names import tidy
+from ser.run_folder import DATA_PAGE, REPORT
 
 MAX_CLIPS = 20
 # 40 s of 16 kHz PCM_16; base64 adds a third.
@@ -36,6 +37,7 @@ _TITLES = {
     "calibration": "Calibration",
     "speakers": "Speakers",
     "gender": "Gender",
+    "snr": "Recording quality",
     "robustness": "Robustness",
     "runs": "Folds and seeds",
     "training": "Training",
@@ -65,7 +67,7 @@ def write_report(run_dir: Path, audio: Callable[[str], bytes] | None = None) -> 
         ValueError: One of the files is damaged; the message names file and key.
     """
     run_dir = Path(run_dir)
-    page = render_report(read_run(run_dir), audio)
+    page = render_report(read_run(run_dir), audio, (run_dir / DATA_PAGE).is_file())
     path = run_dir / REPORT
     write_text(page, path)
     return path
@@ -81,14 +83,14 @@ def recordings_in(folder: Path) -> Callable[[str], bytes]:
         raise FileNotFoundError(f"--audio: {folder} is not a folder; expected the folder of the corpus' recordings")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PLAYABLE)
     # A file name that occurs in two folders is ambiguous; the path within the folder is not.
-    alone = Counter(path.stem for path in paths)
-    by_name = {path.stem: path for path in paths if alone[path.stem] == 1}
-    by_name |= {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+    alone = Counter(tidy(path.stem) for path in paths)
+    by_name = {tidy(path.stem): path for path in paths if alone[tidy(path.stem)] == 1}
+    by_name |= {tidy(path.relative_to(folder).with_suffix("").as_posix()): path for path in paths}
     return lambda clip: by_name[clip].read_bytes()
 
 
-def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
-    """The page of a run as text; `audio` as in `write_report`."""
+def render_report(run: Run, audio: Callable[[str], bytes] | None = None, has_data_page: bool = False) -> str:
+    """The page of a run as text; `audio` as in `write_report`; `data.html` is linked to if it is there."""
     results = run.results
     plots = {name: _drawn(name, plot) for name, plot in run_plots(run).items()}
     scale = score_scale(results)
@@ -98,6 +100,7 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
         "config": tables.pairs(results.get("config", {})),
         "baselines": tables.baselines(results),
         "corpora": tables.corpora(results),
+        "snr": tables.snr(results),
         "corpus": tables.corpus(results),
         "model": tables.pairs({**results.get("model", {}), **tables.seconds(results)}, tables.in_words),
         "robustness": robustness_rows(results),
@@ -127,6 +130,7 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None) -> str:
             plots={**plots, **({"scale": _drawn("scale", scale)} if scale else {})},
             clips_per_class=run.split.get("clips_per_class"),
             contents=contents,
+            data_page=DATA_PAGE if has_data_page else None,
             notes=_notes(results, sections),
             **sections,
         )
@@ -163,7 +167,8 @@ def _of_what_is_there(write: Callable[[Any], str]) -> Callable[[Any], str]:
 
 def _drawn(name: str, plot: Plot) -> dict[str, str]:
     """A plot as the template takes it. The SVG is made here and its texts are escaped, so that it is safe in a page."""
-    return {"svg": Markup(theme.to_svg(plot.figure, name, plot.title)), "caption": plot.caption, "title": plot.title}
+    svg = Markup(theme.to_svg(plot.figure, name, plot.title))  # see above  # nosec B704
+    return {"svg": svg, "caption": plot.caption, "title": plot.title}
 
 
 def _contents(results: Mapping[str, Any], plots: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, str]:
@@ -178,6 +183,7 @@ def _contents(results: Mapping[str, Any], plots: Mapping[str, Any], sections: Ma
         "calibration": "reliability" in plots,
         "speakers": "speakers" in plots,
         "gender": results.get("gender"),
+        "snr": sections["snr"],
         "robustness": sections["robustness"],
         "runs": sections["runs"],
         "training": "training_curves" in plots,
@@ -208,6 +214,8 @@ def _notes(results: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str,
         "speakers look worse than they are.",
         "gender": "The gap is between different speakers; an interval that contains 0 shows no gap."
         + (" Where a gender has one speaker, there is no interval." if _gap_is_open(results) else ""),
+        "snr": "The test clips in three equal groups, by signal-to-noise ratio: what the clip is against its quietest "
+        "tenth. Emotions differ in loudness and so in this ratio; groups have different shares of the classes.",
         "robustness": "UAR on changed copies of the test clips. Intervals are over speakers.",
         "runs": f"Each fold and seed alone. {results.get('which_to_print', '')}",
         "training": "Loss on the training clips, and loss and score on dev.",

@@ -103,6 +103,7 @@ SCHEMA: dict[str, Any] = {
     "gender": {"gap": {**_GROUP, "between!": ["text"], "intervals!": {EACH: "interval"}}, EACH: _GROUP},
     "speakers": {"per_speaker": {EACH: _GROUP}, "worst": ["text"]},
     "corpora": {EACH: _GROUP},
+    "snr": [{**_GROUP, "low!": "a number", "high!": "a number"}],
     "worst_clips": [{"id!": "text", "confidence": "a number", "p_truth": "a number"}],
     "layers": [{"uar": "a number", "ccc": "a number", "interval": "interval", "chosen!": "a count"}],
     "model": {},

@@ -88,6 +88,24 @@ def corpora(results: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"scores": [words.TITLES[key] for key in keys], "rows": rows}
 
 
+def snr(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The table of groups of clips by signal-to-noise ratio; None where there is none."""
+    found = results.get("snr")
+    if not found:
+        return None
+    keys = [key for key in words.HEADLINES if key in found[0]]
+    rows = [
+        {
+            "name": f"{words.format_number(group['low'], 1)} to {words.format_number(group['high'], 1)} dB",
+            "scores": [words.format_interval(group.get(key), group.get("intervals", {}).get(key)) for key in keys],
+            "clips": words.format_count(group.get("n")),
+            "speakers": words.format_count(group.get("speakers")),
+        }
+        for group in found
+    ]
+    return {"scores": [words.TITLES[key] for key in keys], "rows": rows}
+
+
 def baselines(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of the baselines and, last, of the model: `name`, `uar`, `interval` and, for a baseline, `difference`.
 

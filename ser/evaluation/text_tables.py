@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ser.evaluation.format import SCORES
+from ser.evaluation.format import SCORES, format_count, format_interval
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -31,3 +31,25 @@ def score_cells(entry: Mapping[str, Any]) -> list[float | None]:
     intervals = entry.get("intervals", {})
     bounds = (bound for score in SCORES for bound in intervals.get(score) or (None, None))
     return [*(entry.get(score) for score in SCORES), *bounds]
+
+
+def class_table(scores: Mapping[str, Any]) -> list[str]:
+    """Lines with the recall of each class, its interval and its clips; of a regression, CCC of each dimension.
+
+    Args:
+        scores: The section `test` or `dev` of `results.json`.
+    """
+    intervals = scores.get("intervals", {})
+    if "per_dimension" in scores:
+        bounds = intervals.get("per_dimension", {})
+        rows = [
+            (name, format_interval(entry.get("ccc"), bounds.get(name)))
+            for name, entry in scores["per_dimension"].items()
+        ]
+        return aligned([("dimension", "CCC"), *rows])
+    bounds = intervals.get("recall", {})
+    rows = [
+        (label, format_interval(entry.get("recall"), bounds.get(label)), format_count(entry.get("support")))
+        for label, entry in scores.get("per_class", {}).items()
+    ]
+    return aligned([("class", "recall", "clips"), *rows])

@@ -5,26 +5,21 @@ Each setting is an ordinary run in its own folder. A finished run is not made ag
 """
 
 import hashlib
-import itertools
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ser.data.data_arguments import DataArguments, closest
+from ser.data.data_arguments import DataArguments
 from ser.evaluation.compare import compare, leak_gap
 from ser.evaluation.format import SCORES, format_difference, format_interval, format_number, format_p
 from ser.evaluation.text_tables import aligned, csv_text, score_cells, score_columns
+from ser.experiments.settings import combinations, parse_settings
 from ser.files import read_json, write_json, write_text
 from ser.predictions import read_predictions
 from ser.run_folder import SPLIT, claim_run_folder, fold_folders, is_finished, read_results
 from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_arguments, parse_arguments
 from ser.training.choice import chosen_by_dev, dev_scores, holm
-
-# Runs whose test clips, folds or seeds differ cannot be paired, so `--over` does not take these flags.
-_NOT_TO_VARY = {"output_dir", "seed", "seeds", "overwrite", "do_train", "do_eval", "do_predict", "debug_errors"}
-_DATA_TO_VARY = {"augmentations", "max_train_seconds"}
 
 Parsed = tuple[ModelArguments, DataArguments, SERTrainingArguments]
 Run = Callable[[ModelArguments, DataArguments, SERTrainingArguments], None]
@@ -67,18 +62,13 @@ def ablate(argv: Sequence[str], over: Sequence[str], run: Run) -> dict[str, Any]
     Raises:
         ValueError: A setting cannot be parsed, or is no flag that an ablation may vary; nothing was trained.
     """
-    values = [parse_setting(setting) for setting in over]
-    if not values:
-        raise ValueError("--over: is not given; name a flag and its values, such as --over pooling=mean,mean_std.")
-    names = [name for name, _ in values]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"--over: {twice[0]} is given twice; put all of its values into one.")
+    values = parse_settings(over)
     base = parse_arguments(argv)
     folder = Path(f"{base[2].output_dir}-ablation")
-    flags = [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*(value for _, value in values))]
+    flags = combinations(values)
     arms = [make_arm(argv, folder, own) for own in flags]
     make_runs(arms, base, folder, run)
-    content = {"over": dict(values), **compared(arms)}
+    content = {"over": values, **compared(arms)}
     write_json(content, folder / "ablation.json")
     write_text(_csv(content["settings"]), folder / "ablation.csv")
     return content
@@ -147,32 +137,6 @@ def leak(argv: Sequence[str], run: Run, check: Run | None = None) -> dict[str, A
     }
     write_json(content, folder / "leak.json")
     return content
-
-
-def parse_setting(setting: str) -> tuple[str, list[str]]:
-    """`pooling=mean,mean_std` as the flag and its values, which may be a JSON list: `augmentations=[[], [{...}]]`.
-
-    Raises:
-        ValueError: It is not of that form, or the flag is not one that an ablation may vary.
-    """
-    name, separator, text = setting.partition("=")
-    name = name.strip().lstrip("-").replace("-", "_")
-    allowed = {f.name for kind in (ModelArguments, SERTrainingArguments) for f in fields(kind)} - _NOT_TO_VARY
-    if name not in (allowed := allowed | _DATA_TO_VARY):
-        raise ValueError(
-            f"--over: {name!r} is not a flag of the model or of training.{closest(name, allowed)} Flags that change "
-            "the test clips, folds or seeds are the same for every setting: give them as --flag value."
-        )
-    try:
-        values = [_as_text(value) for value in json.loads(text)] if text.startswith("[") else text.split(",")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--over {name}: {text!r} is not a JSON list ({error}).") from None
-    values = [value.strip() for value in values]
-    if not separator or not all(values):
-        raise ValueError(f"--over: {setting!r} is not of the form flag=value,value.")
-    if len(set(values)) < len(values):
-        raise ValueError(f"--over {name}: {text!r} names a value twice.")
-    return name, values
 
 
 def make_arm(argv: Sequence[str], folder: Path, flags: dict[str, str], name: str | None = None) -> Arm:
@@ -278,10 +242,6 @@ def _csv(settings: Sequence[dict[str, Any]]) -> str:
         changes = [change["uar"], *(change["interval"] or (None, None)), change["p"], change["p_holm"]]
         rows.append([*setting["flags"].values(), setting["dev_uar"], *score_cells(setting), *changes, setting["n"]])
     return csv_text(rows)
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _brief(value: str) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from ser.data.audio import clip_wave, undecoded
 from ser.data.batching import Collator
@@ -25,8 +24,10 @@ from ser.evaluation.metrics import uar
 from ser.evaluation.scored import scored
 from ser.experiments.corruptions import CONDITIONS, Condition, Corruptor, achieved_kbit_per_second, mean_spectrum
 from ser.files import draft_of
-from ser.predictions import labels_of, read_predictions, test_rows
+from ser.predictions import labels_of, read_predictions, softmax, test_rows
+from ser.progress import progress_of
 from ser.run_folder import ROBUSTNESS, add_to_results, read_results, tested_models
+from ser.training.scored_clips import cutting_of, outputs_of_waves
 
 CLEAN = "clean"
 # The spectrum of the noise and the bit rates are measured on this many clips at most, evenly spaced over the corpus.
@@ -65,7 +66,7 @@ def robustness(
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     print(plan_words(folders, names), flush=True)
     started = time.monotonic()
-    with tqdm(total=len(folders) * len(names), desc="conditions", unit="condition") as progress:
+    with progress_of(len(folders) * len(names), "condition", "conditions") as progress:
         for folder in folders:
             rows = rows_of_test(folder, clips)
             scorer = Scorer(*load(folder), labels_of(rows), batch_size, device)
@@ -141,6 +142,7 @@ class Scorer:
         self.labels, self.batch_size = labels, batch_size
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.model, self.collate = model.eval().to(self.device), Collator(feature_extractor)
+        self.cutting = cutting_of(model, feature_extractor)
 
     def table(self, rows: pd.DataFrame, clips: Any, corruptor: Corruptor, condition: Condition | None) -> pd.DataFrame:
         """The predictions of `rows` under a condition (None: clips unchanged), with the column `condition` in front."""
@@ -152,14 +154,8 @@ class Scorer:
         return table
 
     def probabilities(self, waves: list[np.ndarray]) -> np.ndarray:
-        """Softmax of the logits of a batch of waves, `[B, C]`, float64."""
-        import torch
-
-        batch = self.collate([{"wave": wave, "label": 0} for wave in waves])
-        del batch["labels"]
-        with torch.inference_mode():
-            logits = self.model(**{name: values.to(self.device) for name, values in batch.items()}).logits
-        return logits.double().softmax(-1).cpu().numpy()
+        """Probabilities of a batch of waves, `[B, C]`, float64, as in the predictions of a run."""
+        return softmax(outputs_of_waves(self.model, self.collate, waves, self.cutting))
 
     def _batches(
         self, rows: pd.DataFrame, clips: Any, corruptor: Corruptor, condition: Condition | None

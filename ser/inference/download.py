@@ -1,4 +1,4 @@
-"""Downloads a recording that is named by a URL, within a limit of size and of time."""
+"""Copies a recording that is named by a URL, within a limit of size and, on the web, of time."""
 
 import os
 import tempfile
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from ser.inference.recordings import is_url
+from ser.inference.remote import copy_remote, is_remote
 
 MAX_MEGABYTES = 500.0
 _MAX_SECONDS = 600.0
@@ -28,7 +29,7 @@ class _WebOnly(HTTPRedirectHandler):
 
 @contextmanager
 def local_copy(source: str, max_megabytes: float = MAX_MEGABYTES) -> Iterator[str]:
-    """Gives the path of a recording; a URL is downloaded to a temporary file, deleted afterwards.
+    """Gives the path of a recording; one in a store or on the web is copied to a temporary file, deleted afterwards.
 
     Args:
         source: A path or a URL.
@@ -37,15 +38,21 @@ def local_copy(source: str, max_megabytes: float = MAX_MEGABYTES) -> Iterator[st
     Raises:
         ValueError: The download failed, is too large or takes too long. The message starts with the URL.
     """
-    if not is_url(source):
+    if not is_url(source) and not is_remote(source):
         yield source
         return
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "audio")
-        try:
-            _download(source, path, max_megabytes)
-        except (OSError, ValueError, HTTPException) as error:
-            raise ValueError(f"{source}: cannot be downloaded ({error}).") from None
+        if source.startswith("file://"):
+            path = source.removeprefix("file://")
+        elif is_remote(source):
+            with open(path, "wb") as file:
+                copy_remote(source, file, max_megabytes)
+        else:
+            try:
+                _download(source, path, max_megabytes)
+            except (OSError, ValueError, HTTPException) as error:
+                raise ValueError(f"{source}: cannot be downloaded ({error}).") from None
         try:
             yield path
         except (OSError, ValueError) as error:

@@ -1,13 +1,14 @@
 """Loads a model with the installed code, never with code that comes with the model."""
 
 import gc
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ser.files import read_json
+from ser.model_errors import first_line, named_if_damaged
 from ser.run_folder import RESULTS, pooled_models, read_results
 
 
@@ -31,7 +32,6 @@ def load_pipeline(name_or_path: str, device: Any = None, **hub: Any) -> Any:
     config = read_config(name_or_path, **hub)
     device = _device(device)
 
-    from huggingface_hub.utils import httpx
     from transformers import AutoFeatureExtractor
     from transformers.utils import logging
 
@@ -42,12 +42,9 @@ def load_pipeline(name_or_path: str, device: Any = None, **hub: Any) -> Any:
     level = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)  # hides its table of missing weights, which are refused below
     try:
-        model, report = chosen.from_pretrained(name_or_path, use_safetensors=True, output_loading_info=True, **hub)
-        extractor = AutoFeatureExtractor.from_pretrained(name_or_path, trust_remote_code=False, **hub)
-    except (OSError, httpx.HTTPError) as error:
-        raise ValueError(f"--model: {name_or_path} cannot be loaded: {_first_line(error)}") from error
-    except RuntimeError as error:  # a tensor of another shape
-        raise ValueError(f"--model: {name_or_path}: the weights do not fit config.json.") from error
+        with named_if_damaged("--model", name_or_path):
+            model, report = _model_and_report(chosen, name_or_path, **hub)
+            extractor = AutoFeatureExtractor.from_pretrained(name_or_path, trust_remote_code=False, **hub)
     finally:
         logging.set_verbosity(level)
     wrong = sorted(report["missing_keys"]) + sorted(report["unexpected_keys"])
@@ -89,6 +86,13 @@ def _device(device: Any) -> Any:
     return device
 
 
+def _model_and_report(kind: type, name_or_path: str, **hub: Any) -> tuple[Any, dict[str, Any]]:
+    try:
+        return kind.from_pretrained(name_or_path, use_safetensors=True, output_loading_info=True, **hub)
+    except RuntimeError as error:  # a tensor of another shape
+        raise ValueError(f"--model: {name_or_path}: the weights do not fit config.json.") from error
+
+
 def _model_class(name_or_path: str, config: dict[str, Any]) -> type:
     if config.get("model_type") == "ser":
         from ser_model import SERForAudioClassification
@@ -97,8 +101,8 @@ def _model_class(name_or_path: str, config: dict[str, Any]) -> type:
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as STOCK
 
-    name = (config.get("architectures") or [None])[0]
-    if name is not None and name == STOCK.get(config.get("model_type")) and name.endswith("Classification"):
+    name = f"{config.get('architectures')}".strip("[]'")  # of a damaged file, anything
+    if name == STOCK.get(str(config.get("model_type"))) and name.endswith("Classification"):
         return getattr(transformers, name)
     raise ValueError(
         f"--model: {name_or_path} is not an SER model: its config.json says model_type {config.get('model_type')!r}."
@@ -127,12 +131,11 @@ def read_config(name_or_path: str, **hub: Any) -> dict[str, Any]:
     else:
         file = _download_config(name_or_path, hub)
     try:
-        config = json.loads(Path(file).read_text(encoding="utf-8"))
+        return read_json(file)
     except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise ValueError(f"--model: {name_or_path} is not an SER model: its config.json is not a JSON object.")
-    return config
+        raise ValueError(
+            f"--model: {name_or_path} is not an SER model: its config.json is not a JSON object."
+        ) from None
 
 
 def results_of_model(name_or_path: str) -> dict[str, Any]:
@@ -181,9 +184,5 @@ def _download_config(name: str, hub: dict[str, Any]) -> str:
         if status in (401, 403):
             problem = f"{where} refuses the token ({status}); log in again (hf auth login) or unset HF_TOKEN."
     except httpx.HTTPError as error:
-        problem = f"there is no network to {where} ({_first_line(error)}); give a folder."
+        problem = f"there is no network to {where} ({first_line(error)}); give a folder."
     raise ValueError(f"--model: {problem}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

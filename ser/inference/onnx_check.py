@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ser.data.audio import decode_wav
+from ser.data.audio import SAMPLING_RATE_HZ, decode_wav
 from ser.evaluation.metrics import score
 from ser.evaluation.scored import truth_and_probabilities
-from ser.inference.onnx_model import OnnxClassifier
+from ser.inference.onnx_model import OnnxClassifier, load_onnx_pipeline
 from ser.predictions import read_own_predictions
+from ser_model import SERConfig, SERPipeline
 
 # An int8 export may lose this many points of UAR.
 MAX_POINTS_LOST = 1.0
@@ -70,8 +72,9 @@ def compare_with_run(path: Path, run: str, clip_audio: Callable[[str], bytes]) -
     if classifier.problem_type == "regression":
         raise ValueError("--check: compares recalls of classes, and this model is a regression; leave --check out.")
     truth, expected = truth_and_probabilities(predictions, classifier.labels)
+    pipe = load_onnx_pipeline(path, SERConfig, SERPipeline)
     try:
-        found = np.concatenate([classifier.probabilities([decode_wav(clip_audio(clip))]) for clip in predictions["id"]])
+        found = np.stack([_scores(pipe, decode_wav(clip_audio(clip)), classifier.labels) for clip in predictions["id"]])
     except KeyError as error:
         raise ValueError(f"--check: clip {error} of the run is not in the corpus; give it with --data_dir.") from None
     return Comparison(
@@ -82,3 +85,9 @@ def compare_with_run(path: Path, run: str, clip_audio: Callable[[str], bytes]) -
         uar_model=score(truth, expected, classifier.labels)["uar"],
         uar_export=score(truth, found, classifier.labels)["uar"],
     )
+
+
+def _scores(pipe: Any, wave: np.ndarray, labels: list[str]) -> np.ndarray:
+    """Probabilities `[C]` of a clip `[T]`; a long one is scored in windows, as in the run."""
+    scores = {one["label"]: one["score"] for one in pipe({"array": wave, "sampling_rate": SAMPLING_RATE_HZ})}
+    return np.array([scores[label] for label in labels])

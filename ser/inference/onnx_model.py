@@ -128,7 +128,7 @@ def padded(waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return values, mask
 
 
-def load_onnx_pipeline(path: str | Path, config_class: type, pipeline_class: type) -> Any:
+def load_onnx_pipeline(path: str | Path, config_class: type, pipeline_class: type, threads: int | None = None) -> Any:
     """Makes this project's pipeline for a file of `ser export`, so that it takes long recordings and timelines.
 
     The pipeline reads and cuts audio with torch and transformers. onnxruntime computes the scores, on the CPU.
@@ -137,11 +137,12 @@ def load_onnx_pipeline(path: str | Path, config_class: type, pipeline_class: typ
         path: The file.
         config_class: `SERConfig`.
         pipeline_class: `SERPipeline`.
+        threads: As [`OnnxClassifier`] takes it.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: As in [`OnnxClassifier`].
     """
-    classifier = OnnxClassifier(path)
+    classifier = OnnxClassifier(path, threads)
     extractor = _wave_extractor(classifier)
     model = _PipelineModel(classifier, config_class(**classifier.config))
     return pipeline_class(model=model, feature_extractor=extractor, task="audio-classification", device="cpu")

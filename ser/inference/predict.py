@@ -8,7 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from ser.files import held_by_this_process
 from ser.inference.download import MAX_MEGABYTES
+from ser.inference.embeddings import SUFFIXES, write_embeddings
 from ser.inference.output_formats import (
     FORMATS,
     TIMELINE_FORMATS,
@@ -20,15 +22,9 @@ from ser.inference.output_formats import (
     write_pieces_to,
 )
 from ser.inference.recordings import check_output, find_recordings, printable
-from ser.inference.shards import (
-    claim_shard_folder,
-    files_in_shards,
-    processes,
-    share_of,
-    total_of_all,
-    weights_hash,
-    write_shards,
-)
+from ser.inference.shards import LOCK, claim_shard_folder, files_in_shards, weights_hash, write_shards
+
+_SECONDS_A_LINE = 30
 
 
 @dataclass(frozen=True)
@@ -38,13 +34,18 @@ class Request:
     Attributes:
         paths: Files, folders, globs, URLs; `-` for a list on stdin.
         format: One of `FORMATS`.
-        output: A file; with `resume` a folder of shards; None for stdout.
+        output: A file; with `resume` or `ray` a folder of shards; None for stdout.
         overwrite: Whether `output` may be replaced.
         resume: Whether `output` is a folder of shards, to be completed.
         timeline: Whether to give scores over time.
         window_seconds, hop_seconds: Of the timeline; the pipeline's own by default.
         batch_seconds: Seconds of audio in a batch.
         max_megabytes: A larger download is refused.
+        embeddings: A file for the pooled vectors, which are then given in place of scores.
+        ray: `local`, `auto` or the address of a Ray cluster; None to score in this process.
+        actors: Number of actors that score on the cluster; by default one a GPU, or a core.
+        device: Of the model; by default a GPU where there is one.
+        debug: Whether to show what the cluster logs.
     """
 
     paths: list[str]
@@ -57,6 +58,15 @@ class Request:
     hop_seconds: float | None = None
     batch_seconds: float | None = None
     max_megabytes: float = MAX_MEGABYTES
+    embeddings: Path | None = None
+    ray: str | None = None
+    actors: int | None = None
+    device: str | None = None
+    debug: bool = False
+
+    @property
+    def in_shards(self) -> bool:
+        return self.resume or self.ray is not None
 
     @property
     def cutting(self) -> dict[str, float]:
@@ -75,27 +85,51 @@ class Request:
         """
         if self.format not in FORMATS:
             raise ValueError(f"--format: {self.format!r} is not one of {', '.join(FORMATS)}.")
-        if self.resume and self.output is None:
-            raise ValueError("--resume: needs --output and a folder for the shards.")
-        if self.resume and self.format not in ("table", "parquet"):
-            raise ValueError(f"--format: {self.format} cannot be used with --resume, which writes Parquet.")
-        if self.resume and self.output.is_file():
-            raise ValueError(f"--output: {self.output} is a file; --resume needs a folder.")
+        if self.in_shards:
+            self._check_shards("--resume" if self.ray is None else "--ray")
         if self.format == "parquet" and self.output is None:
             raise ValueError("--format parquet: needs --output and a file.")
-        if processes()[1] > 1 and not self.resume:
-            raise ValueError("--resume: several processes need it, and --output with a folder.")
+        started = int(os.environ.get("WORLD_SIZE", 1))
+        if started > 1:
+            raise ValueError(
+                f"ser predict was started in {started} processes (WORLD_SIZE), and each would score every file. "
+                "Start one; for many workers, GPUs or machines add --ray."
+            )
         if not self.max_megabytes > 0:
             raise ValueError(f"--max-megabytes: {self.max_megabytes} is not above 0.")
-        if not self.resume:
+        if self.actors is not None and (self.ray is None or self.actors < 1):
+            raise ValueError(f"--ray-actors: {self.actors}; it needs --ray, and a number of 1 or more.")
+        if self.embeddings is not None:
+            self._check_embeddings()
+        if not self.in_shards:
             check_output(self.output, self.overwrite)
 
+    def _check_shards(self, flag: str) -> None:
+        if self.output is None:
+            raise ValueError(f"{flag}: needs --output and a folder for the shards.")
+        if self.format not in ("table", "parquet"):
+            raise ValueError(f"--format: {self.format} cannot be used with {flag}, which writes Parquet.")
+        if self.output.is_file():
+            raise ValueError(f"--output: {self.output} is a file; {flag} needs a folder.")
+        if self.ray is not None and (self.device or "").startswith("cuda:"):
+            raise ValueError(f"--device: {self.device}, but Ray gives each actor its GPU; use --device cuda.")
 
-def run(request: Request, load: Callable[[], Any]) -> int:
+    def _check_embeddings(self) -> None:
+        if self.embeddings.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"--embeddings: {self.embeddings} must end in {' or '.join(SUFFIXES)}.")
+        others = {"--format": self.format != "table", "--output": self.output is not None}
+        others |= {"--resume": self.resume, "--ray": self.ray is not None, "--timeline": self.is_timeline}
+        for flag in (flag for flag, is_given in others.items() if is_given):
+            raise ValueError(f"{flag}: --embeddings writes vectors in place of scores; remove one of the two.")
+        check_output(self.embeddings, self.overwrite, "--embeddings")
+
+
+def run(request: Request, load: Callable[..., Any]) -> int:
     """Answers a request.
 
     Args:
-        load: Makes the `SERPipeline`; not called when the request is refused.
+        load: Makes the `SERPipeline` on a device and, if given, with so many threads; not called when the request is
+            refused.
 
     Returns:
         0, or 1 where a recording could not be used; those are listed on stderr.
@@ -109,16 +143,33 @@ def run(request: Request, load: Callable[[], Any]) -> int:
     files = find_recordings(request.paths, sys.stdin)
     if request.format == "srt" and len(files) != 1:
         raise ValueError(f"--format srt: takes one recording, {len(files)} were given; use rttm or csv for several.")
-    pipe = load()
+    pipe = load(request.device if request.ray is None else "cpu")
+    if request.embeddings is not None:
+        return _run_embeddings(request, files, pipe)
     labels = [pipe.model.config.id2label[index] for index in range(pipe.model.config.num_labels)]
     columns = answer_columns(labels, request.is_timeline, pipe.model.config.problem_type == "regression")
-    if request.resume:
-        return _run_resumed(request, files, pipe, columns)
+    if request.in_shards:
+        return _run_in_shards(request, files, pipe, columns, load)
     bad: dict[str, str] = {}
     good = _without_bad(_progress(_answers(request, files, pipe), len(files), request), bad)
     first = next(good, None)
     if first is not None:
         _write(request, chain([first], good), columns)
+    report(bad, len(files))
+    return 1 if bad else 0
+
+
+def _run_embeddings(request: Request, files: list[str], pipe: Any) -> int:
+    from ser.inference.scoring import predict
+
+    if not hasattr(pipe.model, "embed"):
+        raise ValueError("--embeddings: this model has no pooled vector: a stock model or an ONNX file; use our model.")
+    bad: dict[str, str] = {}
+    answers = predict(pipe, files, request.batch_seconds, request.max_megabytes, embeddings=True)
+    good = _without_bad(_progress(answers, len(files), request), bad)
+    count, size = write_embeddings(good, files, request.embeddings)
+    if count:
+        print(f"{request.embeddings}: {count} vectors of {size} values")
     report(bad, len(files))
     return 1 if bad else 0
 
@@ -153,20 +204,25 @@ def _write(request: Request, answers: Iterator[dict[str, Any]], columns: list[st
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run_resumed(request: Request, files: list[str], pipe: Any, columns: list[str]) -> int:
-    rank, world_size = processes()
+def _run_in_shards(request: Request, files: list[str], pipe: Any, columns: list[str], load: Callable[..., Any]) -> int:
     lengths = {"window_seconds": request.window_seconds, "hop_seconds": request.hop_seconds}
     settings = {"model": weights_hash(pipe.model), "columns": columns, **lengths}
-    claim_shard_folder(request.output, settings)
-    files = share_of(files, rank, world_size)
-    done = files_in_shards(request.output)
-    bad = {file: done[stored(file)] for file in files if done.get(stored(file)) is not None}
-    left = [file for file in files if stored(file) not in done]
-    answers = _progress(_answers(request, left, pipe), len(left), request)
-    for _ in _without_bad(write_shards(answers, columns, request.output), bad):
-        pass
+    with held_by_this_process(request.output / LOCK, f"--output: {request.output}"):
+        claim_shard_folder(request.output, settings)
+        done = files_in_shards(request.output)
+        bad = {file: done[stored(file)] for file in files if done.get(stored(file)) is not None}
+        left = [file for file in files if stored(file) not in done]
+        if request.ray is None:
+            answers = _answers(request, left, pipe)
+        else:
+            from ser.inference import on_ray
+
+            answers = on_ray.answers(request, left, pipe, load)
+        answers = _progress(answers, len(left), request)
+        for _ in _without_bad(write_shards(answers, columns, request.output), bad):
+            pass
     report(bad, len(files))
-    return 1 if total_of_all(len(bad)) else 0
+    return 1 if bad else 0
 
 
 def report(bad: dict[str, str], total: int) -> None:
@@ -183,7 +239,10 @@ def report(bad: dict[str, str], total: int) -> None:
 def _progress(answers: Iterable[dict[str, Any]], total: int, request: Request) -> Iterable[dict[str, Any]]:
     from tqdm import tqdm
 
+    if request.ray is not None and not sys.stderr.isatty():  # the log of a job: a line now and then
+        line = "{n_fmt} of {total_fmt} files, {rate_fmt}, {remaining} left\n"
+        return tqdm(answers, total=total, unit="file", mininterval=_SECONDS_A_LINE, bar_format=line)
     # Answers on the same terminal show the progress themselves.
     is_scrolling = request.output is None and sys.stdout.isatty()
-    is_wanted = sys.stderr.isatty() and not is_scrolling and total > 1 and processes()[0] == 0
+    is_wanted = sys.stderr.isatty() and not is_scrolling and total > 1
     return tqdm(answers, total=total, unit="file", disable=not is_wanted)

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -14,37 +14,56 @@ from ser.inference.loading import is_exact_in_batches
 # Recordings are sorted by length within this many seconds of audio; as 16 kHz float32 it takes 64 MB.
 _BUFFER_SECONDS = 1000.0
 _DECODERS = 4
+# A file and its wave `[T]`, None where it is too long for memory, or the error.
+Decoded = tuple[str, np.ndarray | Exception | None]
 
 
 def predict(
-    pipe: Any, files: Iterable[str], batch_seconds: float | None = None, max_megabytes: float = MAX_MEGABYTES
+    pipe: Any,
+    files: Iterable[str],
+    batch_seconds: float | None = None,
+    max_megabytes: float = MAX_MEGABYTES,
+    embeddings: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Classifies recordings, each as a whole.
 
     Args:
         pipe: A `SERPipeline`.
         files: Paths and URLs.
-        batch_seconds: Seconds of audio in a batch, padding counted; 256 on a GPU. A CPU is fastest with one recording
-            at a time (`benchmarks/bench_infer.py`), which is its default. A stock model, whose scores depend on the
-            batch, always takes one at a time.
+        batch_seconds: Seconds of audio in a batch, padding counted; 256 on a GPU. On a CPU, one recording for each core
+            at a time is fastest (`benchmarks/bench_infer.py`), and the default. A stock model, whose scores depend on
+            the batch, always takes one recording at a time.
+        max_megabytes: A larger download is refused.
+        embeddings: Whether to give the pooled vector of each recording in place of its scores.
 
     Yields:
-        In the order of `files`: `{"file", "scores"}` with what the pipeline returns, or `{"file", "error"}`.
+        In the order of `files`: `{"file", "scores"}` or `{"file", "embedding"}` with what the pipeline returns, or
+        `{"file", "error"}`.
     """
-    if batch_seconds is None:
-        batch_seconds = 0.0 if pipe.device.type == "cpu" else 256.0
-    if not is_exact_in_batches(pipe):
-        batch_seconds = 0.0
+    for buffer in decoded_buffers(pipe, files, max_megabytes):
+        yield from scored(pipe, buffer, batch_seconds, max_megabytes, embeddings)
+
+
+def decoded_buffers(pipe: Any, files: Iterable[str], max_megabytes: float) -> Iterator[list[Decoded]]:
+    """Decodes recordings ahead, in parts of up to a thousand, or of a thousand seconds.
+
+    Args:
+        pipe: A `SERPipeline`; its weights are not used.
+
+    Yields:
+        Lists for [`scored`].
+    """
     rate_hz = pipe.feature_extractor.sampling_rate
-    buffer: list[tuple[str, Any]] = []
+    buffer: list[Decoded] = []
     seconds = 0.0
     for file, outcome in _decoded(pipe, files, max_megabytes):
         buffer.append((file, outcome))
         seconds += len(outcome) / rate_hz if isinstance(outcome, np.ndarray) else 0.0
         if seconds >= _BUFFER_SECONDS or len(buffer) >= 1000:
-            yield from _scored(pipe, buffer, batch_seconds, max_megabytes)
+            yield buffer
             buffer, seconds = [], 0.0
-    yield from _scored(pipe, buffer, batch_seconds, max_megabytes)
+    if buffer:
+        yield buffer
 
 
 def predict_timelines(
@@ -78,10 +97,7 @@ def reason(error: Exception, file: str) -> str:
     return text.removeprefix(f"{file}: ")
 
 
-def _decoded(
-    pipe: Any, files: Iterable[str], max_megabytes: float
-) -> Iterator[tuple[str, np.ndarray | Exception | None]]:
-    """Each file with its wave, None where it is too long for memory, or the error."""
+def _decoded(pipe: Any, files: Iterable[str], max_megabytes: float) -> Iterator[Decoded]:
     with ThreadPoolExecutor(_DECODERS) as pool:
         waiting: deque[tuple[str, Future]] = deque()
         for file in files:
@@ -101,39 +117,88 @@ def _decode(pipe: Any, source: str, max_megabytes: float) -> np.ndarray | Except
         return error
 
 
-def _scored(
-    pipe: Any, buffer: list[tuple[str, Any]], batch_seconds: float, max_megabytes: float
+def scored(
+    pipe: Any,
+    buffer: list[Decoded],
+    batch_seconds: float | None,
+    max_megabytes: float,
+    embeddings: bool = False,
 ) -> Iterator[dict[str, Any]]:
+    """Classifies decoded recordings, in batches of similar length.
+
+    Args:
+        pipe, batch_seconds, max_megabytes, embeddings: As [`predict`] takes them.
+
+    Yields:
+        What [`predict`] yields, in the order of `buffer`.
+    """
     from ser.data.batching import fill_by_duration
 
+    if batch_seconds is None:
+        batch_seconds = 0.0 if pipe.device.type == "cpu" else 256.0
+    if not is_exact_in_batches(pipe):
+        batch_seconds = 0.0
     answers: list[dict[str, Any]] = [{}] * len(buffer)
     rate_hz = pipe.feature_extractor.sampling_rate
     lengths = np.array([len(wave) if isinstance(wave, np.ndarray) else -1 for _, wave in buffer]) / rate_hz
     order = np.argsort(lengths, kind="stable")
-    for batch in fill_by_duration(order[lengths[order] >= 0], lengths, batch_seconds):
+    batches = fill_by_duration(order[lengths[order] >= 0], lengths, batch_seconds)
+
+    def outcomes_of(batch: list[int]) -> list[Any]:
         waves = [{"array": buffer[row][1], "sampling_rate": rate_hz, "path": buffer[row][0]} for row in batch]
-        for row, outcome in zip(batch, _scores_of(pipe, waves), strict=True):
-            file, is_error = buffer[row][0], isinstance(outcome, Exception)
-            answers[row] = {"file": file, **({"error": reason(outcome, file)} if is_error else {"scores": outcome})}
+        return _outcomes_of(pipe, waves, embeddings)
+
+    for batch, outcomes in zip(batches, _on_cores(pipe, outcomes_of, batches), strict=True):
+        for row, outcome in zip(batch, outcomes, strict=True):
+            answers[row] = _answer(buffer[row][0], outcome, embeddings)
     for row, (file, outcome) in enumerate(buffer):
         if isinstance(outcome, Exception):
-            answers[row] = {"file": file, "error": reason(outcome, file)}
+            answers[row] = _answer(file, outcome, embeddings)
         elif outcome is None:
-            answers[row] = _score_long(pipe, file, max_megabytes)
+            answers[row] = _answer(file, _outcome_of_long(pipe, file, max_megabytes, embeddings), embeddings)
     yield from answers
 
 
-def _scores_of(pipe: Any, waves: list[dict[str, Any]]) -> list[list[dict[str, Any]] | ValueError]:
-    """Scores of each wave of a batch, or its error: after an error of the batch, each wave is scored alone."""
+def _on_cores(pipe: Any, outcomes_of: Callable[[list[int]], list[Any]], batches: list[list[int]]) -> Iterator[Any]:
+    """Maps batches to outcomes, in order. On a CPU each core has a batch of its own.
+
+    Cores that share one batch wait for each other behind every layer, most of all on a machine with other work to do.
+    """
+    import torch
+
+    cores = torch.get_num_threads() if isinstance(pipe.model, torch.nn.Module) and pipe.device.type == "cpu" else 1
+    if cores == 1 or len(batches) < 2 * cores:
+        yield from map(outcomes_of, batches)
+        return
     try:
-        found = pipe(waves, batch_size=len(waves))
-        for scores in found:
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(outcomes_of, batches)
+    finally:
+        torch.set_num_threads(cores)
+
+
+def _answer(file: str, outcome: Any, embeddings: bool) -> dict[str, Any]:
+    if isinstance(outcome, Exception):
+        return {"file": file, "error": reason(outcome, file)}
+    return {"file": file, "embedding" if embeddings else "scores": outcome}
+
+
+def _outcomes_of(pipe: Any, waves: list[dict[str, Any]], embeddings: bool) -> list[Any]:
+    """Scores or vector of each wave of a batch, or its error: after an error of the batch, each wave alone."""
+    try:
+        found = pipe(waves, batch_size=len(waves), **_asked(embeddings))
+        for scores in () if embeddings else found:
             check_finite(scores)
         return found
     except ValueError as error:
         if len(waves) == 1:
             return [error]
-        return [_scores_of(pipe, [wave])[0] for wave in waves]
+        return [_outcomes_of(pipe, [wave], embeddings)[0] for wave in waves]
+
+
+def _asked(embeddings: bool) -> dict[str, bool]:
+    """The argument that asks our pipeline for vectors; transformers' own does not know it."""
+    return {"return_embedding": True} if embeddings else {}
 
 
 def check_finite(scores: Iterable[dict[str, Any]]) -> None:
@@ -147,11 +212,12 @@ def check_finite(scores: Iterable[dict[str, Any]]) -> None:
             raise ValueError(f"the model's score for {score['label']} is {score['score']}; its weights are damaged.")
 
 
-def _score_long(pipe: Any, file: str, max_megabytes: float) -> dict[str, Any]:
+def _outcome_of_long(pipe: Any, file: str, max_megabytes: float, embeddings: bool) -> Any:
     try:
         with local_copy(file, max_megabytes) as path:
-            scores = pipe(path)
-        check_finite(scores)
-        return {"file": file, "scores": scores}
+            found = pipe(path, **_asked(embeddings))
+        if not embeddings:
+            check_finite(found)
+        return found
     except (OSError, ValueError) as error:
-        return {"file": file, "error": reason(error, file)}
+        return error

@@ -1,12 +1,10 @@
-"""Answers for a million files: a folder of Parquet shards that a stopped run, with any number of processes, continues.
+"""Answers for a million files: a folder of Parquet shards that a stopped run continues.
 
-The processes do not communicate. A hash of each name says which process has the file; the shards that exist say which
-files are done; and a shard is named after the files it holds, so no process overwrites the shard of another.
+The shards that exist say which files are done. A shard is named after the files it holds, so none overwrites another.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,22 +15,8 @@ from ser.inference.output_formats import arrow_table, stored
 
 # Files in a shard: some hundred seconds of work, which a stop can lose.
 FILES_IN_SHARD = 1000
-# A leading underscore keeps readers of Parquet folders from taking it for a shard.
-SETTINGS = "_settings.json"
-
-
-def processes() -> tuple[int, int]:
-    """Rank and number of processes, as `accelerate launch` and `torchrun` set them."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-
-
-def share_of(files: Iterable[str], rank: int, world_size: int) -> list[str]:
-    """The files of one process, by a hash of their names."""
-    return [file for file in files if _hash(file) % world_size == rank]
-
-
-def _hash(file: str) -> int:
-    return int.from_bytes(hashlib.sha256(os.fsencode(file)).digest()[:8], "little")
+# A leading underscore keeps readers of Parquet folders from taking them for shards.
+SETTINGS, LOCK = "_settings.json", "_lock"
 
 
 def claim_shard_folder(folder: Path, settings: dict[str, Any]) -> None:
@@ -96,22 +80,3 @@ def weights_hash(model: Any) -> str:
         digest.update(name.encode())
         digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
-
-
-def total_of_all(count: int) -> int:
-    """Waits until every process is done, and adds up their counts.
-
-    A launcher stops all processes when one fails, so a process may report a failure only when all are done.
-    """
-    if "MASTER_ADDR" not in os.environ or processes()[1] == 1:
-        return count
-    from datetime import timedelta
-
-    import torch
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo", timeout=timedelta(days=30))
-    total = torch.tensor(count)
-    dist.all_reduce(total)
-    dist.destroy_process_group()
-    return int(total)

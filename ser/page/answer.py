@@ -1,21 +1,33 @@
 """The answer for one recording: scores, timeline, waveform outline, and a copy to listen to."""
 
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ser.data.audio import pcm_16
 from ser.inference.scoring import check_finite, reason
+from ser.page.decoding import Decoder, decode
 
 # Two windows of the timeline. A longer recording may change, so it gets a timeline as well.
 TIMELINE_SECONDS = 8.0
-MAX_MINUTES = 10.0
-# To decode a recording. A file can be slow to decode and short; the scores of a bounded length take bounded time.
-_MAX_DECODING_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one recording may take.
+
+    Attributes:
+        minutes: A longer recording is refused, before all of it is decoded.
+        seconds: Decoding and scoring that take longer are given up.
+    """
+
+    minutes: float = 10.0
+    seconds: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -39,8 +51,8 @@ class Answer:
     sound: Path
 
 
-def classify(pipe: Any, path: Path, max_minutes: float = MAX_MINUTES) -> Answer:
-    """Classifies a recording of any length and format in constant memory.
+def classify(pipe: Any, path: Path, limits: Limits, decoder: Decoder | None = None) -> Answer:
+    """Classifies a recording of any format in constant memory.
 
     The recording is decoded once, into a FLAC file beside it. The model's input has 16 bits, so the scores are those of
     the recording, and every browser plays FLAC.
@@ -48,20 +60,25 @@ def classify(pipe: Any, path: Path, max_minutes: float = MAX_MINUTES) -> Answer:
     Args:
         pipe: A `SERPipeline`.
         path: The recording, in a writable folder.
-        max_minutes: A longer recording is refused, before all of it is decoded.
+        limits: What it may take.
+        decoder: The process that decodes; by default this one decodes, and its time is not limited.
 
     Raises:
-        ValueError: It cannot be read or classified; the message says why and leaves out the name.
+        ValueError: It cannot be read or classified within the limits; the message says why and leaves out the name.
     """
-    from ser_model import read_blocks
-
-    rate_hz = pipe.feature_extractor.sampling_rate
-    sound = path.with_name("heard.flac")
+    rate_hz, sound = pipe.feature_extractor.sampling_rate, path.with_name("heard.flac")
     try:
-        peaks = _write_sound(_bounded(read_blocks(path, str(sound), rate_hz), rate_hz, max_minutes), sound, rate_hz)
-        scores = pipe(str(sound))
-        seconds = len(peaks) / 100
-        segments = pipe(str(sound), timeline=True) if seconds >= TIMELINE_SECONDS else []
+        if decoder is not None:
+            decoder.wait()
+        end = time.monotonic() + limits.seconds
+        if decoder is None:
+            peaks = decode(path, sound, rate_hz, limits.minutes)
+        else:
+            peaks = decoder.decode(path, sound, rate_hz, limits.minutes, limits.seconds)
+        with _ended_at(end, pipe.model, limits.seconds):
+            scores = pipe(str(sound))
+            seconds = len(peaks) / 100
+            segments = pipe(str(sound), timeline=True) if seconds >= TIMELINE_SECONDS else []
         for answered in (scores, *(segment["scores"] for segment in segments)):
             check_finite(answered)
     except (OSError, ValueError) as error:
@@ -69,20 +86,27 @@ def classify(pipe: Any, path: Path, max_minutes: float = MAX_MINUTES) -> Answer:
     return Answer(path.name, seconds, scores, segments, outline(peaks), sound)
 
 
-def _bounded(blocks: Iterable[np.ndarray], rate_hz: int, max_minutes: float) -> Iterator[np.ndarray]:
-    """Passes blocks on until they are too long, or take too long.
+@contextmanager
+def _ended_at(end: float, model: Any, seconds: float) -> Iterator[None]:
+    """Lets the model hear nothing more in this thread after a moment; it hears a long recording in pieces.
+
+    Args:
+        end: The moment, on the clock of `time.monotonic`.
 
     Raises:
-        ValueError: They do.
+        ValueError: The moment came.
     """
-    samples, deadline = 0, time.monotonic() + _MAX_DECODING_SECONDS
-    for block in blocks:
-        samples += len(block)
-        if samples > 60 * max_minutes * rate_hz:
-            raise ValueError(f"is longer than {max_minutes:g} minutes; cut it.")
-        if time.monotonic() > deadline:
-            raise ValueError(f"took longer than {_MAX_DECODING_SECONDS:.0f} s to decode; convert it to WAV.")
-        yield block
+    thread = threading.get_ident()
+
+    def check(*_: Any) -> None:
+        if threading.get_ident() == thread and time.monotonic() > end:
+            raise ValueError(f"took longer than {seconds:g} s to score; cut it.")
+
+    hook = model.register_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def outline(peaks: np.ndarray, parts: int = 600) -> np.ndarray:
@@ -90,21 +114,3 @@ def outline(peaks: np.ndarray, parts: int = 600) -> np.ndarray:
     edges = np.unique(np.linspace(0, len(peaks), min(parts, len(peaks)) + 1).astype(int))[:-1]
     largest = np.maximum.reduceat(peaks, edges)
     return largest / max(float(largest.max()), 1e-4)
-
-
-def _write_sound(blocks: Iterable[np.ndarray], path: Path, rate_hz: int) -> np.ndarray:
-    """Writes blocks as FLAC and returns the largest absolute sample of every 10 ms."""
-    import soundfile
-
-    from ser.files import draft_of
-
-    frame, peaks, rest = rate_hz // 100, [], np.zeros(0, np.float32)
-    with draft_of(path) as draft, soundfile.SoundFile(draft, "w", rate_hz, 1, "PCM_16", format="FLAC") as file:
-        for block in blocks:
-            # As integers: a float would be scaled by 32767 on its way, and read back as another.
-            file.write(pcm_16(block))
-            rest = np.concatenate([rest, np.abs(block)])
-            whole = len(rest) // frame * frame
-            peaks.append(rest[:whole].reshape(-1, frame).max(axis=1))
-            rest = rest[whole:]
-    return np.concatenate([*peaks, [rest.max() if len(rest) else 0.0]])

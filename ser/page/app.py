@@ -9,10 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from ser.inference.loading import results_of_model
-from ser.page.answer import MAX_MINUTES, classify
-from ser.page.html import answer_html, error_html, header_html, limits_html, text_html, threshold_of
+from ser.page.answer import Limits, classify
+from ser.page.decoding import Decoder
+from ser.page.html import (
+    answer_html,
+    error_html,
+    examples_html,
+    header_html,
+    is_synthetic,
+    limits_html,
+    text_html,
+    threshold_of,
+)
 from ser.page.storage import page_folder
-from ser.run_folder import EXAMPLES
+from ser.page.translations import example_names
+from ser.run_folder import EXAMPLES, PREDICTIONS
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # Fonts of the visitor's machine; none is downloaded.
@@ -23,13 +34,13 @@ _OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
 MAX_WAITING = 20
 
 
-def serve(pipe: Any, model: str, max_minutes: float = MAX_MINUTES, **launch: Any) -> None:
+def serve(pipe: Any, model: str, limits: Limits | None = None, **launch: Any) -> None:
     """Serves the page until it is interrupted.
 
     Args:
         pipe: A `SERPipeline`.
         model: The folder or repository that the pipeline comes from, for its results and example clips.
-        max_minutes: Longer recordings are refused.
+        limits: What one recording may take.
         launch: What `gradio.Blocks.launch` takes, such as `server_port`; the server is on 127.0.0.1 by default.
 
     Raises:
@@ -39,11 +50,16 @@ def serve(pipe: Any, model: str, max_minutes: float = MAX_MINUTES, **launch: Any
     host = launch.get("server_name") or "127.0.0.1"
     if (host not in _OWN_HOSTS or launch.get("share")) and not launch.get("auth"):
         print("ser: warning: others can reach this page without a password; set one with --auth.", file=sys.stderr)
+    decoder = Decoder()
     with page_folder() as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
-        page = make_page(pipe, model, max_minutes).queue(max_size=MAX_WAITING)
-        with suppress(KeyboardInterrupt):
-            page.launch(**{**look(), **launch})
+        decoder.start()
+        try:
+            page = make_page(pipe, model, limits or Limits(), decoder).queue(max_size=MAX_WAITING)
+            with suppress(KeyboardInterrupt):
+                page.launch(**{**look(), **launch})
+        finally:
+            decoder.stop()
 
 
 def read_auth(path: Path | None) -> tuple[str, str] | None:
@@ -68,10 +84,13 @@ def read_auth(path: Path | None) -> tuple[str, str] | None:
     return user, password
 
 
-def make_page(pipe: Any, model: str, max_minutes: float = MAX_MINUTES) -> Any:
+def make_page(pipe: Any, model: str, limits: Limits, decoder: Decoder | None = None) -> Any:
     """The page as `gradio.Blocks`; launch it with what `look` returns.
 
     Visitors share one model, which takes one recording at a time; nothing of one visitor is kept for the next.
+
+    Args:
+        decoder: The process that decodes recordings; by default this one does.
     """
     check_gradio()
     import gradio
@@ -84,11 +103,11 @@ def make_page(pipe: Any, model: str, max_minutes: float = MAX_MINUTES) -> Any:
         if not path:
             return text_html("waiting")
         try:
-            heard = classify(pipe, Path(path), max_minutes)
+            heard = classify(pipe, Path(path), limits, decoder)
         except ValueError as error:
             return error_html(Path(path).name, str(error))
         audio.temp_files.add(str(heard.sound))  # deleted when the recording itself is
-        return answer_html(heard, threshold_of(results), regression)
+        return answer_html(heard, threshold_of(results), regression, is_synthetic(results))
 
     with gradio.Blocks(
         analytics_enabled=False, title=f"ser: {_name(model)}", delete_cache=(_HOUR_SECONDS, _HOUR_SECONDS)
@@ -97,12 +116,12 @@ def make_page(pipe: Any, model: str, max_minutes: float = MAX_MINUTES) -> Any:
         with gradio.Row():
             with gradio.Column(scale=3, min_width=320):
                 audio = gradio.Audio(
-                    sources=["upload", "microphone"], type="filepath", show_label=False, buttons=[], elem_id="ser-audio"
+                    sources=["microphone", "upload"], type="filepath", show_label=False, buttons=[], elem_id="ser-audio"
                 )
                 _add_examples(html, audio, model)
                 shown = html(text_html("waiting"), elem_id="ser-answer")
             with gradio.Column(scale=2, min_width=300):
-                html(limits_html(results, _name(model), max_minutes))
+                html(limits_html(results, _name(model), limits, MAX_WAITING))
         audio.change(answer, audio, shown, concurrency_limit=1, concurrency_id="model", api_name="classify")
     return page
 
@@ -135,14 +154,26 @@ def check_gradio() -> None:
 
 
 def _add_examples(html: Any, audio: Any, model: str) -> None:
-    """Adds a button for each example clip of the run."""
+    """Adds a button for each example clip of the run; Gradio's own buttons, which know one language, are not shown."""
     import gradio
 
     clips = sorted((Path(model) / EXAMPLES).glob("*.wav"))
     if clips:
         with gradio.Column(elem_id="ser-examples"):
-            html(text_html("examples"))
+            html(examples_html(_names_of(clips, Path(model) / PREDICTIONS)))
             gradio.Examples([[str(clip)] for clip in clips], audio, example_labels=[clip.stem for clip in clips])
+
+
+def _names_of(clips: list[Path], predictions: Path) -> list[tuple[str, str]]:
+    """Names of examples in words, from the run's predictions; file names where these do not have the clips."""
+    names = [clip.stem for clip in clips]
+    if predictions.is_file():
+        import pandas as pd
+
+        table = pd.read_parquet(predictions).drop_duplicates("id").set_index("id")
+        if "truth" in table and set(names) <= set(table.index):
+            return example_names([(table["truth"][name], table["gender"][name]) for name in names])
+    return [(name, name) for name in names]
 
 
 def _name(model: str) -> str:

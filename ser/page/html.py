@@ -14,18 +14,19 @@ from ser.evaluation import format as words
 from ser.evaluation.calibration_words import what_scores_are
 from ser.inference.output_formats import answer_columns, text_of
 from ser.page import translations
-from ser.page.answer import MAX_MINUTES, Answer
+from ser.page.answer import Answer, Limits
 
 Results = Mapping[str, Any]
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def answer_html(answer: Answer, threshold: float | None, regression: bool) -> str:
-    """Scores as bars, the timeline over the waveform, players and downloads.
+def answer_html(answer: Answer, threshold: float | None, regression: bool, synthetic: bool = False) -> str:
+    """Scores as bars, the timeline over the waveform, a player and downloads.
 
     Args:
         threshold: The confidence, in [0, 1], under which the page says "not sure"; None for never.
         regression: Whether the scores are values of dimensions and not probabilities.
+        synthetic: Whether the model learnt from synthetic speech, which the answer then says.
     """
     labels = [score["label"] for score in answer.scores]
     return _render(
@@ -34,6 +35,7 @@ def answer_html(answer: Answer, threshold: float | None, regression: bool) -> st
         best=answer.scores[0],
         threshold=threshold or 0.0,
         regression=regression,
+        synthetic=synthetic,
         colours=translations.colours_of(sorted(labels)),
         ticks=_ticks(answer.seconds),
         heard_labels={segment["label"] for segment in answer.segments if segment["scores"]},
@@ -49,15 +51,23 @@ def error_html(name: str, problem: str) -> str:
     return _render("page_error.html", name=name, problem=translations.why(problem))
 
 
-def limits_html(results: Results, model: str, max_minutes: float = MAX_MINUTES) -> str:
-    """The model's data, its scores and its limits, from `results.json`."""
+def limits_html(results: Results, model: str, limits: Limits, max_waiting: int) -> str:
+    """The model's data, its scores and its limits, from `results.json`, and what the page takes.
+
+    Args:
+        limits: What one recording may take.
+        max_waiting: How many recordings may wait.
+    """
     return _render(
         "page_limits.html",
         model=model,
-        max_minutes=f"{max_minutes:g}",
+        minutes=f"{limits.minutes:g}",
+        seconds=f"{limits.seconds:g}",
+        max_waiting=str(max_waiting),
         results=results,
         metric=words.metric_of(results) if results else None,
-        setting=words.setting_of(results) if results else None,
+        setting=translations.setting(results) if results else None,
+        synthetic=is_synthetic(results),
         scores_are=what_scores_are(results),
         threshold=threshold_of(results),
         on_test=(results.get("calibration", {}).get("precision_90") or {}).get("test") or {},
@@ -69,6 +79,16 @@ def limits_html(results: Results, model: str, max_minutes: float = MAX_MINUTES) 
 def header_html() -> str:
     """The title and the switch of languages."""
     return _render("page_header.html")
+
+
+def examples_html(names: list[tuple[str, str]]) -> str:
+    """A button for each example, named in both languages."""
+    return _render("page_examples.html", names=names)
+
+
+def is_synthetic(results: Results) -> bool:
+    """Whether the model learnt from synthetic speech, so that its scores mean nothing for people."""
+    return (results.get("corpus") or {}).get("name") == "synthetic"
 
 
 def text_html(key: str) -> str:
@@ -143,11 +163,13 @@ def _environment() -> jinja2.Environment:
     environment.globals |= {"say": translations.say, "both": translations.both, "facts": translations.corpus_facts}
     environment.filters |= {
         "emotion": translations.emotion,
+        "source": translations.source,
         "percent": lambda share: translations.figure(words.format_percent(share)),
         "count": lambda count: translations.figure(words.format_count(count)),
         "number": lambda value: translations.figure(words.format_number(value)),
         "span": lambda seconds: translations.figure(words.format_seconds(seconds)),
-        "clock": clock,
+        "clock": lambda seconds: translations.figure(clock(seconds)),
+        "tick": lambda seconds: translations.figure(clock(seconds)[:-2]),
         "digits": translations.figure,
         "bracket": lambda interval: translations.figure(words.format_bracket(interval)),
     }

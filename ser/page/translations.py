@@ -1,5 +1,7 @@
 """Texts of the page in English and Persian; both are in the page, and the style sheet shows one."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,15 +44,26 @@ _TEXTS = {
     "not_sure": ("Not sure", "مطمئن نیستم"),
     "perhaps": ("perhaps {label}, {score}", "شاید {label}، {score}"),
     "whole": ("The whole recording, {length}", "کل فایل صوتی، {length}"),
-    "timeline": ("Emotion over time", "چه چیزی کِی شنیده می‌شود"),
+    "timeline": ("Emotion over time", "احساس در طول زمان"),
     "legend": ("hatched: not sure", "هاشورخورده: نامطمئن"),
+    "dashed": ("Dashed line: under {threshold} the answer is not sure.", "خط‌چین: زیر {threshold} پاسخ نامطمئن است."),
     "click": ("Click a part to hear it.", "برای شنیدن هر بخش روی آن کلیک کنید."),
+    "parts": ("{count} parts", "{count} بخش"),
+    "one_part": ("One part", "یک بخش"),
     "download": ("Download", "دریافت"),
     "subtitles": ("subtitles (SRT)", "زیرنویس (SRT)"),
     "table": ("table (CSV)", "جدول (CSV)"),
     "bad": ("This recording cannot be used", "این فایل قابل استفاده نیست"),
     "again": ("Choose another one above.", "فایل دیگری را از بالا انتخاب کنید."),
     "limits": ("Before you trust it", "پیش از آنکه اعتماد کنید"),
+    "synthetic": (
+        "This model learnt from synthetic speech: its answers and its score mean nothing for people.",
+        "این مدل از گفتار ساختگی آموخته است: پاسخ‌ها و امتیاز آن درباره‌ی آدم‌ها هیچ معنایی ندارد.",
+    ),
+    "busy": (
+        "Too many recordings are waiting. Try again in a minute.",
+        "فایل‌های زیادی در صف است. یک دقیقه دیگر دوباره امتحان کنید.",
+    ),
     "trained": ("Trained on {corpus}{facts}.", "آموزش‌دیده روی {corpus}{facts}."),
     "all_clips": (
         "The figures are those of {count} models trained in the same way, each tested on clips that it had not heard; "
@@ -118,13 +131,14 @@ _TEXTS = {
         "for medical or safety reasons (AI Act, Article 5(1)(f)); elsewhere the people recorded "
         "must be told (Article 50(3)).",
         "برای تصمیم درباره‌ی اشخاص نیست. در اتحادیه‌ی اروپا تشخیص احساسات در محل کار و آموزش، جز به دلایل پزشکی یا "
-        "ایمنی، ممنوع است (قانون هوش مصنوعی، بند ۵(۱)(f))؛ در جاهای دیگر باید به افراد اطلاع داد (بند ۵۰(۳)).",
+        "ایمنی، ممنوع است (قانون هوش مصنوعی، ماده‌ی ۵، بند ۱، جزء f)؛ در جاهای دیگر باید به افراد اطلاع داد (ماده‌ی ۵۰، "
+        "بند ۳).",
     ),
     "bounds": (
-        "A recording may be up to {minutes} minutes long, and decoding may take up to 2 minutes. Recordings are scored "
-        "one at a time; when 20 are waiting, try again later.",
-        "طول فایل حداکثر {minutes} دقیقه و زمان خواندن آن حداکثر ۲ دقیقه است. فایل‌ها یکی‌یکی بررسی می‌شوند؛ اگر ۲۰ فایل "
-        "در صف باشد، بعداً دوباره امتحان کنید.",
+        "A recording may be up to {minutes} minutes long, and an answer may take up to {seconds} seconds. Recordings "
+        "are scored one at a time; when {waiting} are waiting, try again later.",
+        "طول فایل حداکثر {minutes} دقیقه و زمان پاسخ حداکثر {seconds} ثانیه است. فایل‌ها یکی‌یکی بررسی می‌شوند؛ اگر "
+        "{waiting} فایل در صف باشد، بعداً دوباره امتحان کنید.",
     ),
     "kept": (
         "Recordings go to the computer that serves this page, and are deleted from it within two hours.",
@@ -141,6 +155,10 @@ _REASONS = {
     "NaN": "نمونه‌های نامعتبر (NaN) دارد.",
     "is longer than": "طولانی‌تر از حد مجاز است؛ آن را کوتاه کنید.",
     "to decode": "خواندن آن بیش از حد طول کشید؛ به WAV تبدیل کنید.",
+    "to score": "بررسی آن بیش از حد طول کشید؛ آن را کوتاه کنید.",
+    "broke the decoder": "خوانده نمی‌شود؛ به WAV تبدیل کنید.",
+    "too much memory": "حافظه‌ی زیادی می‌خواهد؛ به یک کانال تبدیل کنید.",
+    "sampling rate of": "نرخ نمونه‌برداری نادرستی دارد؛ فایل را دوباره بسازید.",
     "not finite": "مدل آسیب دیده است و پاسخی ندارد.",
     "weights are damaged": "مدل آسیب دیده است و پاسخی ندارد.",
     "cut off": "ناقص یا آسیب‌دیده است؛ دوباره کپی کنید.",
@@ -148,6 +166,26 @@ _REASONS = {
 }
 _DIGITS = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
 _UNITS = {"h": "ساعت", "min": "دقیقه", "s": "ثانیه"}
+_GENDERS = {"female": ("a woman", "یک زن"), "male": ("a man", "یک مرد")}
+_PROTOCOLS = {
+    "speaker_kfold": "{folds} بخشی",
+    "leave_one_speaker_out": "با کنار گذاشتن هر گوینده",
+    "leave_one_session_out": "با کنار گذاشتن هر نشست",
+    "leave_one_corpus_out": "با کنار گذاشتن هر پیکره",
+    "train_on_one_corpus": "با آموزش روی یک پیکره",
+    "random_kfold": "{folds} بخشی تصادفی",
+    "random_holdout": "با یک پنجم تصادفی برای آزمون",
+    "given": "با تقسیم خود پیکره",
+    "emobox_fold_1": "بخش ۱ از EmoBox",
+    "nkululeko": "به روش nkululeko",
+}
+# Corpora and sources of labels that are no proper names.
+_SOURCES = {
+    "synthetic": ("synthetic speech", "گفتار ساختگی"),
+    "filename": ("filename", "نام فایل"),
+    "modified": ("modified", "اصلاح‌شده"),
+    "original": ("original", "اصلی"),
+}
 _LANGUAGES = {
     "de": ("German", "آلمانی"),
     "en": ("English", "انگلیسی"),
@@ -158,7 +196,7 @@ _LANGUAGES = {
 def both(english: Any, persian: Any) -> Markup:
     """A text in both languages; what is not `Markup` is escaped."""
     spans = '<span class="en" lang="en" dir="ltr">{}</span><span class="fa" lang="fa" dir="rtl">{}</span>'
-    return Markup(spans).format(english, persian)
+    return Markup(spans).format(english, persian)  # a constant; format escapes  # nosec B704
 
 
 def say(key: str, **values: Any) -> Markup:
@@ -185,8 +223,49 @@ def figure(text: str) -> tuple[str, str]:
     >>> figure("0.62")[1], figure("62\\xa0%")[1], figure("2 min 5 s")[1]
     ('۰٫۶۲', '۶۲٪', '۲ دقیقه ۵ ثانیه')
     """
-    persian = " ".join(_UNITS.get(word, word) for word in text.split(" "))
-    return text, persian.translate(_DIGITS).replace("\N{NO-BREAK SPACE}%", "٪").replace(".", "٫")
+    persian = re.sub(r"(?<=\d),(?=\d)", "٬", text)  # between thousands
+    persian = " ".join(_UNITS.get(word, word) for word in persian.split(" "))
+    return text, persian.translate(_DIGITS).replace("\N{NO-BREAK SPACE}%", "٪").replace(".", "٫").replace(",", "،")
+
+
+def example_names(clips: list[tuple[str, str | None]]) -> list[tuple[str, str]]:
+    """Names of example clips in both languages; clips of one name are numbered.
+
+    Args:
+        clips: Emotion and gender of each clip; None where the gender is not known.
+
+    >>> example_names([("anger", "male"), ("anger", "male"), ("calm", None)])[1:]
+    [('anger, a man (2)', 'خشم، یک مرد (۲)'), ('calm', 'آرامش')]
+    """
+    names, seen = [], Counter()
+    for clip in clips:
+        label, gender = emotion(clip[0]), _GENDERS.get(clip[1] or "")
+        english, persian = (f"{label[0]}, {gender[0]}", f"{label[1]}، {gender[1]}") if gender else label
+        seen[clip] += 1
+        number, digits = figure(f" ({seen[clip]})") if seen[clip] > 1 else ("", "")
+        names.append((english + number, persian + digits))
+    return names
+
+
+def setting(results: Mapping[str, Any]) -> tuple[str, str]:
+    """How the clips were split, and whose labels they have, as every page says it and in Persian."""
+    protocol = results.get("protocol", {})
+    name, folds = str(protocol.get("name", "")), figure(str(protocol.get("num_folds") or 1))[1]
+    parts = [_PROTOCOLS.get(name, name).format(folds=folds)] if name else ["روش تقسیم نامعلوم"]
+    independent = protocol.get("speaker_independent")
+    if independent is not None:
+        parts.insert(0, "مستقل از گوینده" if independent else "وابسته به گوینده")
+    used = protocol.get("folds") or []
+    if 0 < len(used) < (protocol.get("num_folds") or 1):
+        parts.append(f"فقط بخش {figure(', '.join(map(str, used)))[1]}")
+    if results.get("label_source"):
+        parts.append(f"برچسب‌ها: {source(results['label_source'])[1]}")
+    return words.setting_of(dict(results)), "، ".join(parts)
+
+
+def source(name: str) -> tuple[str, str]:
+    """The name of a corpus or of a source of labels in English and Persian."""
+    return _SOURCES.get(name, (name, name))
 
 
 def corpus_facts(corpus: Mapping[str, Any]) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ser.model_errors import first_line
 from ser.publish import pre_push_checks
 from ser.publish.staging import check_code, check_run, stage, staged_files
 from ser.run_folder import RESULTS, read_results
@@ -173,13 +174,13 @@ def in_words(repo_id: str) -> Iterator[None]:
         if isinstance(cause, HfHubHTTPError):
             raise _refused(cause, repo_id) from error
         raise ConnectionError(
-            f"The connection to {_host()} failed ({_first_line(cause)}). {repo_id} is as it was, or new and whole; "
+            f"The connection to {_host()} failed ({first_line(cause)}). {repo_id} is as it was, or new and whole; "
             "check the network and run the same command again."
         ) from error
     except (ValueError, OSError):
         raise
     except Exception as error:  # the storage client of huggingface_hub has its own classes
-        raise ConnectionError(f"The upload to {_host()} failed ({_first_line(error)}). Nothing was pushed.") from error
+        raise ConnectionError(f"The upload to {_host()} failed ({first_line(error)}). Nothing was pushed.") from error
     finally:
         logging.set_verbosity(level)
 
@@ -207,7 +208,7 @@ def _refused(error: Any, repo_id: str) -> OSError:
         )
     if status >= 500:
         return OSError(f"{host} has a server error ({status}). Nothing was pushed; run the same command later.")
-    return OSError(f"{host} refused the push to {repo_id} ({status}{said or f': {_first_line(error)}'}).")
+    return OSError(f"{host} refused the push to {repo_id} ({status}{said or f': {first_line(error)}'}).")
 
 
 def _how_to_get_a_token() -> str:
@@ -218,7 +219,3 @@ def _host() -> str:
     from huggingface_hub import constants
 
     return constants.ENDPOINT
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

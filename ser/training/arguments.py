@@ -4,18 +4,16 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import HfArgumentParser, TrainingArguments
 
-from ser.data.data_arguments import DataArguments, closest
-from ser.run_folder import CONFIG
-from ser.training.flag_rules import check_flags, renamed
+from ser.data.data_arguments import DataArguments
+from ser.training.command_line import check_command_line
+from ser.training.flag_rules import check_flags
 from ser.training.launch import settle_launch
 from ser.training.model_arguments import ModelArguments, argument
-from ser.yaml_files import read_yaml
 
 # Set by TrainingArguments itself, or secret: not written to run_config.yaml.
 DERIVED = ("accelerator_config", "dataloader_pin_memory", "hub_token")
@@ -65,12 +63,6 @@ class SERTrainingArguments(TrainingArguments):
     debug_errors: bool = argument(False, "Show the traceback of an error.")
 
     def __post_init__(self):
-        if not (self.do_train or self.do_eval or self.do_predict):
-            raise ValueError("--do_train, --do_eval and --do_predict are all false: there is nothing to do.")
-        if self.batch_seconds is not None and self.batch_seconds < 0:
-            raise ValueError(f"--batch_seconds: {self.batch_seconds} is negative.")
-        if self.seeds is not None and not all(seed.strip().isdigit() for seed in self.seeds.split(",")):
-            raise ValueError(f"--seeds: {self.seeds!r} is not a list of numbers such as 13,21,42.")
         if str(self.eval_strategy) == "no" or not self.do_eval:
             self.eval_strategy, self.load_best_model_at_end = "no", False
         if not torch.cuda.is_available():
@@ -103,52 +95,18 @@ def parse_arguments(argv: Sequence[str]) -> tuple[ModelArguments, DataArguments,
         ValueError: A key is unknown, or a value is not what its key takes. The message names the file and the key.
         FileNotFoundError: There is no such file.
     """
-    files, flags = split_files_from_flags(argv)
+    line = check_command_line(argv)
     parser = _Parser(ARGUMENTS, allow_abbrev=False, description=__doc__)
-    known = {f.name for kind in ARGUMENTS for f in fields(kind)}
-    origin: dict[str, str] = {}
-    tokens: list[str] = []
-    given: dict[str, int] = {}
-    for number, path in enumerate(files):
-        for key, value in read_yaml(path).items():
-            if key not in known:
-                raise ValueError(f"{path}: unknown key {key!r}.{renamed(key) or closest(key, known)}")
-            origin[key] = f"{path}: {key}: "
-            tokens += _as_flag(key, value)
-            if path.name != CONFIG:  # there, a run wrote down the flags of several files
-                given[key] = number
-    for token in flags:
-        if token.startswith("--"):
-            name = token[2:].split("=")[0].replace("-", "_")
-            origin.pop(name, None)
-            given[name] = len(files)
     try:
-        *parsed, rest = parser.parse_args_into_dataclasses([*tokens, *flags], return_remaining_strings=True)
+        *parsed, rest = parser.parse_args_into_dataclasses(line.tokens, return_remaining_strings=True)
     except ValueError as error:
-        named = next((key for key in origin if f"--{key}" in str(error)), None)
-        raise ValueError(f"{origin.get(named, '')}{error}") from None
+        named = next((key for key in line.origin if f"--{key}" in str(error)), None)
+        raise ValueError(f"{line.origin.get(named, '')}{error}") from None
     if rest:
-        name = rest[0].lstrip("-").split("=")[0].replace("-", "_")
-        raise ValueError(f"unknown flag {rest[0]!r}.{renamed(name) or closest(name, known)}")
-    if parsed[2].output_dir is None:
-        raise ValueError(f"--output_dir is not given{''.join(f', nor output_dir in {path}' for path in files[:1])}.")
+        raise ValueError(f"{rest[0]!r} is neither a flag nor the value of one; files come first: CONFIG --flag value.")
     settle_launch(parsed[2])
-    check_flags(tuple(parsed), given)
+    check_flags(tuple(parsed), line.given)
     return tuple(parsed)
-
-
-def split_files_from_flags(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Splits a command line into configuration files, which come first, and flags."""
-    first_flag = next((index for index, token in enumerate(argv) if token.startswith("-")), len(argv))
-    return [Path(name) for name in argv[:first_flag]], list(argv[first_flag:])
-
-
-def _as_flag(key: str, value: Any) -> list[str]:
-    if value is None:
-        return []
-    if isinstance(value, (dict, list)):
-        return [f"--{key}={json.dumps(value, ensure_ascii=False)}"]
-    return [f"--{key}={str(value).lower() if isinstance(value, bool) else value}"]
 
 
 def merged_arguments(*arguments: Any) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """Trains the model of one split, by fine-tuning or on frozen statistics, for one fold or for all clips."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers.utils import logging
 
 from ser.data.audio import corpus_facts
 from ser.data.batching import Clips, Collator
 from ser.data.splits import Split, split_hash
+from ser.data.summary import long_clips_words
 from ser.files import write_json
 from ser.predictions import read_predictions, test_rows
 from ser.run_folder import read_log, read_results
@@ -21,13 +23,32 @@ from ser.training.frozen_head import FrozenHeads, starts_from_probe
 from ser.training.jobs import Job
 from ser.training.lora import merge_lora
 from ser.training.models import new_model, trained_model
+from ser.training.scored_clips import ScoredClips, cutting_of
 from ser.training.temperature import calibrate, uncalibrated
 from ser.training.trainer import SERTrainer
+from ser_model import MAX_WHOLE_SECONDS, Cutting, most_seconds
 
+logger = logging.get_logger(__name__)
 # Number of clips whose predictions are kept for the model of all clips, to check an upload or an export.
 FINAL_CLIPS = 200
-# Outputs of a model for clips, logits `[N, C]` or values `[N, D]`, and their targets.
-Outputs = Callable[[Clips], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs of a model for clips, logits `[N, C]` or values `[N, D]`, and their targets.
+
+    A long clip is scored in windows, as the pipeline does it; its logits are the logarithm of the mean probabilities.
+    """
+
+    compute: Callable[[Clips], tuple[np.ndarray, np.ndarray]]
+    cutting: Cutting | None
+
+    def __call__(self, clips: Clips) -> tuple[np.ndarray, np.ndarray]:
+        return self.compute(clips)
+
+    def are_cut(self, clips: Clips) -> bool:
+        """Whether one of the clips is scored in windows."""
+        return len(ScoredClips(clips, self.cutting).long_rows) > 0
 
 
 def make_model(
@@ -46,15 +67,16 @@ def make_model(
         return model, feature_extractor, _outputs_by(trainer), {"trainable": 0, "head": None, "start": None}
     model, feature_extractor = new_model(job, labels)
     collator, head, start = Collator(feature_extractor), None, None
+    hear_at_most(train, most_seconds(feature_extractor), heads.dataset)
     if starts_from_probe(job.model, getattr(model, "continues_head", False)):
         with args.main_process_first(desc="statistics of the backbone"):
             heads.prepare(job, model, collator)
         head = heads.fit(job, model, split, train)
     trainable = freeze(model, job.model)
     if job.model.head != "stock":
-        model.config.window_seconds = max(0.5, round(float(np.median(train.durations)), 1))
+        model.config.window_seconds = max(0.5, round(float(np.median(train.lengths_seconds())), 1))
     if job.model.train_mode == "probe":
-        outputs_of = heads.outputs_by(job, model)
+        outputs_of = Outputs(heads.outputs_by(job, model, collator), cutting_of(model, feature_extractor))
     else:
         trainer = SERTrainer(model, args, job.model, labels, collator, train_dataset=train, eval_dataset=dev)
         checkpoint = checkpoint_to_continue(job.folder, job.training.resume_from_checkpoint)
@@ -74,7 +96,18 @@ def _outputs_by(trainer: SERTrainer) -> Outputs:
         output = trainer.predict_exactly(clips)
         return output.predictions, output.label_ids
 
-    return outputs_of
+    return Outputs(outputs_of, cutting_of(trainer.model, trainer.data_collator.feature_extractor))
+
+
+def hear_at_most(train: Clips, most: float, dataset: Any) -> None:
+    """Sets the length to which training clips are cropped: --max_train_seconds, 60 s, or what the model takes.
+
+    It warns of long clips in `dataset` if the model takes less than [`load_corpus`] supposes.
+    """
+    given = MAX_WHOLE_SECONDS if train.max_seconds is None else train.max_seconds
+    train.max_seconds = min(given, most)
+    if most < MAX_WHOLE_SECONDS and (words := long_clips_words(dataset["id"][:], dataset["duration"][:], most)):
+        logger.warning_once(words)
 
 
 def final_job(whole: Job, folders: list[Path]) -> Job:

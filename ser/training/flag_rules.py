@@ -4,7 +4,6 @@ A flag without effect is refused only if the user gave it in the same place as w
 `run_ser.py config.yaml --train_mode probe` passes whatever fine-tuning `config.yaml` describes.
 """
 
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -12,6 +11,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from ser.files import parse_json, read_json
 
 INFINITY = math.inf
 # Lowest and highest value, both allowed.
@@ -80,7 +81,7 @@ NO_EFFECT = (
     NoEffect(
         "probe_augmented_copies",
         ("augmentations",),
-        lambda v: v.probe_augmented_copies > 0 and not _listed(v.augmentations),
+        lambda v: v.probe_augmented_copies > 0 and not _augmentations(v),
         "needs --augmentations",
     ),
     NoEffect(
@@ -92,7 +93,7 @@ NO_EFFECT = (
     NoEffect(
         "augmentations",
         ("train_mode", "probe_augmented_copies"),
-        lambda v: _listed(v.augmentations) and v.train_mode == "probe" and v.probe_augmented_copies == 0,
+        lambda v: _augmentations(v) and v.train_mode == "probe" and v.probe_augmented_copies == 0,
         "with --train_mode probe it needs --probe_augmented_copies above 0",
     ),
     NoEffect(
@@ -133,17 +134,28 @@ def check_flags(arguments: tuple[Any, ...], given: Mapping[str, int]) -> None:
         ValueError: A flag is out of its range, has no effect, or cannot work. The message names it.
     """
     values = SimpleNamespace(**{f.name: getattr(kind, f.name) for kind in arguments for f in fields(kind)})
-    _check_values(values)
+    check_values(values, {f.name: f.default for kind in arguments for f in fields(kind)}, given)
+    _check_reporting(values)
+
+
+def check_values(values: SimpleNamespace, usual: Mapping[str, Any], given: Mapping[str, int]) -> None:
+    """As [`check_flags`], without what needs transformers.
+
+    Args:
+        values: The values of all flags.
+        usual: Their defaults.
+        given: As for [`check_flags`].
+    """
+    _check_ranges(values)
     _check_metric(values)
     if values.target_columns:
-        _refuse_flags_of_classes(arguments, values)
+        _refuse_flags_of_classes(usual, values)
     for rule in NO_EFFECT:
         since = max((given.get(cause, -1) for cause in rule.causes), default=-1)
         if given.get(rule.flag, -2) >= since and rule.holds(values):
             raise ValueError(f"--{rule.flag}: has no effect here: {rule.words}. Remove one of the two.")
     _check_paths(values)
     _check_depth(values)
-    _check_reporting(values)
 
 
 def renamed(name: str) -> str | None:
@@ -153,7 +165,7 @@ def renamed(name: str) -> str | None:
 
 def backbone_kind(values: Any) -> str | None:
     """The `model_type` of the backbone, as far as it is known without the network."""
-    shape = local_config(values.model_name_or_path) or _json(values.backbone_config)
+    shape = local_config(values.model_name_or_path) or _own_shape(values)
     shape = shape.get("backbone_config", shape)
     if kind := shape.get("model_type"):
         return kind
@@ -164,15 +176,17 @@ def backbone_kind(values: Any) -> str | None:
 def local_config(name: str | None) -> dict[str, Any]:
     """The configuration of a model in a local folder; empty for one on the Hub."""
     path = Path(name or "") / "config.json"
-    return json.loads(path.read_text(encoding="utf-8")) if name and path.is_file() else {}
+    return read_json(path) if name and path.is_file() else {}
 
 
-def _check_values(v: SimpleNamespace) -> None:
+def _check_ranges(v: SimpleNamespace) -> None:
     for flag, (low, high) in RANGES.items():
         value = getattr(v, flag)
         if value is not None and not low <= value <= high:
             expected = f"{low} or more" if high == INFINITY else f"{low} to {high}"
             raise ValueError(f"--{flag}: {value} is out of range; expected {expected}.")
+    if not (v.do_train or v.do_eval or v.do_predict):
+        raise ValueError("--do_train, --do_eval and --do_predict are all false: there is nothing to do.")
     if not v.num_train_epochs > 0 and v.max_steps <= 0:
         raise ValueError(f"--num_train_epochs: {v.num_train_epochs}; expected a number above 0.")
     if v.max_steps == 0 or v.max_steps < -1:
@@ -180,8 +194,10 @@ def _check_values(v: SimpleNamespace) -> None:
     for flag, (needed, why) in FIXED.items():
         if getattr(v, flag) != needed:
             raise ValueError(f"--{flag}: must be {str(needed).lower()}: {why}. Remove it.")
-    seeds = [] if v.seeds is None else [int(seed) for seed in v.seeds.split(",")]
-    if len(set(seeds)) < len(seeds):
+    seeds = [] if v.seeds is None else [seed.strip() for seed in v.seeds.split(",")]
+    if not all(seed.isdigit() for seed in seeds):
+        raise ValueError(f"--seeds: {v.seeds!r} is not a list of numbers such as 13,21,42.")
+    if len({int(seed) for seed in seeds}) < len(seeds):
         raise ValueError(f"--seeds: {v.seeds} names a seed twice; each makes a run of its own.")
 
 
@@ -193,9 +209,8 @@ def _check_metric(v: SimpleNamespace) -> None:
         raise ValueError(f"--metric_for_best_model: {name!r} is not one of {', '.join(allowed)}.")
 
 
-def _refuse_flags_of_classes(arguments: tuple[Any, ...], v: SimpleNamespace) -> None:
+def _refuse_flags_of_classes(usual: Mapping[str, Any], v: SimpleNamespace) -> None:
     """Refuses flags that a regression would ignore."""
-    usual = {f.name: f.default for kind in arguments for f in fields(kind)}
     for flag in (*FOR_CLASSES, "label_smoothing_factor"):
         if getattr(v, flag) != usual[flag]:
             raise ValueError(
@@ -218,9 +233,11 @@ def _check_paths(v: SimpleNamespace) -> None:
 
 
 def _check_depth(v: SimpleNamespace) -> None:
-    shape = {**local_config(v.model_name_or_path), **_json(v.backbone_config)}
+    shape = {**local_config(v.model_name_or_path), **_own_shape(v)}
     shape = shape.get("backbone_config", shape)
     depth = shape.get("encoder_layers", shape.get("num_hidden_layers"))
+    if depth is not None and not isinstance(depth, int):
+        raise ValueError(f"--backbone_config: {depth!r} layers; expected a whole number.")
     if depth is not None and v.freeze_layers > depth:
         raise ValueError(f"--freeze_layers: {v.freeze_layers} of a backbone of {depth}; expected 0 to {depth}.")
 
@@ -237,9 +254,9 @@ def _check_reporting(v: SimpleNamespace) -> None:
             raise ValueError(f"--report_to: {name} cannot be used: {error} Install it, or leave it none.") from None
 
 
-def _listed(text: str | None) -> list[Any]:
-    return json.loads(text) if text else []
+def _augmentations(v: SimpleNamespace) -> Any:
+    return parse_json(v.augmentations, "--augmentations") if v.augmentations else []
 
 
-def _json(text: str | None) -> dict[str, Any]:
-    return json.loads(text) if text else {}
+def _own_shape(v: SimpleNamespace) -> dict[str, Any]:
+    return parse_json(v.backbone_config, "--backbone_config") if v.backbone_config else {}

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
+from ser.data.audio import SAMPLING_RATE_HZ
 from ser.data.batching import Clips, fill_by_duration
+from ser.data.statistics_cache import FOLDER, note_statistics
 from ser.files import draft_of
+from ser.progress import progress_of
+from ser_model import MAX_WHOLE_SECONDS, most_seconds, windows_of
 
 # Part of the cache key: raise it when the code gives other statistics for the same model and clips.
 VERSION = 1
@@ -52,7 +55,9 @@ class FrozenFeatures:
         return torch.cat(found).numpy() if found else np.zeros((0, weight.shape[0]), np.float32)
 
 
-def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copies: int = 0) -> FrozenFeatures:
+def corpus_statistics(
+    clips: Clips, model: Any, collator: Any, cache: Path, copies: int = 0, encoder: str | None = None
+) -> FrozenFeatures:
     """Statistics of a whole corpus, read from the cache or computed and written to it.
 
     Args:
@@ -61,6 +66,7 @@ def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copi
         collator: The collator of training.
         cache: Folder of the cache.
         copies: Number of copies of each clip that `clips.augment` makes, besides the original.
+        encoder: Name of a pretrained encoder, written beside the statistics for those who look for them.
 
     Raises:
         ValueError: `copies` is above 0, but there is no augmentation.
@@ -71,11 +77,13 @@ def corpus_statistics(clips: Clips, model: Any, collator: Any, cache: Path, copi
     weights = f"{_hash_of_weights(model.backbone)} {getattr(model.config, 'whisper_full_window', True)}"
     tables = []
     for copy in range(copies + 1):
-        path = cache / "ser_probe" / f"{_key(clips, weights, collator, copy)}.npy"
+        path = cache / FOLDER / f"{_key(clips, weights, collator, copy)}.npy"
         if not path.is_file():
             parts = path.with_suffix(".parts")
             _write(path, _compute(clips, model, collator, copy, parts))
             shutil.rmtree(parts, ignore_errors=True)
+        if encoder and not copy:
+            note_statistics(path, clips.rows, encoder)
         tables.append(np.load(path, mmap_mode="r"))
     return FrozenFeatures(clips.ids, tables)
 
@@ -91,7 +99,7 @@ def _compute(clips: Clips, model: Any, collator: Any, copy: int, parts: Path) ->
     lengths, table = clips.lengths_seconds(), None
     batches = fill_by_duration(np.argsort(lengths, kind="stable"), lengths, BATCH_SECONDS[device.type])
     model.eval()
-    with torch.inference_mode(), tqdm(total=len(clips), unit="clip", desc=f"backbone, copy {copy}") as progress:
+    with torch.inference_mode(), progress_of(len(clips), "clip", f"backbone, copy {copy}") as progress:
         for number, group in enumerate(_shards(batches)):
             rows = [int(row) for batch in group for row in batch]
             path = parts / f"{device.type}-{number:06d}.npy"
@@ -110,10 +118,33 @@ def _compute(clips: Clips, model: Any, collator: Any, copy: int, parts: Path) ->
 
 def _statistics(clips: Clips, model: Any, collator: Any, copy: int, rows: Sequence[int]) -> np.ndarray:
     """Statistics of one batch, `[len(rows), L + 1, 2 D]`, float32."""
-    batch = collator([clips[(int(row), -copy, 0)] if copy else clips[int(row)] for row in rows])
-    device = next(model.parameters()).device
+    examples = [clips[(int(row), -copy, 0)] if copy else clips[int(row)] for row in rows]
+    most = _most_samples(collator)
+    if all(len(example["wave"]) <= most for example in examples):
+        return _statistics_of(examples, model, collator)
+    return np.stack([_of_long(example["wave"], model, collator, most) for example in examples])
+
+
+def _statistics_of(examples: list[dict[str, Any]], model: Any, collator: Any) -> np.ndarray:
+    batch, device = collator(examples), next(model.parameters()).device
     batch = {name: values.to(device) for name, values in batch.items() if name != "labels"}
     return model.layer_statistics(**batch).float().cpu().numpy()
+
+
+def _of_long(wave: np.ndarray, model: Any, collator: Any, most: int) -> np.ndarray:
+    """Statistics `[L + 1, 2 D]` of a clip in pieces of `most` samples: the mean of their means, and the deviation by
+    the law of total variance. The memory for a clip does not grow with its length."""
+    pieces = [wave] if len(wave) <= most else [piece for _, piece, _ in windows_of(iter([wave]), most, most)]
+    found = [_statistics_of([{"wave": piece, "label": 0}], model, collator)[0] for piece in pieces]
+    means, deviations = np.split(np.asarray(found, np.float64), 2, axis=-1)  # [W, L + 1, D]
+    mean, square = means.mean(axis=0), (np.square(deviations) + np.square(means)).mean(axis=0)
+    deviation = np.sqrt(np.maximum(square - np.square(mean), 0.0)) if len(pieces) > 1 else deviations[0]
+    return np.concatenate([mean, deviation], axis=-1).astype(np.float32)
+
+
+def _most_samples(collator: Any) -> int:
+    extractor = collator.feature_extractor
+    return int(min(MAX_WHOLE_SECONDS, most_seconds(extractor)) * extractor.sampling_rate)
 
 
 def _shards(batches: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
@@ -148,6 +179,8 @@ def _key(clips: Clips, weights: str, collator: Any, copy: int) -> str:
     digest = hashlib.sha256(f"{VERSION} {weights} {collator.feature_extractor.to_json_string()}".encode())
     for row in clips.rows:
         digest.update(hashlib.sha256(row["audio"]["bytes"]).digest())
+    if (most := _most_samples(collator)) < SAMPLING_RATE_HZ * max(clips.durations, default=0.0):
+        digest.update(f"in pieces of {most}".encode())
     if copy:
         digest.update(repr((copy, clips.seed, clips.max_seconds, clips.augment.specification)).encode())
     return digest.hexdigest()[:32]

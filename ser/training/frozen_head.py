@@ -19,6 +19,8 @@ from ser.training.head import fit_head
 from ser.training.jobs import Job, targets_of
 from ser.training.layer_choice import USUAL_STRENGTH, Choice, choose_layer
 from ser.training.losses import build_loss, concordance_loss
+from ser.training.provenance import encoder_name
+from ser.training.scored_clips import ScoredClips, cutting_of, outputs_of_waves
 
 
 def starts_from_probe(arguments: ModelArguments, continues_head: bool = False) -> bool:
@@ -58,7 +60,9 @@ class FrozenHeads:
             copies = job.model.probe_augmented_copies
             augment = build_augmentation(job.data.augmentations) if copies else None
             clips = Clips(self.dataset, targets_of(job, self.dataset), augment, job.data.split_seed)
-            self.features[_backbone_key(job)] = corpus_statistics(clips, model, collator, self.cache, copies)
+            self.features[_backbone_key(job)] = corpus_statistics(
+                clips, model, collator, self.cache, copies, encoder_name(job)
+            )
 
     def of(self, job: Job) -> FrozenFeatures:
         """The statistics that [`prepare`] made for `job`."""
@@ -112,10 +116,22 @@ class FrozenHeads:
         table = choice.held_out.assign(fold=job.fold, chosen=choice.held_out["layer"] == str(choice.layer_mix))
         return [table]
 
-    def outputs_by(self, job: Job, model: Any) -> Callable[[Clips], tuple[np.ndarray, np.ndarray]]:
-        """A function from clips to the outputs of `model`, computed from statistics, and the targets."""
-        features = self.of(job)
-        return lambda clips: (features.logits(model, clips.ids), np.asarray(clips.targets))
+    def outputs_by(self, job: Job, model: Any, collator: Collator) -> Callable[[Clips], tuple[np.ndarray, np.ndarray]]:
+        """A function from clips to the outputs of `model`, computed from statistics, and the targets.
+
+        The windows of long clips go through the whole model: their length is chosen in train, so it differs by fold.
+        """
+        features, cutting = self.of(job), cutting_of(model, collator.feature_extractor)
+
+        def outputs_of(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
+            outputs, scored = features.logits(model, clips.ids), ScoredClips(clips, cutting)
+            if len(scored.long_rows):
+                outputs = outputs.astype(np.float64)
+            for row in scored.long_rows:
+                outputs[row] = outputs_of_waves(model, collator, [scored.wave(row)], cutting)[0]
+            return outputs, np.asarray(clips.targets)
+
+        return outputs_of
 
 
 def _backbone_key(job: Job) -> str:

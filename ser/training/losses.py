@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 # The values of `--loss`.
-LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 

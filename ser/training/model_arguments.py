@@ -1,12 +1,15 @@
 """Flags of the backbone, the head and their training."""
 
-import json
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ser.files import parse_json
 from ser.training.balance import BALANCES, balancing
-from ser.training.losses import LOSSES
-from ser_model import HEADS, POOLINGS
+
+# Written out here too, because flags are checked before torch is imported; a test compares them.
+HEADS = ("tanh", "linear")
+POOLINGS = ("mean", "mean_std", "attentive_stats")
+LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 
 
 def argument(default, text: str, **metadata):
@@ -152,10 +155,7 @@ class ModelArguments:
         """The backbone's configuration as a dict; empty when none is given."""
         if self.backbone_config is None:
             return {}
-        try:
-            config = json.loads(self.backbone_config)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"--backbone_config: {self.backbone_config!r} is not JSON ({error}).") from None
+        config = parse_json(self.backbone_config, "--backbone_config")
         if not isinstance(config, dict):
             raise ValueError(f"--backbone_config: {config!r} is not an object.")
         return config

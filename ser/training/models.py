@@ -1,5 +1,6 @@
 """The model of a run: a new head on a backbone, a model to train further, or a trained model to score."""
 
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,14 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClas
 
 from ser.data.clips import listed
 from ser.data.splits import Split, load_split
+from ser.model_errors import named_if_damaged
 from ser.predictions import read_predictions
 from ser.run_folder import RESULTS, SPLIT, read_results
 from ser.training.arguments import ModelArguments
 from ser.training.jobs import Job
 from ser_model import WAVE_BACKBONES, SERConfig, SERForAudioClassification, check_no_pickle, new_feature_extractor
 
+FLAG = "--model_name_or_path"
 # A trained head is taken over only if these settings are equal.
 _HEAD = ("pooling", "layer_mix", "head", "classifier_proj_size", "problem_type")
 
@@ -34,7 +37,7 @@ def new_model(job: Job, labels: list[str]) -> tuple[Any, Any]:
     if name is None:
         extractor = new_feature_extractor(AutoConfig.for_model(**{"model_type": "hubert", **backbone}))
     else:
-        extractor = AutoFeatureExtractor.from_pretrained(name)
+        extractor = _feature_extractor(name)
         extractor.return_attention_mask = True  # without a mask, padding counts as speech
     if arguments.head == "stock":
         return stock_model(arguments, config), extractor
@@ -50,12 +53,19 @@ def new_model(job: Job, labels: list[str]) -> tuple[Any, Any]:
         ), extractor
     if is_ours(name):
         return continued_model(name, backbone, config), extractor
-    return SERForAudioClassification.from_backbone(name, attention, backbone_config=backbone, **config), extractor
+    with named_if_damaged(FLAG, name, own=ValueError):
+        return SERForAudioClassification.from_backbone(name, attention, backbone_config=backbone, **config), extractor
+
+
+def _feature_extractor(name: str) -> Any:
+    with named_if_damaged(FLAG, name):
+        return AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
 
 
 def is_ours(name: str) -> bool:
     """Whether a folder or repository holds a model of this project, not only a backbone."""
-    return PreTrainedConfig.get_config_dict(name)[0].get("model_type") == SERConfig.model_type
+    with named_if_damaged(FLAG, name):
+        return PreTrainedConfig.get_config_dict(name)[0].get("model_type") == SERConfig.model_type
 
 
 def continued_model(name: str, backbone_config: dict[str, Any], config: dict[str, Any]) -> SERForAudioClassification:
@@ -69,7 +79,8 @@ def continued_model(name: str, backbone_config: dict[str, Any], config: dict[str
         backbone_config: Keys to change in the configuration of the backbone, such as SpecAugment.
         config: Arguments of [`SERConfig`], the classes included.
     """
-    trained = SERForAudioClassification.from_pretrained(name, dtype=torch.float32)
+    with named_if_damaged(FLAG, name):
+        trained = SERForAudioClassification.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
     for key, value in backbone_config.items():
         setattr(trained.backbone.config, key, value)
     config |= {"backbone_config": trained.backbone.config, "layers_cut_off": trained.config.layers_cut_off}
@@ -119,12 +130,18 @@ def stock_model(arguments: ModelArguments, config: dict[str, Any]) -> Any:
     name = arguments.model_name_or_path
     if name is not None:
         check_no_pickle(name)
-    kind = AutoConfig.for_model(**overrides) if name is None else AutoConfig.from_pretrained(name)
+    if name is None:
+        kind = AutoConfig.for_model(**overrides)
+    else:
+        with named_if_damaged(FLAG, name):
+            kind = AutoConfig.from_pretrained(name, trust_remote_code=False)
     if kind.model_type not in WAVE_BACKBONES:
         raise ValueError(f"--head stock: {kind.model_type} is not one of {', '.join(WAVE_BACKBONES)}; use --head tanh.")
     if name is None:
         return AutoModelForAudioClassification.from_config(kind)
-    return AutoModelForAudioClassification.from_pretrained(name, dtype=torch.float32, **overrides)
+    options = {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True if isdir(name) else None}
+    with named_if_damaged(FLAG, name):
+        return AutoModelForAudioClassification.from_pretrained(name, **options, **overrides)
 
 
 def trained_model(job: Job, split: Split, labels: list[str], corpus: str) -> tuple[Any, Any]:
@@ -148,10 +165,12 @@ def trained_model(job: Job, split: Split, labels: list[str], corpus: str) -> tup
             f"{load_split(own_split).fold}); part of this test set may have been in its training. Ask for the same one."
         )
     # The class is ours, installed here: no code that lies in the folder is run.
-    kind = SERForAudioClassification if is_ours(name) else AutoModelForAudioClassification
-    model = kind.from_pretrained(name)
+    trust = {} if is_ours(name) else {"trust_remote_code": False}
+    kind = AutoModelForAudioClassification if trust else SERForAudioClassification
+    with named_if_damaged(FLAG, name):
+        model = kind.from_pretrained(name, use_safetensors=True, **trust)
     answer_in_order(model, labels, accepts_fewer=bool(job.data.label_map or "label_map" in str(job.data.corpora)))
-    return model, AutoFeatureExtractor.from_pretrained(name)
+    return model, _feature_extractor(name)
 
 
 def corpus_of(folder: Path) -> str | None:

@@ -1,5 +1,6 @@
 """What a run makes of a trained model: predictions, its files, example clips, and lines on the terminal."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,14 @@ import pandas as pd
 
 from ser.data.audio import undecoded
 from ser.data.batching import Clips
+from ser.data.signal import corpus_signal
 from ser.data.splits import Split
+from ser.evaluation.by_snr import scores_by_snr
 from ser.evaluation.diagnosis import diagnose
 from ser.evaluation.format import format_interval
-from ser.predictions import prediction_table
-from ser.run_folder import EXAMPLES
+from ser.evaluation.text_tables import class_table
+from ser.predictions import prediction_table, read_predictions
+from ser.run_folder import EXAMPLES, add_to_results
 from ser.training.fit import Outputs
 from ser.training.jobs import Job
 from ser.training.temperature import calibrate, reading_of
@@ -28,15 +32,28 @@ def predict(
         logits, truth = outputs_of(parts[name])
         if name == "dev" and args.do_train and job.model.calibrate and truth.ndim == 1:
             logits, calibration = calibrate(model, logits, truth, labels, job.model)
+            if outputs_of.are_cut(parts[name]):  # a temperature changes each window, not the mean of their scores
+                logits, _ = outputs_of(parts[name])
         run = {"split": name, "seed": job.seed, "fold": job.fold}
         tables.append(prediction_table(parts[name].rows, logits, truth, labels, **run))
     return tables, calibration
+
+
+def add_scores_by_snr(job: Job, dataset: Any) -> None:
+    """Adds the scores of noisy and clean test clips to the results of a run, as their section `snr`."""
+    snr_db = corpus_signal(dataset, job.data.num_proc or 1)["snr_db"]
+    known = dict(zip(dataset["id"][:], snr_db.tolist(), strict=True))
+    if found := scores_by_snr(read_predictions(job.folder), known, job.labels(dataset)):
+        add_to_results(job.folder, snr=found)
 
 
 def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
     """Writes what `pipeline("audio-classification")` loads."""
     model.save_pretrained(folder)
     feature_extractor.save_pretrained(folder)
+    # safetensors writes files that nobody but their owner may read.
+    for weights in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "config.json", weights)
 
 
 def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None:
@@ -50,8 +67,14 @@ def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None
         (folder / f"{row['id']}.wav").write_bytes(row["audio"]["bytes"])
 
 
-def print_scores(results: dict[str, Any], log: list[dict[str, Any]]) -> None:
-    """Prints problems that were found, the scores of each run, and the pooled scores with their intervals."""
+def print_scores(results: dict[str, Any], log: list[dict[str, Any]], each_class: bool = True) -> None:
+    """Prints problems that were found, the scores of each run, and the pooled scores with their intervals.
+
+    Args:
+        results: The content of `results.json`.
+        log: The content of `training_log.json`.
+        each_class: Whether a table of the classes follows.
+    """
     if found := diagnose(results, log):
         print(found.text)
     part = "test" if "test" in results else "dev"
@@ -63,3 +86,5 @@ def print_scores(results: dict[str, Any], log: list[dict[str, Any]]) -> None:
         f"{part}, {scores['n']} clips: "
         + "  ".join(f"{name} {format_interval(scores[name], scores['intervals'].get(name))}" for name in names)
     )
+    if each_class:
+        print(*class_table(scores), sep="\n")

@@ -97,6 +97,12 @@ def shown_name(name: str) -> str:
     return folder.resolve().name if folder.is_dir() else name
 
 
+def encoder_name(job: Any) -> str | None:
+    """The name of the pretrained model that a job starts from, as results show it; None from scratch."""
+    name = job.model.model_name_or_path
+    return shown_name(name) if name else None
+
+
 def shown_config(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments as shown in results; the path of the model on this machine stays in `run_config.yaml`."""
     name = arguments.get("model_name_or_path")

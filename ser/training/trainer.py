@@ -1,7 +1,5 @@
 """The Trainer of transformers with the batches, losses and learning rates of this project."""
 
-import re
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
-from torch.utils.data import DataLoader, SequentialSampler
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer
-from transformers.trainer_utils import rotate_checkpoints
+from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
 from ser.data.batching import EpochBatches
 from ser.evaluation.metrics import score_regression
@@ -20,11 +19,14 @@ from ser.evaluation.trainer_metrics import UAR, Accuracy, MacroF1
 from ser.training.arguments import ModelArguments, SERTrainingArguments
 from ser.training.balance import balancing, draw_weights, drawn_classes
 from ser.training.checkpoints import SEAL, seal
+from ser.training.data_wait import DataWait
+from ser.training.learning_rates import parameter_groups
 from ser.training.losses import build_loss, concordance_loss
 from ser.training.mixup import BalancedMixup
+from ser.training.progress import print_lines
+from ser.training.scored_clips import ScoredClips, batches_of_process, cutting_of
 from ser.training.served import served_counts
 from ser.training.signals import Stopped, received
-from ser_model import has_norm_behind_layers
 
 
 class SERTrainer(Trainer):
@@ -64,18 +66,17 @@ class SERTrainer(Trainer):
             model=model,
             args=args,
             data_collator=collator,
-            compute_metrics=self.metrics_of,
             # With this argument Trainer counts the clips of all accumulated batches and processes; the loss itself is
             # computed in `compute_loss` below.
             compute_loss_func=lambda *_, **__: None,
             callbacks=[EarlyStoppingCallback(patience)] if patience else None,
             **datasets,
         )
+        print_lines(self)
         self.loss_is_scaled_for_ga = True
         self._last_step, self._micro_step = -1, 0
         self._epoch_end_step = -1
-        self._interval_start: float | None = None
-        self._waited_seconds = 0.0
+        self._data_wait = DataWait()
         # Ids of the clips that are trained on, for the words of an error.
         self.batch: Sequence[str] = ()
 
@@ -91,26 +92,26 @@ class SERTrainer(Trainer):
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Any]:
         """As in Trainer; measures how long training waits for its batches."""
-        start = time.perf_counter()
-        self._interval_start = start if self._interval_start is None else self._interval_start
-        found = super().get_batch_samples(*args, **kwargs)
-        self._waited_seconds += time.perf_counter() - start
-        return found
+        with self._data_wait.waiting():
+            return super().get_batch_samples(*args, **kwargs)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As in Trainer; adds `data_wait`, the share of the time since the last entry that was spent on waiting."""
-        if "loss" in logs and self._interval_start is not None:
-            logs["data_wait"] = round(self._waited_seconds / (time.perf_counter() - self._interval_start), 4)
-            self._interval_start, self._waited_seconds = None, 0.0
+        if "loss" in logs:
+            logs["data_wait"] = self._data_wait.share()
         super().log(logs, *args, **kwargs)
 
-    def metrics_of(self, prediction: Any) -> dict[str, float]:
+    def metrics_of(self, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         """Metrics of dev, for the log and the choice of the best checkpoint."""
+        truth = torch.from_numpy(targets)
+        if not self.is_regression:
+            truth = torch.nn.functional.one_hot(truth, len(self.labels)).float()
+        loss = {"loss": float(self._losses(torch.from_numpy(outputs).float(), truth).mean())}
         if self.is_regression:
-            return {"ccc": score_regression(prediction.label_ids, prediction.predictions, self.labels)["ccc"]}
-        given = {"predictions": prediction.predictions.argmax(axis=-1), "references": prediction.label_ids}
+            return loss | {"ccc": score_regression(targets, outputs, self.labels)["ccc"]}
+        given = {"predictions": outputs.argmax(axis=-1), "references": targets}
         kinds = (kind(num_classes=len(self.labels)) for kind in (UAR, Accuracy, MacroF1))
-        return {name: value for kind in kinds for name, value in kind.compute(**given).items()}
+        return loss | {name: value for kind in kinds for name, value in kind.compute(**given).items()}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Sum of the losses of the clips, divided by the number of clips of the step on all processes and batches.
@@ -240,50 +241,57 @@ class SERTrainer(Trainer):
             weights,
         )
 
-    def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
-        # Dev and test are already sorted by length; the grouping of Trainer needs token ids.
-        return SequentialSampler(eval_dataset)
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Batches of [`ScoredClips`] for this process."""
+        return self.get_test_dataloader(self.eval_dataset if eval_dataset is None else eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """Batches of [`ScoredClips`] for this process."""
+        args = self.args
+        scored = ScoredClips(test_dataset, cutting_of(self.model, self.data_collator.feature_extractor))
+        loader = DataLoader(
+            scored,
+            batch_sampler=batches_of_process(scored.lengths_seconds, args),
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
+        )
+        return prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As in Trainer, but parts of clips are joined before they are scored."""
+        scored = dataloader.dataset
+        self.gather_function = lambda values: values  # batches differ in size; all are put together below
+        found = super().evaluation_loop(dataloader, description, False, ignore_keys, metric_key_prefix)
+        parts = [part for batch in dataloader.batch_sampler for part in batch]
+        by_part = dict(gather_object(list(zip(parts, found.predictions, strict=True))))
+        values = np.stack([by_part[part] for part in range(len(scored))])
+        outputs, targets = scored.joined(values, self.is_regression), np.asarray(scored.clips.targets)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.metrics_of(outputs, targets).items()}
+        return EvalLoopOutput(outputs, targets, {**found.metrics, **metrics}, len(targets))
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """Makes the optimizer; layers and head get their own learning rates."""
         model = self.model if model is None else model
         arguments = self.model_arguments
         if self.optimizer is None and (arguments.layer_lr_decay < 1 or arguments.head_learning_rate is not None):
-            decayed = set(self.get_decay_parameter_names(model))
-            groups: dict[tuple[float, float], list] = {}
-            for name, parameter in model.named_parameters():
-                if parameter.requires_grad:
-                    rate = self._learning_rate_of(name, model)
-                    key = (rate, self.args.weight_decay if name in decayed else 0.0)
-                    groups.setdefault(key, []).append(parameter)
+            decayed = self.get_decay_parameter_names(model)
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, model)
-            parameters = [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()]
-            self.optimizer = kind(parameters, **options)
+            rate, decay = self.args.learning_rate, self.args.weight_decay
+            self.optimizer = kind(parameter_groups(model, arguments, rate, decay, decayed), **options)
         return super().create_optimizer(model)
-
-    def _learning_rate_of(self, name: str, model: Any) -> float:
-        """Layer `l` of `L` gets `rate * decay^(L - l)`; modules before the layers count as layer 0 (ULMFiT, 4.2)."""
-        rate, decay = self.args.learning_rate, self.model_arguments.layer_lr_decay
-        if "backbone." not in name and not name.startswith(f"{model.base_model_prefix}."):
-            return rate if self.model_arguments.head_learning_rate is None else self.model_arguments.head_learning_rate
-        layers = backbone_depth(model)
-        found = re.search(r"(?:encoder|backbone)\.layers\.(\d+)\.", name)  # Whisper's backbone is the encoder itself
-        depth = int(found[1]) if found else -1
-        config = getattr(model.config, "backbone_config", model.config)
-        if has_norm_behind_layers(config) and re.search(r"(?:encoder|backbone)\.layer_norm\.", name):
-            depth = layers - 1
-        return rate * decay ** (layers - 1 - depth)
 
 
 def _with_ids(collator: Any, examples: list[dict[str, Any]]) -> dict[str, Any]:
     """A batch with the ids of its clips, to name them in an error."""
     return {**collator(examples), "clips": [example["key"][2] for example in examples]}
-
-
-def backbone_depth(model: Any) -> int:
-    """Number of transformer layers of the backbone in `model`."""
-    config = getattr(model.config, "backbone_config", model.config)
-    return config.num_hidden_layers
 
 
 def count_classes(targets: Any, num_classes: int) -> np.ndarray:

@@ -406,7 +406,7 @@ def test_a_runs_splits_json_holds_all_that_its_audit_needs(folder):
     ("name", "content", "message"),
     [
         ("none.csv", None, "there is no such split file"),
-        ("train.txt", "x", "splits are read from .json, .jsonl, .csv, .tsv and .parquet"),
+        ("train.txt", "x", "splits are read from .json, .jsonl, .csv, .tsv, .parquet, .xlsx and"),
         ("train.json", "x", "is not JSON"),
         ("train.json", "{}", "it lacks the lists train, dev, test"),
         ("train.jsonl", '{"id": "a"}\n[1', "line 2 is not JSON"),

@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import audiomentations
 import numpy as np
@@ -49,3 +50,9 @@ def test_each_transform_works_by_its_defaults_or_names_what_it_lacks():
     for name, message in refused.items():
         assert message.startswith(f"--augmentations: {name} ")
         assert (ASKS_FOR | NEEDS)[name] in message
+
+
+def test_an_augmentation_reaches_workers_that_are_not_forked():
+    augment = build_augmentation('[{"name": "AddGaussianNoise", "p": 1.0}]')
+    again, wave = pickle.loads(pickle.dumps(augment)), speech_like(0, 0.5)
+    np.testing.assert_array_equal(again(wave, ("a", 1)), augment(wave, ("a", 1)))

@@ -293,7 +293,7 @@ def test_the_command_prints_what_it_prepared_and_draws_it(tmp_path, capsys):
     folder = write_emodb(tmp_path / "source", "03a01Wa", "08a01La", "08a02La")
     config = tmp_path / "run.yaml"
     config.write_text(f"corpus: emodb\ndata_dir: {folder}\ncache_dir: {tmp_path}/cache\nlearning_rate: 1e-3\n")
-    data_prep.main([str(config), "--output_dir", str(tmp_path / "out"), "--num_proc", "1"])
+    data_prep.main([str(config), "--output_dir", str(tmp_path / "out"), "--num_proc", "1", "--data_page", "false"])
     printed = capsys.readouterr().out
     for words in ("clips     3", "speakers  2 (1 female, 1 male)", "boredom             2       0.4    0.20"):
         assert words in printed

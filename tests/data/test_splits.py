@@ -306,7 +306,7 @@ def test_a_changed_split_is_not_loaded(tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"train": []}'])
 def test_a_file_that_is_no_split_is_named(text, tmp_path):
     (tmp_path / "splits.json").write_text(text)
-    with pytest.raises(ValueError, match=r"splits\.json: is not a splits\.json"):
+    with pytest.raises(ValueError, match=r"splits\.json: (is not JSON|is not a splits\.json|holds a list)"):
         load_split(tmp_path / "splits.json")
 
 

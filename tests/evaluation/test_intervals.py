@@ -31,6 +31,7 @@ def intervals_of(table, **kwargs):
     return intervals.score_intervals(scored(table, LABELS).confusions(), LABELS, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speakers", [3, 10, 40])
 def test_an_interval_over_speakers_holds_the_truth_about_as_often_as_it_says(speakers):
     found = [

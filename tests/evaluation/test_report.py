@@ -240,6 +240,7 @@ def test_many_long_clips_do_not_make_an_endless_page(run):
     assert path.stat().st_size < 12_000_000
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_page(run):
     assert write_report(run).read_bytes() == write_report(run).read_bytes()
 

@@ -69,6 +69,7 @@ def test_an_error_names_the_file_and_the_key(run, path, value, words):
         check_results(damaged, "here")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_a_damaged_file_never_ends_in_a_traceback(run, tmp_path, seed):
     fresh(tmp_path)

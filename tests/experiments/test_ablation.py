@@ -17,7 +17,8 @@ from ser.cli import app
 from ser.data.splits import Split, save_split, split_hash
 from ser.evaluation.compare import compare, leak_gap
 from ser.evaluation.results import build_results
-from ser.experiments.ablation import ablate, ablation_table, leak, leak_words, parse_setting
+from ser.experiments.ablation import ablate, ablation_table, leak, leak_words
+from ser.experiments.settings import parse_setting
 from ser.files import write_json
 from ser.predictions import read_predictions
 from ser.run_folder import mark_finished

@@ -22,6 +22,8 @@ from ser.experiments.cross import cross, cross_figure, cross_table
 from ser.files import write_json
 from ser.run_folder import mark_finished
 
+pytestmark = pytest.mark.slow
+
 EMODB = {"anger": "W", "boredom": "L", "sadness": "T"}
 RAVDESS = {"anger": "05", "calm": "02", "sadness": "04"}
 

@@ -23,6 +23,8 @@ from ser.files import write_json
 from ser.predictions import read_predictions
 from ser_model import SERForAudioClassification
 
+pytestmark = pytest.mark.slow
+
 FEW = [condition for condition in CONDITIONS if condition.name in ("noise, SNR 0 dB", "speed 1.1", "Opus, 6 kbit/s")]
 
 

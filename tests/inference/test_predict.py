@@ -8,8 +8,12 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
+import soundfile
+import torch
 from fakes.cli_runs import by_label, found, ser, write
 from fakes.tiny import LABELS, noise
+
+from ser.inference.scoring import predict
 
 
 def test_a_clip_is_scored_in_a_table(classify, clips, model_dir):
@@ -181,3 +185,22 @@ def test_an_empty_folder_and_a_glob_of_nothing_are_refused(tmp_path, model_dir):
 
 def test_debug_shows_the_traceback(clips):
     assert isinstance(ser(clips, "--model", "./nowhere", "--debug").exception, ValueError)
+
+
+def test_scores_and_their_order_do_not_depend_on_the_number_of_cores(classify, tmp_path):
+    files = [str(tmp_path / f"{number}.wav") for number in range(9)]
+    for number, file in enumerate(files[:-1]):
+        soundfile.write(file, noise(0.3 + 0.2 * (number % 3), number), 16_000)
+    before, by_cores = torch.get_num_threads(), {}
+    try:
+        for cores in (1, 4):
+            torch.set_num_threads(cores)
+            by_cores[cores] = list(predict(classify, files))
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
+    assert [answer["file"] for answer in by_cores[4]] == files
+    assert "error" in by_cores[4][-1]
+    for one, four in zip(by_cores[1][:-1], by_cores[4][:-1], strict=True):
+        scores = [{score["label"]: score["score"] for score in answer["scores"]} for answer in (one, four)]
+        assert scores[1] == pytest.approx(scores[0], abs=1e-6)

@@ -1,18 +1,15 @@
-"""A folder of shards: how a stopped run goes on, and how processes share the work."""
+"""A folder of shards: how a stopped run goes on."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from fakes.cli_runs import by_label, ser, write
-from fakes.tiny import LABELS, noise, tiny_model
+from fakes.cli_runs import by_label, ser
+from fakes.tiny import LABELS, tiny_model
 
+from ser.files import held_by_this_process
 from ser.inference import scoring, shards
-
-ROOT = Path(__file__).parents[2]
 
 
 def folder_rows(folder: Path) -> dict[str, dict]:
@@ -58,24 +55,21 @@ def test_a_stopped_run_goes_on_where_it_was(classify, clips, model_dir, tmp_path
     assert scored == []
 
 
-@pytest.mark.usefixtures("small_shards")
-def test_processes_share_the_files_and_their_number_may_change(clips, model_dir, tmp_path, monkeypatch):
-    for number in range(12):
-        write(clips / f"{number}.wav", noise(0.3, number))
-    output = tmp_path / "out"
-    arguments = (clips, "--model", model_dir, "--output", output, "--resume")
-    for rank, world_size in ((0, 3), (1, 2), (0, 2)):
-        monkeypatch.setenv("RANK", str(rank))
-        monkeypatch.setenv("WORLD_SIZE", str(world_size))
-        before = len(folder_rows(output)) if output.exists() else 0
-        assert ser(*arguments).exit_code == 0
-        assert before < len(folder_rows(output))
-    assert len(folder_rows(output)) == 17
-
-
-def test_several_processes_need_a_folder_to_share(clips, model_dir, monkeypatch):
+def test_several_processes_are_refused_because_each_would_score_every_file(clips, monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "--resume: several processes need it" in ser(clips, "--model", model_dir).stderr
+    for flags in ((), ("--resume", "--output", tmp_path / "out")):
+        result = ser(clips, "--model", "nowhere", *flags)
+        assert result.exit_code == 2
+        assert "started in 2 processes (WORLD_SIZE)" in result.stderr
+        assert "add --ray" in result.stderr
+
+
+def test_a_folder_that_another_command_fills_is_left_to_it(clips, model_dir, tmp_path):
+    output = tmp_path / "out"
+    with held_by_this_process(output / "_lock", "it"):
+        result = ser(clips / "a.wav", "--model", model_dir, "--output", output, "--resume")
+        assert result.exit_code == 2
+        assert f"--output: {output} is in use by another run: process {os.getpid()}" in result.stderr
 
 
 def test_a_folder_of_other_answers_or_other_files_is_refused(clips, model_dir, tmp_path):
@@ -86,18 +80,3 @@ def test_a_folder_of_other_answers_or_other_files_is_refused(clips, model_dir, t
     assert "holds answers with columns" in ser(*arguments, "--model", model_dir, "--timeline").stderr
     assert "holds other files" in ser(clips, "--model", model_dir, "--output", clips, "--resume").stderr
     assert len(folder_rows(tmp_path / "out")) == 1
-
-
-@pytest.mark.heavy
-def test_two_launched_processes_do_all_the_work_and_fail_together_at_the_end(clips, model_dir, tmp_path):
-    (clips / "text.wav").write_text("no audio")
-    script = tmp_path / "launched.py"
-    script.write_text("from ser.cli import app\napp()\n")
-    output = tmp_path / "out"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    command = [*launch, "predict", str(clips), "--model", str(model_dir), "--output", str(output), "--resume"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert run.returncode != 0
-    assert "text.wav: is not audio" in run.stderr
-    assert len(folder_rows(output)) == 6

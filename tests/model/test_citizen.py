@@ -208,6 +208,7 @@ def test_with_linear_layers_in_int8_it_answers_nearly_as_before(family):
     assert 0 < difference < 0.2 * expected.std()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["hubert", "xls-r", "w2v-bert"])
 def test_torch_export_gives_a_program_for_any_batch_and_length(family):
     model, batch = make(family).requires_grad_(False), batch_of(family)

@@ -73,6 +73,7 @@ def test_a_layer_that_was_cut_off_is_missed_by_its_number():
         model.new_head(2)
 
 
+@pytest.mark.slow
 def test_a_run_on_one_layer_saves_no_other_and_training_goes_on_from_there(tmp_path):
     manifest = write_tones(tmp_path)
     whole = train(tmp_path / "whole", manifest, "--layer_mix", "1", "--train_mode", "probe")

@@ -19,6 +19,7 @@ from transformers import (
 
 from ser.data.batching import Clips, Collator
 from ser.training.arguments import ModelArguments, SERTrainingArguments, parse_arguments
+from ser.training.learning_rates import learning_rate_of
 from ser.training.trainer import SERTrainer
 from ser_model import SERConfig, SERForAudioClassification, min_samples, new_feature_extractor
 
@@ -77,6 +78,7 @@ def assert_same_in_any_batch(model, collator, waves) -> None:
     torch.testing.assert_close(shuffled, alone, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_from_its_wave_on_a_clip_scores_the_same_in_any_batch(family):
     assert_same_in_any_batch(*make(family), clips())
@@ -279,12 +281,11 @@ def test_the_trainer_trains_them(family, tmp_path):
         SERTrainer(model, args, ModelArguments(mixup_alpha=0.4), ["a", "b", "c"], collator, train_dataset=rows)
 
 
-def test_layers_of_whisper_learn_at_their_own_rates(tmp_path):
+def test_layers_of_whisper_learn_at_their_own_rates():
     model, _ = make("whisper, full window")
-    args = SERTrainingArguments(output_dir=str(tmp_path), learning_rate=1.0, eval_strategy="no", use_cpu=True)
-    trainer = SERTrainer(model, args, ModelArguments(layer_lr_decay=0.5), ["a"] * 6, None)
     parts = ("layers.1.fc1", "layers.0.fc1", "conv1")
-    rates = [trainer._learning_rate_of(f"backbone.{part}.weight", model) for part in parts]
+    arguments = ModelArguments(layer_lr_decay=0.5)
+    rates = [learning_rate_of(f"backbone.{part}.weight", model, arguments, 1.0) for part in parts]
     assert rates == [1.0, 0.5, 0.25]
 
 

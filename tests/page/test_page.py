@@ -14,8 +14,17 @@ from ser.evaluation import format as words
 from ser.inference.loading import load_pipeline, results_of_model
 from ser.inference.output_formats import answer_columns, text_of
 from ser.page import app, translations
-from ser.page.answer import Answer, classify, outline
-from ser.page.html import answer_html, clock, error_html, header_html, limits_html, text_html, threshold_of
+from ser.page.answer import Answer, Limits, classify, outline
+from ser.page.html import (
+    answer_html,
+    clock,
+    error_html,
+    examples_html,
+    header_html,
+    limits_html,
+    text_html,
+    threshold_of,
+)
 from ser_model import read_blocks
 
 NASTY = '"><script>alert(1)</script>'
@@ -72,26 +81,26 @@ def english(html):
 
 def test_the_page_scores_a_recording_as_the_pipeline_does(pipe, recording):
     path = recording(3.0, rate_hz=44_100)
-    assert classify(pipe, path).scores == pipe(str(path))
+    assert classify(pipe, path, Limits()).scores == pipe(str(path))
 
 
 def test_the_copy_to_listen_to_is_sample_for_sample_what_the_model_heard(pipe, recording):
     path = recording(2.0, rate_hz=22_050)
-    copy, rate_hz = soundfile.read(classify(pipe, path).sound, dtype="float32")
+    copy, rate_hz = soundfile.read(classify(pipe, path, Limits()).sound, dtype="float32")
     assert rate_hz == 16_000
     np.testing.assert_array_equal(copy, np.concatenate(list(read_blocks(path))))
 
 
 def test_only_a_longer_recording_has_a_timeline_which_is_that_of_the_pipeline(pipe, recording):
     short, long = recording(3.0), recording(9.0)
-    assert classify(pipe, short).segments == []
-    assert classify(pipe, long).segments == pipe(str(long), timeline=True)
+    assert classify(pipe, short, Limits()).segments == []
+    assert classify(pipe, long, Limits()).segments == pipe(str(long), timeline=True)
 
 
 def test_visitors_at_the_same_time_get_the_answers_to_their_own_recordings(pipe, recording):
     paths = [recording(1.0 + seed / 4, seed) for seed in range(6)]
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda path: classify(pipe, path), paths))
+        answers = list(pool.map(lambda path: classify(pipe, path, Limits()), paths))
     assert [given.scores for given in answers] == [pipe(str(path)) for path in paths]
 
 
@@ -106,7 +115,7 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line_without_its_folder(pipe, 
     else:
         soundfile.write(path, np.zeros(16_000 if content else 100), 16_000)
     with pytest.raises(ValueError, match=reason) as error:
-        classify(pipe, path)
+        classify(pipe, path, Limits())
     assert str(tmp_path) not in str(error.value)
     assert "\n" not in str(error.value)
     assert translations.why(str(error.value))[1] != str(error.value), "no Persian for it"
@@ -145,7 +154,7 @@ def test_a_name_or_label_that_tries_to_be_markup_stays_text():
     given = answer(((NASTY, 0.9), ("b", 0.1)), [segment(0, 12.0, NASTY)])
     given = dataclasses.replace(given, name=NASTY)
     results = {**RESULTS, "corpus": {"name": NASTY, "language": NASTY}, "label_source": NASTY}
-    for html in (answer_html(given, 0.95, False), error_html(NASTY, NASTY), limits_html(results, NASTY)):
+    for html in (answer_html(given, 0.95, False), error_html(NASTY, NASTY), limits_html(results, NASTY, Limits(), 20)):
         assert "<script" not in html
 
 
@@ -169,7 +178,7 @@ def test_a_regression_has_values_and_neither_shares_nor_verdict():
 
 
 def test_limits_give_the_figures_as_every_other_page_does():
-    text = english(limits_html(RESULTS, "user/name"))
+    text = english(limits_html(RESULTS, "user/name", Limits(), 20))
     assert "UAR 0.623 [0.581, 0.664]" in text
     assert words.setting_of(RESULTS) in text
     assert "Trained on ShEMO, Persian, 87 speakers, 3 h 24 min" in text
@@ -180,7 +189,7 @@ def test_limits_give_the_figures_as_every_other_page_does():
 
 
 def test_without_figures_nothing_is_claimed():
-    text = english(limits_html({}, "user/name"))
+    text = english(limits_html({}, "user/name", Limits(), 20))
     assert "comes without figures" in text
     assert "not calibrated" in text
     assert not re.search(r"\d %|0\.\d", text)
@@ -188,14 +197,14 @@ def test_without_figures_nothing_is_claimed():
 
 def test_a_speaker_dependent_result_says_so():
     dependent = {**RESULTS, "protocol": {**RESULTS["protocol"], "speaker_independent": False}}
-    assert "expect lower scores for new speakers" in english(limits_html(dependent, "x"))
-    assert "expect lower scores for new speakers" not in english(limits_html(RESULTS, "x"))
+    assert "expect lower scores for new speakers" in english(limits_html(dependent, "x", Limits(), 20))
+    assert "expect lower scores for new speakers" not in english(limits_html(RESULTS, "x", Limits(), 20))
 
 
 def test_a_model_of_all_clips_says_that_its_figures_are_those_of_the_folds():
     final = {**RESULTS, "final_fit": {"clips": 535}, "per_run": [{}] * 5}
-    assert "The figures are those of 5 models trained in the same way" in english(limits_html(final, "x"))
-    assert "this one was trained on all clips" not in english(limits_html(RESULTS, "x"))
+    assert "The figures are those of 5 models trained in the same way" in english(limits_html(final, "x", Limits(), 20))
+    assert "this one was trained on all clips" not in english(limits_html(RESULTS, "x", Limits(), 20))
 
 
 def test_the_threshold_is_the_runs_own_or_none():
@@ -236,6 +245,69 @@ def test_a_place_in_a_recording_is_written_as_players_do(seconds, text):
     assert clock(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "persian"),
+    [("[0.581, 0.664]", "[۰٫۵۸۱، ۰٫۶۶۴]"), ("1,234", "۱٬۲۳۴"), ("0:04.2", "۰:۰۴٫۲"), ("2 min 5 s", "۲ دقیقه ۵ ثانیه")],
+)
+def test_figures_and_times_have_persian_digits_and_commas(text, persian):
+    assert translations.figure(text) == (text, persian)
+
+
+def test_times_of_the_timeline_are_written_in_both_languages():
+    html = answer_html(answer(segments=[segment(0, 4.2), segment(4.2, 12.0, "fear")]), None, False)
+    for time in ("0:04.2", "۰:۰۴٫۲", "0:10", "۰:۱۰"):
+        assert f">{time}<" in html
+
+
+def test_the_protocol_is_said_in_persian_too():
+    assert translations.setting(RESULTS)[1] == "مستقل از گوینده، ۵ بخشی، برچسب‌ها: اصلاح‌شده"
+    one_fold = {**RESULTS, "protocol": {**RESULTS["protocol"], "folds": [0], "speaker_independent": False}}
+    assert translations.setting(one_fold)[1].startswith("وابسته به گوینده، ۵ بخشی، فقط بخش ۰")
+    assert translations.setting(one_fold)[1] in limits_html(one_fold, "x", Limits(), 20)
+    assert set(translations._PROTOCOLS) == set(words._PROTOCOLS)
+
+
+def test_sentences_of_the_limits_do_not_run_into_each_other():
+    for language in ("en", "fa"):
+        html = re.sub(rf'<span class="{language}".*?</span>', "", limits_html(RESULTS, "x", Limits(), 20), flags=re.S)
+        assert not re.search(r"[^\W\d]\.[^\W\d]", re.sub("<[^>]*>", "", html.replace("<li>", " ")))
+
+
+def test_the_number_of_parts_is_said_and_there_is_one_player():
+    html = answer_html(answer(segments=[segment(0, 6.0), segment(6.0, 12.0, "fear")]), None, False)
+    assert "2 parts" in english(html)
+    assert "۲</bdi> بخش" in html
+    assert "One part" in english(answer_html(answer(segments=[segment(0, 12.0)]), None, False))
+    assert html.count("<audio") == answer_html(answer(), None, False).count("<audio") == 1
+
+
+def test_a_model_of_synthetic_speech_says_that_it_means_nothing_for_people():
+    synthetic = {**RESULTS, "corpus": {"name": "synthetic"}}
+    for html in (limits_html(synthetic, "x", Limits(), 20), answer_html(answer(), None, False, synthetic=True)):
+        assert "its answers and its score mean nothing for people" in english(html)
+        assert "ساختگی" in html
+    for html in (limits_html(RESULTS, "x", Limits(), 20), answer_html(answer(), None, False)):
+        assert "mean nothing for people" not in html
+
+
+def test_examples_are_named_in_words_and_told_apart():
+    names = translations.example_names([("anger", "male"), ("anger", "male"), ("fear", "female"), ("calm", None)])
+    assert [name for name, _ in names] == ["anger, a man", "anger, a man (2)", "fear, a woman", "calm"]
+    assert names[1][1] == "خشم، یک مرد (۲)"
+    assert english(examples_html(names)).startswith("Or try an example anger, a man anger, a man (2)")
+
+
+def test_examples_have_the_labels_of_the_runs_predictions_or_their_file_names(tmp_path):
+    import pandas as pd
+
+    clips = [tmp_path / "F01A.wav", tmp_path / "M01S.wav"]
+    table = tmp_path / "predictions.parquet"
+    assert app._names_of(clips, table) == [("F01A", "F01A"), ("M01S", "M01S")]
+    rows = {"id": ["M01S", "F01A"], "truth": ["sadness", "anger"], "gender": ["male", "female"]}
+    pd.DataFrame(rows).to_parquet(table)
+    assert [name for name, _ in app._names_of(clips, table)] == ["anger, a woman", "sadness, a man"]
+
+
 def test_without_gradio_the_page_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(app, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'ser\[serve\]'"):
@@ -246,7 +318,7 @@ def test_without_gradio_the_page_says_how_to_get_it(monkeypatch):
 def test_a_recording_and_its_copy_are_deleted_together_and_nobody_is_told(pipe, tmp_path, monkeypatch):
     pytest.importorskip("gradio", reason="gradio is not installed: pip install 'ser[serve]'")
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    made = app.make_page(pipe, str(tmp_path))
+    made = app.make_page(pipe, str(tmp_path), Limits())
     from gradio.route_utils import delete_files_created_by_app
 
     recording = tmp_path / "abc" / "clip.wav"

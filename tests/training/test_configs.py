@@ -67,7 +67,7 @@ def test_a_configuration_is_parsed_and_its_model_built(paths, monkeypatch, tmp_p
     monkeypatch.setattr(
         models.AutoFeatureExtractor,
         "from_pretrained",
-        lambda name: EXTRACTORS.get(SHAPES[name].model_type, Wav2Vec2FeatureExtractor)(),
+        lambda name, **options: EXTRACTORS.get(SHAPES[name].model_type, Wav2Vec2FeatureExtractor)(),
     )
     model_args, data_args, training_args = parse_arguments([*map(str, paths), "--output_dir", str(tmp_path)])
     assert training_args.num_train_epochs > 0

@@ -72,6 +72,11 @@ def test_a_run_leaves_what_its_users_need_and_no_training_state(run):
     assert all(name in needed or name.endswith(".png") for name in found)
 
 
+def test_whoever_may_read_the_folder_may_read_every_file_in_it(run):
+    modes = {path.name: path.stat().st_mode for path in run.iterdir() if path.is_file()}
+    assert set(modes.values()) == {(run / "config.json").stat().st_mode}, modes
+
+
 def test_results_hold_the_scores_of_the_predictions(run):
     results, test = json.loads((run / "results.json").read_text()), predictions_of(run)
     predicted = [max(CLASSES, key=lambda label, row=row: row[f"p_{label}"]) for _, row in test.iterrows()]
@@ -280,7 +285,7 @@ def test_the_probe_runs_the_backbone_once_and_scores_as_the_full_model_does(tmp_
     ("flags", "message"),
     [
         (["--layer_mix", "13"], "layer 13 of a backbone of 2"),
-        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
+        (["--learning_rate", "fast"], "--learning_rate: 'fast' is not a number."),
         (["--poling", "mean"], "unknown flag '--poling'. Did you mean 'pooling'?"),
         (["--train_mode", "probe", "--pooling", "attentive_stats"], "attentive_stats weighs single frames"),
         (["--freeze_layers", "3"], "freeze_layers: 3 of a backbone of 2"),

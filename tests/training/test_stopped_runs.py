@@ -23,6 +23,8 @@ from ser.training.checkpoints import checkpoint_to_continue, damage_of
 from ser.training.signals import Stopped, received, stop_in_order
 from ser.training.trainer import SERTrainer
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ("--num_train_epochs", "3", "--save_total_limit", "3")
 
 

@@ -178,6 +178,7 @@ def test_only_what_is_asked_for_is_trained(tmp_path):
             assert torch.equal(weight, before[name]) != is_trained(name), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["cross_entropy", "weighted", "focal", "logit_adjusted"])
 def test_a_few_clips_can_be_learnt_by_heart(loss, tmp_path):
     model = small_model(pooling="mean_std")

@@ -100,13 +100,15 @@ def _fetch(url: str, part: Path, num_bytes: int) -> None:
     if held >= num_bytes:
         return
     request = urllib.request.Request(url, headers={"Range": f"bytes={held}-"} if held else {})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # our own addresses  # nosec B310
         goes_on = answer.status == 206
         bar = tqdm(total=num_bytes, initial=held if goes_on else 0, unit="B", unit_scale=True, desc=part.stem)
         with bar, open(part, "ab" if goes_on else "wb") as file:
             while block := answer.read(_BLOCK_BYTES):
                 file.write(block)
                 bar.update(len(block))
+                if file.tell() > num_bytes:  # not the published file; a server may send without end
+                    break
 
 
 def _is_zip(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The user's own clips as a table lists them: CSV, JSON Lines, a JSON array or Parquet."""
+"""The user's own clips as a table lists them: CSV, JSON Lines, a JSON array, Parquet, XLSX or audformat."""
 
 import math
 import os
@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ser.audio_files import as_on_disk
 from ser.clip_names import shortest_ids
 from ser.data.clips import closest, listed, split_word
-from ser.data.columns import renamed_columns
+from ser.data.columns import renamed_columns, unused_columns
+from ser.data.corpora.audformat_tables import HEADER
 from ser.data.corpora.manifest_paths import find_paths, plain_path, unused_files
 from ser.data.corpora.manifest_rows import read_rows
 from ser.data.corpora.problems import tell_unused
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from ser.data.data_arguments import DataArguments
 
 _COLUMNS = ("id", "path", "label", "speaker", "gender", "split", "session", "transcript", "ipa", "start", "end")
-_MADE_COLUMNS = ("emotion", "duration", "source_sampling_rate", "audio")
+MADE_COLUMNS = ("emotion", "duration", "source_sampling_rate", "audio")
 
 
 def manifest(args: "DataArguments") -> Corpus:
@@ -40,39 +42,65 @@ def manifest(args: "DataArguments") -> Corpus:
     """
     if not args.manifest:
         raise ValueError(
-            "--manifest: --corpus manifest needs a CSV, JSONL, JSON or Parquet file with the columns path and label."
+            "--manifest: --corpus manifest needs a CSV, JSONL, JSON, Parquet or XLSX file with the columns path and "
+            "label, or the folder of an audformat database."
         )
-    source = Path(args.manifest).expanduser()
+    source = as_on_disk(Path(args.manifest).expanduser())
+    source = source / HEADER if (source / HEADER).is_file() else source
     if not source.is_file():
-        raise FileNotFoundError(f"--manifest: {args.manifest!r} is not a file.")
+        several = " Join several tables into one, with a column split." if "," in args.manifest else ""
+        raise FileNotFoundError(f"--manifest: {args.manifest!r} is not a file.{several}")
     root = folder_of(args) if args.data_dir else source.parent
     targets = args.parsed_target_columns()
-    if taken := set(targets) & {*_COLUMNS, *_MADE_COLUMNS}:
+    if taken := set(targets) & {*_COLUMNS, *MADE_COLUMNS}:
         raise ValueError(f"--target_columns: {', '.join(sorted(taken))} has a meaning of its own; rename the column.")
     rows = read_rows(source)
-    renamed = renamed_columns(dict.fromkeys(name for _, row in rows for name in row), keep=targets)
+    names = dict.fromkeys(name for _, row in rows for name in row)
+    renamed, unused = renamed_columns(names, keep=targets), unused_columns(names, keep=targets)
     rows = [(where, {renamed.get(name, name): text for name, text in row.items()}) for where, row in rows]
     columns = {name for _, row in rows for name in row}
     for name in ("path", *(targets or ["label"])):
         if name not in columns:
             raise ValueError(
-                f"{source}: has no column {name!r}, only {listed(sorted(columns))}; rename it." + closest(name, columns)
+                f"{source}: has no column {name!r}, only {listed(sorted(columns))}; rename it."
+                + (closest(name, columns) or _one_hot_words(rows))
             )
     texts = [row["path"] for _, row in rows if "path" in row]
     folders = [root, source.parent] if args.data_dir else [root]
     found, ids = find_paths(texts, folders, args.allow_outside_paths), _ids_of(texts)
-    recordings = [_row_recording(row, where, targets, "label" in columns) for where, row in rows]
+    recordings = [row_recording(row, where, targets, "label" in columns) for where, row in rows]
     recordings = [_located(one, row, found, ids) for one, (_, row) in zip(recordings, rows, strict=True)]
     tell_unused(
         unused_files(root, set(found.values()), deep=bool(args.data_dir)), f"in {root} are not in {source.name}"
     )
     corpus = own_corpus(args, root, recordings)
     taken_as = [f"column {name!r} is read as {meaning}" for name, meaning in renamed.items()]
+    taken_as += [f"column {name!r} is not read, as {own!r} is the {what}" for name, (own, what) in unused.items()]
     facts = corpus.facts | ({"notes": [f"{source.name}: {', '.join(taken_as)}."]} if taken_as else {})
     return replace(corpus, facts=facts, target_columns=tuple(targets), has_split="split" in columns)
 
 
-def _row_recording(row: dict[str, str], where: str, targets: list[str], has_labels: bool) -> Recording:
+def _one_hot_words(rows: list[tuple[str, dict[str, str]]]) -> str:
+    """Says so where each class has a column of 0 and 1."""
+    values: dict[str, set[str]] = {}
+    for _, row in rows:
+        for name, text in row.items():
+            values.setdefault(name, set()).add(text)
+    classes = sorted(name for name, texts in values.items() if texts <= {"0", "1", "0.0", "1.0"})
+    if len(classes) < 2:
+        return ""
+    return f" The columns {listed(classes, 3)} hold 0 and 1 only: write the name of the class into one column, label."
+
+
+def row_recording(row: dict[str, str], where: str, targets: list[str], has_labels: bool) -> Recording:
+    """A row of a table as a recording; what is wrong with it becomes its `problem`.
+
+    Args:
+        row: Cells by our names for columns; empty ones are left out.
+        where: The row in words.
+        targets: Columns of numbers.
+        has_labels: Whether the table has labels.
+    """
     path = row.get("path", "")
     values, split, segment, problem = [], None, None, None
     try:

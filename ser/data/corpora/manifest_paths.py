@@ -2,11 +2,13 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ser.audio_files import AUDIO_SUFFIXES, files_below
+from ser.audio_files import AUDIO_SUFFIXES, as_on_disk, exists, files_below
 from ser.data.clips import counted, listed
 
 
@@ -69,14 +71,43 @@ def plain_path(text: str) -> str:
 
 def _found(text: str, folders: Sequence[Path]) -> Path | None:
     """The file, or where it should be; None if it is outside the folders. The last of them is the current folder."""
-    forms = dict.fromkeys((text, plain_path(text)))
+    plain = plain_path(text)
+    forms = dict.fromkeys((text, plain, unquote(plain)))  # annotation tools write `%20` for a blank
     inside = [path for form in forms for folder in folders if (path := _inside(form, folder, folders[:-1]))]
-    return next(filter(_exists, inside), _inside(plain_path(text), folders[0], folders[:-1]))
+    there = next(filter(exists, inside), None) or next(filter(None, map(_nearly, inside)), None)
+    return there or _inside(plain, folders[0], folders[:-1])
+
+
+def _nearly(path: Path) -> Path | None:
+    """The only audio file beside `path` whose name differs in case alone, or has the suffix that `path` lacks.
+
+    Tables are often made on a disk that ignores case, or name clips without `.wav`.
+    """
+    folder = os.fspath(path.parent)
+    try:
+        names = _folded_names(folder, os.stat(folder).st_mtime_ns)
+    except OSError:
+        return None
+    wanted = [path.name.casefold()]
+    if Path(path.name).suffix.lower() not in AUDIO_SUFFIXES:
+        wanted += [path.name.casefold() + suffix for suffix in AUDIO_SUFFIXES]
+    found = [name for word in wanted for name in names.get(unicodedata.normalize("NFC", word), ())]
+    return path.parent / found[0] if len(found) == 1 else None
+
+
+@lru_cache(maxsize=64)
+def _folded_names(folder: str, modified_ns: int) -> dict[str, list[str]]:
+    """The audio files of a folder by their names in small letters; kept until the folder changes."""
+    names: dict[str, list[str]] = {}
+    for name in os.listdir(folder):
+        if Path(name).suffix.lower() in AUDIO_SUFFIXES:
+            names.setdefault(unicodedata.normalize("NFC", name).casefold(), []).append(name)
+    return names
 
 
 def _inside(form: str, folder: Path, tops: Sequence[Path]) -> Path | None:
-    """The path below `folder`, if it is in `tops`, or if it is relative and stays in `folder`."""
-    path = _absolute(form, folder)
+    """The path below `folder`, as on the disk, if it is in `tops`, or if it is relative and stays in `folder`."""
+    path = as_on_disk(_absolute(form, folder))
     allowed = tops if Path(form).is_absolute() else [folder, *tops]
     in_one = any(path.is_relative_to(top) or _real(path).is_relative_to(_real(top)) for top in allowed)
     return path if in_one else None
@@ -89,10 +120,3 @@ def _absolute(text: str, folder: Path) -> Path:
 
 def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name longer than the disk allows
-        return False

@@ -1,17 +1,24 @@
-"""The rows of a manifest: CSV, JSON Lines, a JSON array or Parquet, as tidy text by column."""
+"""The rows of a manifest: CSV, JSON Lines, a JSON array, Parquet, XLSX or audformat, as tidy text by column."""
 
 import csv
 import io
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ser.audio_files import AUDIO_SUFFIXES
 from ser.data.columns import COLUMN_NAMES
-from ser.names import cell, tidy
+from ser.data.corpora.audformat_tables import HEADER, audformat_rows
+from ser.data.corpora.spreadsheet import SUFFIXES as SPREADSHEETS
+from ser.data.corpora.spreadsheet import check_no_spreadsheet, spreadsheet_rows
+from ser.names import cell, is_text, tidy
 
 # Characters. Longer than any path or transcript; the csv module has the same bound.
 _MAX_CELL = 131_072
+# A name of an audio file, perhaps with a label behind it, where a header should be.
+_CLIP = re.compile(rf"\w({'|'.join(map(re.escape, AUDIO_SUFFIXES))})(\s|$)", re.IGNORECASE)
 _TEXT_COLUMNS = {"id", *(name for meaning in ("path", "label", "speaker") for name in COLUMN_NAMES[meaning])}
 Rows = list[tuple[str, dict[str, Any]]]
 
@@ -23,7 +30,7 @@ def read_rows(source: Path) -> list[tuple[str, dict[str, str]]]:
         ValueError: The file is not what its suffix says, holds no clip, or has a cell that is no text, is very long,
             or holds characters that no file can have. The message names the line.
     """
-    rows = _parquet(source) if source.suffix.lower() in (".parquet", ".pq") else _of_text(source, _text(source))
+    rows = _rows(source)
     if not rows:
         raise ValueError(f"{source}: is empty: it holds no clip.")
     for where, row in rows:
@@ -31,6 +38,15 @@ def read_rows(source: Path) -> list[tuple[str, dict[str, str]]]:
             raise ValueError(f"{source}: {where} has more cells than the header; put a cell with a comma in quotes.")
         _check_cells(row, f"{source}: {where}")
     return [(where, _cells(row)) for where, row in rows]
+
+
+def _rows(source: Path) -> Rows:
+    suffix = source.suffix.lower()
+    if source.name == HEADER:
+        return audformat_rows(source)
+    if suffix in SPREADSHEETS:
+        return spreadsheet_rows(source)
+    return _parquet(source) if suffix in (".parquet", ".pq") else _of_text(source, _text(source))
 
 
 def is_json_array(source: Path) -> bool:
@@ -41,8 +57,10 @@ def is_json_array(source: Path) -> bool:
 
 def _text(source: Path) -> str:
     data = source.read_bytes()
+    check_no_spreadsheet(source, data)
     try:
-        return data.decode("utf-8-sig")
+        # Excel's "Unicode Text" and PowerShell's `>` write UTF-16 with a mark at its start.
+        return data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{source}: is not UTF-8 text: line {line} ({error.reason}); save it as UTF-8.") from None
@@ -51,21 +69,50 @@ def _text(source: Path) -> str:
 def _of_text(source: Path, text: str) -> Rows:
     if source.suffix.lower() not in (".jsonl", ".json", ".ndjson"):
         return list(_csv(source, text))
-    if text.lstrip().startswith("["):
-        entries = _parsed(text, f"{source}:")
+    if entries := _entries(source, text):
         return [(f"entry {number}", _object(entry, source, number)) for number, entry in enumerate(entries, start=1)]
     # Not str.splitlines, which also splits at characters that may be inside a JSON string.
     lines = [(f"line {number}", line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     return [(where, _object(_parsed(line, f"{source}: {where}"), source, where)) for where, line in lines]
 
 
-def _csv(source: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    header = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+def _entries(source: Path, text: str) -> list[Any]:
+    """The rows of a file that is one JSON value: an array, or an object as pandas writes it; empty for JSON Lines."""
+    if text.lstrip().startswith("["):
+        return _parsed(text, f"{source}:")
     try:
-        yield from ((f"line {reader.line_num}", row) for row in reader if any(row.values()))
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    columns = list(whole.values()) if isinstance(whole, dict) else []
+    if columns and all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns):
+        return [{name: column[key] for name, column in whole.items()} for key in columns[0]]
+    return columns[0] if len(columns) == 1 and isinstance(columns[0], list) else []
+
+
+def _csv(source: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    lines, before = text.lstrip("\n\r"), text.count("\n") - text.lstrip("\n\r").count("\n")
+    while lines.startswith("#") or lines[:4].lower() == "sep=":  # remarks, and Excel's hint at the delimiter
+        _, _, lines = lines.partition("\n")
+        before += 1
+    header = lines.partition("\n")[0]
+    reader = csv.DictReader(io.StringIO(lines, newline=""), delimiter=max(",;\t|", key=header.count))
+    try:
+        _check_header(source, reader.fieldnames or [])
+        yield from ((f"line {before + reader.line_num}", row) for row in reader if any(row.values()))
     except csv.Error as error:
-        raise ValueError(f"{source}: line {reader.line_num + 1} cannot be read ({error}); correct it.") from None
+        line = before + reader.line_num + 1
+        raise ValueError(f"{source}: line {line} cannot be read ({error}); correct it.") from None
+
+
+def _check_header(source: Path, names: Sequence[str]) -> None:
+    named = [tidy(name) for name in names]
+    if twice := sorted({name for name in named if name and named.count(name) > 1}):
+        raise ValueError(f"{source}: has the column {twice[0]!r} {named.count(twice[0])} times; rename or remove one.")
+    if any(_CLIP.search(name) for name in named):
+        raise ValueError(
+            f"{source}: begins with a clip ({', '.join(named)[:80]}); its first line must name the columns: path,label."
+        )
 
 
 def _parquet(source: Path) -> Rows:
@@ -75,8 +122,8 @@ def _parquet(source: Path) -> Rows:
     try:
         # Not through pandas, which turns whole numbers beside an empty cell into 1.0.
         rows = pyarrow.parquet.read_table(source).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{source}: is not a Parquet file ({error}).") from None
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise ValueError(f"{source}: is not a Parquet file ({' '.join(str(error).split())}).") from None
     return [(f"row {number}", row) for number, row in enumerate(rows, start=1)]
 
 
@@ -101,7 +148,7 @@ def _check_cells(row: dict[str, Any], where: str) -> None:
         for text in (name, str(value)):
             if len(text) > _MAX_CELL:
                 raise ValueError(f"{where} has a cell of {len(text)} characters, at most {_MAX_CELL} are read.")
-            if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+            if "\0" in text or not is_text(text):
                 raise ValueError(
                     f"{where} holds characters that are no text in the column {name[:40]!r}: {text[:40]!r}."
                 )

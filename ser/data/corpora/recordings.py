@@ -3,15 +3,14 @@
 import filecmp
 import hashlib
 import json
-import zipfile
-import zlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ser.audio_files import SOUND_SUFFIXES, files_below
+from ser.audio_files import SOUND_SUFFIXES, as_on_disk, files_below
 from ser.data.clips import closest
 from ser.data.segments import Segment
 from ser.data.spelling import check_spelling
@@ -116,7 +115,7 @@ def folder_of(args: "DataArguments") -> Path:
     """
     if not args.data_dir:
         raise ValueError(f"--data_dir: --corpus {args.corpus} needs the folder that holds its recordings.")
-    root = Path(args.data_dir).expanduser()
+    root = as_on_disk(Path(args.data_dir).expanduser())
     if not root.is_dir():
         raise FileNotFoundError(f"--data_dir: {args.data_dir!r} is not a folder. Give the one with the recordings.")
     return root
@@ -192,34 +191,28 @@ def own_corpus(args: "DataArguments", root: Path, recordings: Iterable[Recording
             recording = replace(recording, problem=problem)
         taken.setdefault(recording.id, recording.path)
         unique.append(recording)
+    unique = _with_one_label(unique, args)
     found = [r.emotion for r in unique if r.emotion is not None and not r.problem]
     check_label_map(found, args)
-    name = Path(args.manifest).stem if args.corpus == "manifest" else root.resolve().name
-    facts = {"name": name, "label_source": args.corpus}
+    facts = {"name": args.corpus_name(), "label_source": args.corpus}
     return Corpus(facts, by_id(unique), tuple(sorted(set(found))), root)
+
+
+def _with_one_label(recordings: list[Recording], args: "DataArguments") -> list[Recording]:
+    """Makes a label that joins other labels of the corpus, such as `anger;fear`, a problem."""
+    labels, mapped = {r.emotion for r in recordings if r.emotion}, args.parsed_label_map()
+    several = {
+        label
+        for label in labels - set(mapped)
+        if len(parts := [part.strip() for part in re.split(r"[;|,/+]", label)]) > 1 and set(parts) <= labels
+    }
+    words = "has several labels ({}), and a clip has one here; keep one of them, or rename it with --label_map"
+    return [replace(r, problem=r.problem or words.format(r.emotion)) if r.emotion in several else r for r in recordings]
 
 
 def by_id(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
     """Sorts recordings by id."""
     return tuple(sorted(recordings, key=lambda recording: recording.id))
-
-
-def source_of(recording: Recording, corpus: Corpus) -> Path | bytes:
-    """The file of a recording, or its bytes where a zip holds it.
-
-    Raises:
-        ValueError: It cannot be unpacked, or is a folder, a pipe or a device, which might never end.
-    """
-    if recording.archive:
-        try:
-            with zipfile.ZipFile(corpus.located(recording.archive)) as archive:
-                return archive.read(recording.path)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"cannot be unpacked from {recording.archive} ({error})") from None
-    path = corpus.located(recording.path)
-    if path.exists() and not path.is_file():
-        raise ValueError("is no regular file but a folder, a pipe or a device; it is not read")
-    return path
 
 
 def also_after_fetch(corpus: Corpus, change: Callable[[Corpus], Corpus]) -> Corpus:

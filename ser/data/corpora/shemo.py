@@ -1,16 +1,17 @@
 """ShEMO: what its file names and labels mean, where it is published and what it should hold."""
 
-import json
 import re
-import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser.data.clips import listed
+from ser.data.corpora.archives import names_in
 from ser.data.corpora.download import Published, check_published, download
 from ser.data.corpora.recordings import Corpus, Recording, find_audio, folder_of, is_hidden, named_recordings
+from ser.files import read_json
+from ser.names import is_text
 
 if TYPE_CHECKING:
     from ser.data.data_arguments import DataArguments
@@ -119,8 +120,8 @@ def _from_zips(root: Path, zips: list[str], args: "DataArguments") -> Corpus:
     table, recordings = _corrected(args, root), []
     for name in zips:
         check_published(root / name, ARCHIVES[Path(name).name], with_hash=False)
-        with zipfile.ZipFile(root / name) as archive:
-            members = [Path(member) for member in archive.namelist() if member.lower().endswith(".wav")]
+        names = names_in(root / name, f"Download {ARCHIVES[Path(name).name].urls[0]} again.")
+        members = [Path(member) for member in names if member.lower().endswith(".wav")]
         for member in (member for member in members if not is_hidden(member)):
             fields = _described(member.stem, args, table) or {"problem": "the name is outside ShEMO's grammar"}
             recordings.append(Recording(member.stem, member.as_posix(), archive=name, **fields))
@@ -174,12 +175,15 @@ def _corrected(args: "DataArguments", root: Path | None) -> dict[str, dict]:
         )
     if not path.is_file():
         raise FileNotFoundError(f"--modified_labels: {str(path)!r} is not a file; get it from {MODIFIED_LABELS_URL}.")
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: is not JSON ({error}); get it again from {MODIFIED_LABELS_URL}.") from None
-    if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
-        raise ValueError(f"{path}: is not {MODIFIED_LABELS}, an object from file name to label and transcript.")
+    table = read_json(path, remedy=f"get it again from {MODIFIED_LABELS_URL}")
+    for name, entry in table.items():
+        values = [entry.get(key) for key in ("emotion", "transcript", "ipa")] if isinstance(entry, dict) else [entry]
+        is_whole = isinstance(entry, dict) and all(value is None or is_text(value) for value in values)
+        if not is_whole or not is_text(name):
+            raise ValueError(
+                f"{path}: {name!r} is {str(entry)[:40]!r}, expected an object with the texts emotion, transcript and "
+                f"ipa; get it again from {MODIFIED_LABELS_URL}."
+            )
     return table
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ser.data.corpora import (
     cafe,
     crema_d,
+    dataset,
     emodb,
     emovo,
     folder,
@@ -43,6 +44,7 @@ CORPORA = {
     "cafe": cafe.cafe,
     "manifest": manifest.manifest,
     "folder": folder.folder,
+    "dataset": dataset.dataset,
     "synthetic": synthetic.synthetic,
 }
 
@@ -73,7 +75,7 @@ def _entry(name: str, args: "DataArguments", number: int) -> Corpus:
         corpus = with_options(CORPORA[args.corpus](args), args)
     except (ValueError, OSError, ImportError) as error:
         raise type(error)(f"--corpora, entry {number} ({name}): {error}") from None
-    return prefixed(corpus, name, speakers=name if args.corpus in ("manifest", "folder") else args.corpus)
+    return prefixed(corpus, name, speakers=name if args.corpus in ("manifest", "folder", "dataset") else args.corpus)
 
 
 def _named(corpus: Corpus, name: str) -> Corpus:

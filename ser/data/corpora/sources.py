@@ -1,0 +1,35 @@
+"""The file of a recording, or its bytes in an archive."""
+
+import zipfile
+from pathlib import Path
+
+from ser.data.corpora.archives import ZIP_ERRORS
+from ser.data.corpora.recordings import Corpus, Recording
+
+# Bytes of a file that are unpacked into memory; an hour of 16-bit stereo at 48 kHz has 691,200,000.
+_MAX_UNPACKED = 2**30
+
+
+def source_of(recording: Recording, corpus: Corpus) -> Path | bytes:
+    """The file of a recording, or its bytes where a zip holds it.
+
+    Raises:
+        ValueError: It cannot be unpacked, or is a folder, a pipe or a device, which might never end.
+    """
+    if recording.archive:
+        try:
+            with zipfile.ZipFile(corpus.located(recording.archive)) as archive:
+                size = archive.getinfo(recording.path).file_size
+                data = archive.read(recording.path) if size <= _MAX_UNPACKED else None
+        except ZIP_ERRORS as error:
+            raise ValueError(f"cannot be unpacked from {recording.archive} ({error})") from None
+        if data is None:
+            raise ValueError(
+                f"has {size} bytes in {recording.archive}, at most {_MAX_UNPACKED} are unpacked into memory; "
+                "unpack the archive and give the folder"
+            )
+        return data
+    path = corpus.located(recording.path)
+    if path.exists() and not path.is_file():
+        raise ValueError("is no regular file but a folder, a pipe or a device; it is not read")
+    return path

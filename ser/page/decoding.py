@@ -1,0 +1,176 @@
+"""Decodes a visitor's recording in a process of its own, which is killed when it takes too long.
+
+A thread that hangs within a decoder cannot be stopped, and would hold the one queue of the page for ever.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from ser.data.audio import pcm_16
+
+# The process imports the model's file once, and torch with it.
+_STARTING_SECONDS = 300.0
+# Beyond what the process holds once it has started. A small file may claim 255 channels.
+_MAX_EXTRA_BYTES = 2_000_000_000
+
+
+class Decoder:
+    """A process that decodes one recording after another, and is started again after one that it did not survive.
+
+    Not for several threads at once. The process ends with this one.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Starts the process without waiting for it."""
+        if self._process is None or self._process.poll() is not None:
+            # The paths of this process: the package may be a checkout that is not installed.
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "ser.page.decoding"],  # -P: nothing of the working directory
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+                start_new_session=True,  # a signal to the server is not one to this process
+            )
+            self._is_ready = False
+
+    def stop(self) -> None:
+        """Kills the process, and ffmpeg where it runs that."""
+        if self._process is not None:
+            with suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL) if os.name == "posix" else self._process.kill()
+            self._process.wait()
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process = None
+
+    def wait(self) -> None:
+        """Waits until the process is ready.
+
+        Raises:
+            ValueError: It did not start.
+        """
+        self.start()
+        if not self._is_ready:
+            self._answer(_STARTING_SECONDS, "The decoder did not start.")
+            self._is_ready = True
+
+    def decode(self, path: Path, sound: Path, rate_hz: int, max_minutes: float, max_seconds: float) -> np.ndarray:
+        """Writes a recording as FLAC; the arguments and errors of `decode`, within a time limit.
+
+        Args:
+            max_seconds: How long this may take.
+
+        Raises:
+            ValueError: It took longer, or the decoder broke down.
+        """
+        self.wait()
+        job = {"path": str(path), "sound": str(sound), "rate_hz": rate_hz, "max_minutes": max_minutes}
+        self._process.stdin.write(f"{json.dumps(job)}\n")
+        self._process.stdin.flush()
+        answer = self._answer(max_seconds, f"took longer than {max_seconds:g} s to decode; convert it to WAV.")
+        if answer.get("problem"):
+            raise ValueError(answer["problem"])
+        return np.array(answer["peaks"], np.float32)
+
+    def _answer(self, seconds: float, too_late: str) -> dict:
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            process = self._process
+            os.killpg(process.pid, signal.SIGKILL) if os.name == "posix" else process.kill()
+
+        timer = threading.Timer(seconds, kill)
+        timer.start()
+        line = self._process.stdout.readline()
+        timer.cancel()
+        if line.endswith("\n"):
+            return json.loads(line)
+        self.stop()
+        self.start()  # for the next visitor
+        raise ValueError(too_late if late.is_set() else "broke the decoder; convert it to WAV.")
+
+
+def decode(path: Path, sound: Path, rate_hz: int, max_minutes: float) -> np.ndarray:
+    """Writes a recording of any format as a FLAC file of 16 bits.
+
+    Args:
+        path: The recording.
+        sound: The file to write.
+        rate_hz: Its sampling rate.
+        max_minutes: A longer recording is refused, before all of it is decoded.
+
+    Returns:
+        The largest absolute sample of every 10 ms.
+
+    Raises:
+        ValueError, OSError: It cannot be read, or is longer.
+    """
+    from ser_model import read_blocks
+
+    blocks = read_blocks(path, str(sound), rate_hz, max_seconds=60 * max_minutes)
+    return _write_sound(blocks, sound, rate_hz)
+
+
+def _write_sound(blocks: Iterable[np.ndarray], path: Path, rate_hz: int) -> np.ndarray:
+    import soundfile
+
+    from ser.files import draft_of
+
+    frame, peaks, rest = rate_hz // 100, [], np.zeros(0, np.float32)
+    with draft_of(path) as draft, soundfile.SoundFile(draft, "w", rate_hz, 1, "PCM_16", format="FLAC") as file:
+        for block in blocks:
+            # As integers: a float would be scaled by 32767 on its way, and read back as another.
+            file.write(pcm_16(block))
+            rest = np.concatenate([rest, np.abs(block)])
+            whole = len(rest) // frame * frame
+            peaks.append(rest[:whole].reshape(-1, frame).max(axis=1))
+            rest = rest[whole:]
+    return np.concatenate([*peaks, [rest.max() if len(rest) else 0.0]])
+
+
+def _main() -> None:
+    """Reads a job a line, and answers each with a line."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer
+    import ser_model  # noqa: F401  slow, and therefore before the first job
+
+    _bound_memory()
+    print("{}", file=answers, flush=True)
+    for line in sys.stdin:
+        job = json.loads(line)
+        try:
+            peaks = decode(Path(job["path"]), Path(job["sound"]), job["rate_hz"], job["max_minutes"])
+            answer = {"peaks": np.round(peaks, 4).tolist()}
+        except (OSError, ValueError) as error:
+            answer = {"problem": str(error)}
+        except MemoryError:
+            answer = {"problem": f"{job['sound']}: needs too much memory; convert it to mono."}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _bound_memory() -> None:
+    """Bounds the memory of this process where the system can."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (held + _MAX_EXTRA_BYTES,) * 2)
+
+
+if __name__ == "__main__":
+    _main()
