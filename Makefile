@@ -53,6 +53,9 @@ lint: venv
 	$(BIN)/codespell .
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive ser run_ser.py data_prep.py ser_model.py
 
+types: venv
+	$(BIN)/mypy
+
 # How much of the code `make test` runs, and every module below 100 %. Twice as long as `make test`.
 coverage: venv
 	$(BIN)/coverage erase

@@ -1121,6 +1121,9 @@ class SERForAudioClassification(PreTrainedModel):
         self._freeze_unused()
         self.post_init()
 
+    def get_input_embeddings(self) -> None:
+        """None: sound has no embedding table. FSDP asks for it, and transformers raises an error for most backbones."""
+
     def _make_head(self) -> None:
         """Makes all modules behind the backbone's layers."""
         config = self.config

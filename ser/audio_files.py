@@ -27,13 +27,13 @@ def walked(root: str | os.PathLike) -> Iterator[tuple[str, list[str], list[str]]
 
     Links to folders are followed, except a link to a folder above it, which would never end.
     """
-    for parent, folders, names in os.walk(root, followlinks=True):
+    for parent, folders, names in os.walk(os.fspath(root), followlinks=True):
         links = {name for name in folders if os.path.islink(os.path.join(parent, name))}
         if links:
             above = {os.path.realpath(folder) for folder in (parent, *Path(parent).absolute().parents)}
             links = {name for name in links if os.path.realpath(os.path.join(parent, name)) in above}
             folders[:] = [name for name in folders if name not in links]
-        yield os.fspath(parent), folders, names
+        yield parent, folders, names
 
 
 def as_on_disk(path: str | os.PathLike) -> Path:

@@ -539,7 +539,12 @@ def model_loader(model: str | None, onnx: Path | None, device: str | None, revis
 
     def load(device: str | None, threads: int | None = None) -> Any:
         if onnx is None:
-            return pipeline_of(model, device, revision=revision)
+            pipe = pipeline_of(model, device, revision=revision)
+            if threads is not None:
+                import torch
+
+                torch.set_num_threads(threads)
+            return pipe
         from ser.inference.onnx_model import load_onnx_pipeline
         from ser_model import SERConfig, SERPipeline
 

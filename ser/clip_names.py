@@ -84,10 +84,10 @@ def one_name_each(files: Sequence[Iterable[str]]) -> dict[str, str]:
     longest = {}
     for name in where:
         longer = {other for other in by_tail[name] if other != name and not where[other] & where[name]}
-        longer = sorted(one for one in longer if not longer & (by_tail[one] - {one}))
-        if len(longer) > 1:
-            raise ValueError(f"{name!r} may be {longer[0]!r} or {longer[1]!r}. {_REMEDY}")
-        longest[name] = longer[0] if longer else name
+        ends = sorted(one for one in longer if not longer & (by_tail[one] - {one}))
+        if len(ends) > 1:
+            raise ValueError(f"{name!r} may be {ends[0]!r} or {ends[1]!r}. {_REMEDY}")
+        longest[name] = ends[0] if ends else name
     shared = _shared_folder(set(longest.values()))
     return {name: longest[plain_name(name)].removeprefix(shared) for names in files for name in names}
 

@@ -40,7 +40,7 @@ def read_yaml(path: Path, max_nodes: int = _MAX_NODES) -> dict[str, Any]:
         raise ValueError(f"{path}: is nested too deeply; expected lines of the form `key: value`.") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: is not YAML: {_where(error)}{' '.join(_problem(error).split())}") from None
-    if not isinstance(values, dict):
+    if tree is None or not isinstance(values, dict):
         raise ValueError(f"{path}: expected lines of the form `key: value`, found {type(values).__name__}.")
     keys = [str(node[0].value) for node in tree.value]
     twice = sorted({key for key in keys if keys.count(key) > 1})

@@ -128,7 +128,11 @@ def precision_section(parts: Mapping[str, pd.DataFrame], labels: list[str]) -> d
     runs = dict(list(parts["dev"].groupby(["seed", "fold"])))
     chosen = {run: threshold_for_precision(*arrays_of(rows, labels)) for run, rows in runs.items()}
     named = parts["dev"]["speaker"].notna().all()
-    common = {"target": PRECISION_TARGET, "confidence": 1 - DOUBT, "unit": "speaker" if named else "clip"}
+    common: dict[str, Any] = {
+        "target": PRECISION_TARGET,
+        "confidence": 1 - DOUBT,
+        "unit": "speaker" if named else "clip",
+    }
     if len(chosen) > 1:
         common["per_run"] = [{"seed": s, "fold": f, "threshold": value} for (s, f), value in chosen.items()]
     if not any(value is not None for value in chosen.values()):

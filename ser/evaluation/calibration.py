@@ -230,7 +230,7 @@ def wilson_interval(hits: float, clips: float, level: float = 0.95) -> list[floa
     return [max(0.0, float(middle - half)), min(1.0, float(middle + half))]
 
 
-def per_seed(rows: np.ndarray, num_seeds: int) -> np.ndarray:
+def per_seed(rows: np.ndarray | int, num_seeds: int) -> np.ndarray:
     """Turns numbers of rows, one for each clip and seed, into numbers of clips; these are integers for one seed."""
     return np.asarray(rows) if num_seeds == 1 else np.asarray(rows) / num_seeds
 

@@ -2,6 +2,7 @@
 change the scores of test."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,11 +93,15 @@ def _values_of(run: Mapping[str, Any], labels: list[str]) -> list[float]:
     return [run["temperature"], float(bool(run.get("calibrate_prior"))), *(bias.get(label, 0.0) for label in labels)]
 
 
+def _score_of_decisions(score: Callable[[np.ndarray], Any], probabilities: np.ndarray, truth: np.ndarray) -> float:
+    return float(score(metrics.confusion_matrix(truth, probabilities.argmax(axis=1), probabilities.shape[1])))
+
+
 def _scores(rows: pd.DataFrame, probabilities: np.ndarray, truth: np.ndarray, decisions: bool = False) -> dict:
     """The four scores of probabilities and, with `decisions`, UAR and accuracy; each a mean over seeds."""
     kinds: dict[str, Callable[[np.ndarray, np.ndarray], float]] = dict(SCORES)
     if decisions:
         for name, score in (("uar", metrics.uar), ("accuracy", metrics.accuracy)):
-            kinds[name] = lambda p, t, score=score: score(metrics.confusion_matrix(t, p.argmax(axis=1), p.shape[1]))
+            kinds[name] = partial(_score_of_decisions, score)
     seeds = [rows["seed"].to_numpy() == seed for seed in rows["seed"].unique()]
     return {name: float(np.mean([kind(probabilities[s], truth[s]) for s in seeds])) for name, kind in kinds.items()}

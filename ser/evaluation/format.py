@@ -5,8 +5,8 @@ show another value, another rounding or another name for the protocol than the n
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 DIGITS = 3
 MISSING = "n/a"
@@ -40,8 +40,10 @@ WHICH_TO_PRINT = (
     "task; its deviation says how folds differ and is no interval. Print the mean over folds only beside papers that "
     "average folds, and call it so."
 )
-_OF_SEVERAL_FOLDS = ("speaker_kfold", "random_kfold", "leave_one_speaker_out", "leave_one_session_out")
-_OF_SEVERAL_FOLDS += ("leave_one_corpus_out", "train_on_one_corpus")
+_OF_SEVERAL_FOLDS = (
+    *("speaker_kfold", "random_kfold", "leave_one_speaker_out", "leave_one_session_out"),
+    *("leave_one_corpus_out", "train_on_one_corpus"),
+)
 
 
 def format_number(value: float | None, digits: int = DIGITS) -> str:
@@ -160,12 +162,12 @@ def protocol_words(protocol: dict) -> str:
     return f"{words} ({'; '.join(notes)})" if notes else words
 
 
-def part_of(results: dict) -> str:
+def part_of(results: Mapping[str, Any]) -> str:
     """The part that a run's figures are of: "test", or "dev" where test was not scored."""
     return "test" if "test" in results else "dev"
 
 
-def metric_of(results: dict) -> tuple[str, float | None, list[float] | None]:
+def metric_of(results: Mapping[str, Any]) -> tuple[str, float | None, list[float] | None]:
     """The score that stands for the run: its name, its value and its interval (None where there is none).
 
     UAR of test; mean CCC for a regression; of dev, and named so, where test was not scored.
@@ -196,13 +198,13 @@ def few_speakers_of(scores: dict) -> str:
     )
 
 
-def setting_of(results: dict) -> str:
+def setting_of(results: Mapping[str, Any]) -> str:
     """Protocol and labels, which must be quoted with every figure: `speaker-independent 5-fold, labels: modified`."""
     words = protocol_words(results.get("protocol", {}))
     return f"{words}, labels: {results['label_source']}" if results.get("label_source") else words
 
 
-def headline(results: dict) -> str:
+def headline(results: Mapping[str, Any]) -> str:
     """`UAR 0.623 [0.581, 0.664], speaker-independent 5-fold, labels: modified`, the same on every page.
 
     Args:
@@ -212,7 +214,7 @@ def headline(results: dict) -> str:
     return f"{name} {format_interval(value, interval)}, {setting_of(results)}"
 
 
-def baselines_of(results: dict) -> dict[str, dict]:
+def baselines_of(results: Mapping[str, Any]) -> dict[str, dict]:
     """The baselines that a run was compared with, by kind: `functionals`, `encoder`.
 
     Args:
@@ -231,7 +233,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdict_of(results: dict) -> Verdict | None:
+def verdict_of(results: Mapping[str, Any]) -> Verdict | None:
     """The comparison with the baselines; None where none was made.
 
     A model beats one when the whole interval of the difference lies above 0 and its p value is 0.05 or less. A head on
@@ -267,7 +269,7 @@ def _verdict_on(baseline: dict) -> Verdict:
     )
 
 
-def whose_scores(results: dict) -> str:
+def whose_scores(results: Mapping[str, Any]) -> str:
     """Says that scores pool several models, and which model lies in the folder; empty for a single run.
 
     Args:

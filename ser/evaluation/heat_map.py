@@ -1,6 +1,7 @@
 """The heat map of a table of scores: rows are training corpora, columns are test corpora."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -26,7 +27,7 @@ def heat_map(scores: Sequence[Sequence[Score | None]], rows: Sequence[str], colu
         for column, other in enumerate(columns):
             cell = scores[row][column]
             value, interval = cell if cell else (None, None)
-            look = {"facecolor": (HEAT, 0.04 + 0.96 * (value or 0)), "linewidth": 0.8}
+            look: dict[str, Any] = {"facecolor": (HEAT, 0.04 + 0.96 * (value or 0)), "linewidth": 0.8}
             axes.add_patch(
                 Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, edgecolor=INK if name == other else RULE, **look)
             )

@@ -16,6 +16,7 @@ is narrower than the one for as many independent clips, and a class that only on
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import expit, logit
@@ -63,7 +64,7 @@ class Spread:
         return float(np.hypot(own, normal * self.few))
 
 
-def spread_of(value: float, draws: np.ndarray, effective: float) -> Spread:
+def spread_of(value: float | np.ndarray, draws: np.ndarray, effective: float) -> Spread:
     """The spread of a score from its bootstrap draws; clusters may be few and of uneven size.
 
     Args:
@@ -184,7 +185,7 @@ def kinds_of(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def score_spreads(
     confusions: np.ndarray, draws: int = DRAWS, seed: int = 0, moments: np.ndarray | None = None
-) -> dict[str, Spread | list[Spread]]:
+) -> dict[str, Any]:
     """Spreads of UAR, accuracy, macro-F1 and of every class's recall.
 
     Args:
@@ -194,14 +195,14 @@ def score_spreads(
         moments: `least_errors.class_moments` of the clips; taken from `confusions` by default.
 
     Returns:
-        `uar`, `accuracy`, `macro_f1`, and `recall` as a list over classes.
+        The `Spread` of `uar`, `accuracy` and `macro_f1`, and `recall` as a list of them over classes.
     """
     moments = least_errors.moments_of_hits(confusions) if moments is None else moments
     total, resampled = confusions.sum(axis=0), resample(confusions, draws, seed)
     support = confusions.sum(axis=(1, 3))
     predicted = confusions.sum(axis=(1, 2))
     sizes = {"uar": support, "accuracy": support.sum(axis=1, keepdims=True), "macro_f1": support + predicted}
-    spreads: dict[str, Spread | list[Spread]] = {
+    spreads: dict[str, Any] = {
         name: spread_of(score(total).mean(), score(resampled).mean(axis=1), effective_clusters(sizes[name]))
         for name, score in (("uar", metrics.uar), ("accuracy", metrics.accuracy), ("macro_f1", metrics.macro_f1))
     }
@@ -270,8 +271,8 @@ def concordance_intervals(
     clips = moments[:, 0, 0, 0]
     effective = effective_clusters(clips[:, None])
     spreads = [
-        replace(spread_of(*column, effective), least=error)
-        for *column, error in zip(with_mean(value[None])[0], with_mean(resampled).T, least, strict=True)
+        replace(spread_of(one, drawn, effective), least=error)
+        for one, drawn, error in zip(with_mean(value[None])[0], with_mean(resampled).T, least, strict=True)
     ]
     return [bounded_interval(spread, clips.sum(), (-1.0, 1.0)) for spread in spreads]
 

@@ -241,6 +241,6 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return _ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))
 
 
-def _plain(value: np.ndarray) -> float | None:
+def _plain(value: np.ndarray | float) -> float | None:
     """A Python float, or `None` for `nan`, which JSON does not know."""
     return float(value) if np.isfinite(value) else None

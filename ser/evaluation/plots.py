@@ -101,16 +101,16 @@ def confusion_matrix(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> 
         counts: Clips, `[C, C]`.
         labels: Names of the classes in that order.
     """
-    counts = np.asarray(counts)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    table = np.asarray(counts)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     figure, axes = canvas(0.62 * len(labels) + 1.2)
     small = 10 if len(labels) <= 7 else 8
     for (row, column), share in np.ndenumerate(shares):
         axes.add_patch(_cell(row, column, share))
-        colour = ON_HEAT if share > 0.7 else INK if counts[row, column] else MUTED
+        colour = ON_HEAT if share > 0.7 else INK if table[row, column] else MUTED
         look = {"color": colour, "ha": "center"}
         axes.text(column, row - 0.05, format_percent(share), va="bottom", fontsize=small, **look)
-        axes.text(column, row + 0.08, format_count(counts[row, column]), va="top", fontsize=small - 2, **look)
+        axes.text(column, row + 0.08, format_count(int(table[row, column])), va="top", fontsize=small - 2, **look)
     size, names = len(labels) - 0.5, [short(label) for label in labels]
     axes.set(xlim=(-0.5, size), ylim=(size, -0.5), xlabel="predicted", ylabel="true")
     slant = {"rotation": 35, "ha": "right"} if len(labels) > 5 else {}
@@ -175,15 +175,15 @@ def speakers(rows: Sequence[Mapping], overall: float | None = None, score: str =
     """
     figure, axes = canvas(3.2)
     rows = sorted(rows, key=lambda row: (row["value"], str(row["speaker"])))
-    for gender, (marker, colour) in {**GENDER_MARKS, None: ("s", MUTED)}.items():
+    for gender, (marker, colour) in [*GENDER_MARKS.items(), (None, ("s", MUTED))]:
         chosen = [(x, row) for x, row in enumerate(rows, 1) if _gender(row) == gender]
         for x, row in chosen:
             if row.get("interval"):
                 axes.vlines(x, *row["interval"], color=colour, alpha=0.35, linewidth=min(3.0, 90 / len(rows)))
         if chosen:
-            x, values = [x for x, _ in chosen], [row["value"] for _, row in chosen]
+            positions, values = [x for x, _ in chosen], [row["value"] for _, row in chosen]
             look = {"color": colour, "markersize": 5, "markeredgecolor": PAPER, "markeredgewidth": 0.6}
-            axes.plot(x, values, marker, label=gender or "not known", **look)
+            axes.plot(positions, values, marker, label=gender or "not known", **look)
     if overall is not None:
         axes.axhline(overall, color=MUTED, linewidth=1, linestyle=DASHED)
     axes.set(xlim=(0.3, len(rows) + 0.7), ylim=(-0.02, 1.02), ylabel=score, xlabel="speakers, worst to best")
@@ -243,10 +243,10 @@ def duration_distribution(seconds: Sequence[float]) -> Figure:
         seconds: Length of every clip, above 0.
     """
     figure, axes = canvas(2.3)
-    seconds = np.asarray(seconds, float)
-    median = np.median(seconds)
-    low, high = min(0.95 * seconds.min(), median / 1.5), max(1.05 * seconds.max(), median * 1.5)
-    axes.hist(seconds, bins=np.geomspace(low, high, 31), color=ACCENT, alpha=0.55)
+    lengths = np.asarray(seconds, float)
+    median = np.median(lengths)
+    low, high = min(0.95 * lengths.min(), median / 1.5), max(1.05 * lengths.max(), median * 1.5)
+    axes.hist(lengths, bins=np.geomspace(low, high, 31), color=ACCENT, alpha=0.55)
     axes.axvline(median, color=SECOND, linewidth=1.2, linestyle=DASHED)
     note(axes, f"median {median:.1f} s", (median, 1), (4, -6), color=SECOND, xycoords=("data", "axes fraction"))
     axes.set(xscale="log", xlabel="length in seconds", ylabel="clips", xlim=(low, high))
@@ -291,8 +291,8 @@ def _mark_best(axes, curve: np.ndarray) -> None:
 
 
 def _cell(row: int, column: int, share: float):
-    look = {"facecolor": (HEAT, 0.04 + 0.96 * share), "edgecolor": INK if row == column else RULE, "linewidth": 0.8}
-    return Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, **look)
+    corner, edge = (column - 0.46, row - 0.46), INK if row == column else RULE
+    return Rectangle(corner, 0.92, 0.92, facecolor=(HEAT, 0.04 + 0.96 * share), edgecolor=edge, linewidth=0.8)
 
 
 def _gender(row: Mapping) -> str | None:

@@ -146,7 +146,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = {
+    filters: dict[str, Callable[..., str]] = {
         "number": words.format_number,
         "signed": words.format_signed,
         "bracket": words.format_bracket,
@@ -160,7 +160,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _of_what_is_there(write: Callable[[Any], str]) -> Callable[[Any], str]:
+def _of_what_is_there(write: Callable[..., str]) -> Callable[[Any], str]:
     """The same function, for which a value that `results.json` lacks is None."""
     return lambda value: write(None if isinstance(value, jinja2.Undefined) else value)
 

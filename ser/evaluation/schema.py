@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 # What errors call the types of JSON.
-_KINDS = {"text": str, "a number": (int, float), "a count": int, "true or false": bool, "a list": list}
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "text": str,
+    "a number": (int, float),
+    "a count": int,
+    "true or false": bool,
+    "a list": list,
+}
 _KINDS["an object"] = dict
 # Keys whose values are objects with one entry for each class, speaker, condition, ...: their names are not known.
 EACH = "*"
@@ -185,7 +191,8 @@ def _fits(value: Any, kind: str) -> bool:
         right_length = isinstance(value, list) and (kind != "interval" or len(value) == 2)
         return right_length and all(_fits(item, "a number") for item in value)
     if kind in ("a number", "a count"):
-        return isinstance(value, _KINDS[kind]) and not isinstance(value, bool) and math.isfinite(value)
+        is_of_kind = isinstance(value, _KINDS[kind]) and not isinstance(value, bool)
+        return is_of_kind and math.isfinite(value)
     return isinstance(value, _KINDS[kind])
 
 

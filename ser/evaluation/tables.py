@@ -45,7 +45,7 @@ def runs(results: Mapping[str, Any]) -> dict[str, Any] | None:
     if len(runs) < 2:
         return None
     keys = [key for key in words.HEADLINES if key in runs[0]]
-    spreads = {name: results.get(name) for name in ("folds", "seeds") if results.get(name)}
+    spreads = {name: results[name] for name in ("folds", "seeds") if results.get(name)}
     return {
         "scores": [words.TITLES[key] for key in keys],
         "rows": [{**run, "scores": [run.get(key) for key in keys]} for run in runs],

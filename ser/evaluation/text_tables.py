@@ -42,11 +42,11 @@ def class_table(scores: Mapping[str, Any]) -> list[str]:
     intervals = scores.get("intervals", {})
     if "per_dimension" in scores:
         bounds = intervals.get("per_dimension", {})
-        rows = [
+        values = [
             (name, format_interval(entry.get("ccc"), bounds.get(name)))
             for name, entry in scores["per_dimension"].items()
         ]
-        return aligned([("dimension", "CCC"), *rows])
+        return aligned([("dimension", "CCC"), *values])
     bounds = intervals.get("recall", {})
     rows = [
         (label, format_interval(entry.get("recall"), bounds.get(label)), format_count(entry.get("support")))

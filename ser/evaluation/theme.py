@@ -127,7 +127,9 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     root = ElementTree.fromstring(buffer.getvalue())  # matplotlib wrote it just now  # nosec B314
-    root.remove(root.find(f"{{{_SVG}}}defs"))  # a style sheet for `*`, which would reach the whole page
+    styles = root.find(f"{{{_SVG}}}defs")
+    if styles is not None:  # a style sheet for `*`, which would reach the whole page
+        root.remove(styles)
     for element in root.iter():
         _adapt(element, name)
     for size in ("width", "height"):

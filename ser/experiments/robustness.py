@@ -1,8 +1,8 @@
 """How much a finished run loses when its test clips are noisy, loud, coded, reverberant or played at another speed.
 
-Every clip is scored again by the model of its own fold, under every condition of `ser.experiments.corruptions`, in
-the batches that the run itself was scored in. A drop is the UAR of the clips as they are minus the UAR under the
-condition; its interval comes from the same draws of speakers for both.
+Every clip is scored again by the model of its own fold, under every condition of `ser.experiments.corruptions`, as
+the run itself was scored. A drop is the UAR of the clips as they are minus the UAR under the condition; its interval
+comes from the same draws of speakers for both.
 """
 
 import time

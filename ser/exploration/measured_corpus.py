@@ -109,7 +109,7 @@ def evenly(count: int, most: int) -> np.ndarray:
     """Indices of at most `most` of `count` things, evenly spaced, each once.
 
     >>> evenly(5, 2).tolist()
-    [0, 3]
+    [0, 2]
     """
     return np.arange(count) if count <= most else np.arange(0, most) * math.ceil(1e6 * count / most) // 1_000_000
 

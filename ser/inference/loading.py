@@ -86,7 +86,7 @@ def _device(device: Any) -> Any:
     return device
 
 
-def _model_and_report(kind: type, name_or_path: str, **hub: Any) -> tuple[Any, dict[str, Any]]:
+def _model_and_report(kind: Any, name_or_path: str, **hub: Any) -> tuple[Any, dict[str, Any]]:
     try:
         return kind.from_pretrained(name_or_path, use_safetensors=True, output_loading_info=True, **hub)
     except RuntimeError as error:  # a tensor of another shape
@@ -117,8 +117,8 @@ def read_config(name_or_path: str, **hub: Any) -> dict[str, Any]:
     """
     path = Path(name_or_path)
     if path.is_dir():
-        file = path / "config.json"
-        if not file.is_file():
+        file: Path | str = path / "config.json"
+        if not Path(file).is_file():
             why = pooled_models(path) or f"{name_or_path} is not an SER model: the folder holds no config.json."
             raise ValueError(f"--model: {why}")
     elif (

@@ -23,8 +23,7 @@ from ser.inference.output_formats import (
 )
 from ser.inference.recordings import check_output, find_recordings, printable
 from ser.inference.shards import LOCK, claim_shard_folder, files_in_shards, weights_hash, write_shards
-
-_SECONDS_A_LINE = 30
+from ser.progress import is_terminal, progress_of
 
 
 @dataclass(frozen=True)
@@ -237,12 +236,19 @@ def report(bad: dict[str, str], total: int) -> None:
 
 
 def _progress(answers: Iterable[dict[str, Any]], total: int, request: Request) -> Iterable[dict[str, Any]]:
+    if request.ray is not None and not is_terminal():
+        return _counted(answers, total)
     from tqdm import tqdm
 
-    if request.ray is not None and not sys.stderr.isatty():  # the log of a job: a line now and then
-        line = "{n_fmt} of {total_fmt} files, {rate_fmt}, {remaining} left\n"
-        return tqdm(answers, total=total, unit="file", mininterval=_SECONDS_A_LINE, bar_format=line)
     # Answers on the same terminal show the progress themselves.
     is_scrolling = request.output is None and sys.stdout.isatty()
     is_wanted = sys.stderr.isatty() and not is_scrolling and total > 1
     return tqdm(answers, total=total, unit="file", disable=not is_wanted)
+
+
+def _counted(answers: Iterable[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
+    """The answers; a line now and then says how many there are, for the log of a job."""
+    with progress_of(total, "file", "ser predict") as progress:
+        for answer in answers:
+            progress.update()
+            yield answer

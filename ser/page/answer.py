@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,24 +66,32 @@ def classify(pipe: Any, path: Path, limits: Limits, decoder: Decoder | None = No
     Raises:
         ValueError: It cannot be read or classified within the limits; the message says why and leaves out the name.
     """
-    rate_hz, sound = pipe.feature_extractor.sampling_rate, path.with_name("heard.flac")
+    sound = path.with_name("heard.flac")
     try:
-        if decoder is not None:
-            decoder.wait()
-        end = time.monotonic() + limits.seconds
-        if decoder is None:
-            peaks = decode(path, sound, rate_hz, limits.minutes)
-        else:
-            peaks = decoder.decode(path, sound, rate_hz, limits.minutes, limits.seconds)
-        with _ended_at(end, pipe.model, limits.seconds):
-            scores = pipe(str(sound))
-            seconds = len(peaks) / 100
-            segments = pipe(str(sound), timeline=True) if seconds >= TIMELINE_SECONDS else []
+        with decoder.in_use if decoder else nullcontext():
+            peaks, scores, segments = _heard(pipe, path, sound, limits, decoder)
         for answered in (scores, *(segment["scores"] for segment in segments)):
             check_finite(answered)
     except (OSError, ValueError) as error:
         raise ValueError(reason(error, str(sound))) from error
-    return Answer(path.name, seconds, scores, segments, outline(peaks), sound)
+    return Answer(path.name, len(peaks) / 100, scores, segments, outline(peaks), sound)
+
+
+def _heard(
+    pipe: Any, path: Path, sound: Path, limits: Limits, decoder: Decoder | None
+) -> tuple[np.ndarray, list, list]:
+    """Peaks, scores and timeline of a recording."""
+    rate_hz = pipe.feature_extractor.sampling_rate
+    if decoder:
+        decoder.wait()
+    end = time.monotonic() + limits.seconds
+    if decoder:
+        peaks = decoder.decode(path, sound, rate_hz, limits.minutes, limits.seconds)
+    else:
+        peaks = decode(path, sound, rate_hz, limits.minutes)
+    with _ended_at(end, pipe.model, limits.seconds):
+        scores = pipe(str(sound))
+        return peaks, scores, pipe(str(sound), timeline=True) if len(peaks) >= 100 * TIMELINE_SECONDS else []
 
 
 @contextmanager

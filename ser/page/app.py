@@ -30,6 +30,8 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _FONTS = ("system-ui", "Segoe UI", "Vazirmatn", "Noto Sans Arabic", "Noto Sans", "Tahoma", "sans-serif")
 _HOUR_SECONDS = 3600
 _OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
+# One piece of a recording is scored to its end.
+_CLOSING_SECONDS = 20.0
 # Recordings that wait for the model; a further visitor is told that the page is busy.
 MAX_WAITING = 20
 
@@ -59,7 +61,18 @@ def serve(pipe: Any, model: str, limits: Limits | None = None, **launch: Any) ->
             with suppress(KeyboardInterrupt):
                 page.launch(**{**look(), **launch})
         finally:
-            decoder.stop()
+            _end_scoring(pipe, decoder)
+
+
+def _end_scoring(pipe: Any, decoder: Decoder) -> None:
+    """Ends what is scored now: Python cannot leave in order while a thread computes."""
+
+    def refuse(*_: Any) -> None:
+        raise ValueError("The page is closing.")
+
+    pipe.model.register_forward_pre_hook(refuse)
+    decoder.close()
+    decoder.in_use.acquire(timeout=_CLOSING_SECONDS)
 
 
 def read_auth(path: Path | None) -> tuple[str, str] | None:

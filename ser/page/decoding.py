@@ -19,21 +19,30 @@ from ser.data.audio import pcm_16
 
 # The process imports the model's file once, and torch with it.
 _STARTING_SECONDS = 300.0
-# Beyond what the process holds once it has started. A small file may claim 255 channels.
-_MAX_EXTRA_BYTES = 2_000_000_000
 
 
 class Decoder:
     """A process that decodes one recording after another, and is started again after one that it did not survive.
 
-    Not for several threads at once. The process ends with this one.
+    The process ends with this one.
+
+    Attributes:
+        in_use: Held by the thread that decodes; there may be one at a time.
     """
 
     def __init__(self) -> None:
+        self.in_use = threading.Lock()
         self._process: subprocess.Popen | None = None
+        self._is_closed = False
 
     def start(self) -> None:
-        """Starts the process without waiting for it."""
+        """Starts the process without waiting for it.
+
+        Raises:
+            ValueError: The decoder was closed.
+        """
+        if self._is_closed:
+            raise ValueError("The page is closing.")
         if self._process is None or self._process.poll() is not None:
             # The paths of this process: the package may be a checkout that is not installed.
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
@@ -47,15 +56,11 @@ class Decoder:
             )
             self._is_ready = False
 
-    def stop(self) -> None:
-        """Kills the process, and ffmpeg where it runs that."""
+    def close(self) -> None:
+        """Ends the process for good; who waits for it gets an error."""
+        self._is_closed = True
         if self._process is not None:
-            with suppress(OSError):
-                os.killpg(self._process.pid, signal.SIGKILL) if os.name == "posix" else self._process.kill()
-            self._process.wait()
-            self._process.stdin.close()
-            self._process.stdout.close()
-            self._process = None
+            _kill(self._process)
 
     def wait(self) -> None:
         """Waits until the process is ready.
@@ -87,22 +92,31 @@ class Decoder:
         return np.array(answer["peaks"], np.float32)
 
     def _answer(self, seconds: float, too_late: str) -> dict:
-        late = threading.Event()
+        process, late = self._process, threading.Event()
 
         def kill() -> None:
             late.set()
-            process = self._process
-            os.killpg(process.pid, signal.SIGKILL) if os.name == "posix" else process.kill()
+            _kill(process)
 
         timer = threading.Timer(seconds, kill)
         timer.start()
-        line = self._process.stdout.readline()
+        line = process.stdout.readline()
         timer.cancel()
         if line.endswith("\n"):
             return json.loads(line)
-        self.stop()
+        _kill(process)
         self.start()  # for the next visitor
         raise ValueError(too_late if late.is_set() else "broke the decoder; convert it to WAV.")
+
+
+def _kill(process: subprocess.Popen) -> None:
+    """Kills the decoder, and ffmpeg where it runs that."""
+    with suppress(OSError):
+        if os.name == "posix":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.wait()
 
 
 def decode(path: Path, sound: Path, rate_hz: int, max_minutes: float) -> np.ndarray:
@@ -149,7 +163,6 @@ def _main() -> None:
     os.dup2(2, 1)  # what a library prints is no answer
     import ser_model  # noqa: F401  slow, and therefore before the first job
 
-    _bound_memory()
     print("{}", file=answers, flush=True)
     for line in sys.stdin:
         job = json.loads(line)
@@ -158,18 +171,7 @@ def _main() -> None:
             answer = {"peaks": np.round(peaks, 4).tolist()}
         except (OSError, ValueError) as error:
             answer = {"problem": str(error)}
-        except MemoryError:
-            answer = {"problem": f"{job['sound']}: needs too much memory; convert it to mono."}
         print(json.dumps(answer), file=answers, flush=True)
-
-
-def _bound_memory() -> None:
-    """Bounds the memory of this process where the system can."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource
-
-        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (held + _MAX_EXTRA_BYTES,) * 2)
 
 
 if __name__ == "__main__":

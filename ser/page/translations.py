@@ -60,10 +60,6 @@ _TEXTS = {
         "This model learnt from synthetic speech: its answers and its score mean nothing for people.",
         "این مدل از گفتار ساختگی آموخته است: پاسخ‌ها و امتیاز آن درباره‌ی آدم‌ها هیچ معنایی ندارد.",
     ),
-    "busy": (
-        "Too many recordings are waiting. Try again in a minute.",
-        "فایل‌های زیادی در صف است. یک دقیقه دیگر دوباره امتحان کنید.",
-    ),
     "trained": ("Trained on {corpus}{facts}.", "آموزش‌دیده روی {corpus}{facts}."),
     "all_clips": (
         "The figures are those of {count} models trained in the same way, each tested on clips that it had not heard; "
@@ -157,7 +153,6 @@ _REASONS = {
     "to decode": "خواندن آن بیش از حد طول کشید؛ به WAV تبدیل کنید.",
     "to score": "بررسی آن بیش از حد طول کشید؛ آن را کوتاه کنید.",
     "broke the decoder": "خوانده نمی‌شود؛ به WAV تبدیل کنید.",
-    "too much memory": "حافظه‌ی زیادی می‌خواهد؛ به یک کانال تبدیل کنید.",
     "sampling rate of": "نرخ نمونه‌برداری نادرستی دارد؛ فایل را دوباره بسازید.",
     "not finite": "مدل آسیب دیده است و پاسخی ندارد.",
     "weights are damaged": "مدل آسیب دیده است و پاسخی ندارد.",

@@ -64,9 +64,11 @@ def setting(results: Results, diagnosis: Diagnosis | None = None) -> str:
         else f"This result is {SPEAKER_DEPENDENT}: speakers of the test clips may have been in training. "
         "Expect lower scores for new speakers."
     )
-    wrong = f"> **{safe(diagnosis.finding)}** Likely causes:\n>\n" if diagnosis else None
+    wrong = None
     if diagnosis:
-        wrong += "\n".join(f"> {k}. {safe(cause)}" for k, cause in enumerate(diagnosis.causes, 1))
+        wrong = f"> **{safe(diagnosis.finding)}** Likely causes:\n>\n" + "\n".join(
+            f"> {k}. {safe(cause)}" for k, cause in enumerate(diagnosis.causes, 1)
+        )
     whose = words.whose_scores(results) or None
     caution = f"> **{warning}**" if warning else None
     return paragraphs(wrong, caution, text, whose, safe(verdict.text) if verdict else None)

@@ -120,7 +120,7 @@ def stage_dataset(
     parts = [{clip: part for part, ids in split.parts.items() for clip in ids} for split in splits]
     for clip, row in row_of.items():
         groups[tuple(part_of.get(clip) for part_of in parts)].append(row)
-    configs = {name: {part: [] for part in SPLITS} for name in _config_names(splits)}
+    configs: dict[str, dict[str, list[Any]]] = {name: {part: [] for part in SPLITS} for name in _config_names(splits)}
     configs["all"] = {"train": []}
     (folder / "data").mkdir()
     for number, (where, rows) in enumerate(sorted(groups.items(), key=lambda item: item[1])):
@@ -262,7 +262,7 @@ def _classes(dataset: Any) -> str:
     """Clips and seconds of each class; nothing for a corpus of numbers."""
     if "emotion" not in dataset.features:
         return ""
-    names, seconds = dataset.features["emotion"].names, Counter()
+    names, seconds = dataset.features["emotion"].names, Counter[int]()
     for label, duration in zip(dataset["emotion"], dataset["duration"], strict=True):
         seconds[label] += duration
     counts = Counter(dataset["emotion"])

@@ -122,7 +122,11 @@ def check_scores(folder: Path, predictions: pd.DataFrame, clip_audio: ClipAudio)
     check_code(folder)
     clips = chosen_clips(predictions)
     with tempfile.TemporaryDirectory() as scratch:
-        request = {"folder": str(folder.resolve()), "clips": {}, "is_ours": (folder / "ser_model.py").is_file()}
+        request: dict[str, Any] = {
+            "folder": str(folder.resolve()),
+            "clips": {},
+            "is_ours": (folder / "ser_model.py").is_file(),
+        }
         for number, clip in enumerate(clips):
             path = Path(scratch) / f"{number}.wav"
             path.write_bytes(_audio(clip, clip_audio))

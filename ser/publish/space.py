@@ -113,7 +113,7 @@ def _modules_of(script: Path) -> set[Path]:
 
 def _imported(file: Path) -> Iterator[Path]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ser":
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "ser":
             for name in [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]:
                 path = _PACKAGE.parent.joinpath(*name.split("."))
                 if path.with_suffix(".py").is_file():

@@ -115,7 +115,10 @@ def check_code(folder: Path) -> None:
             raise ValueError(f"{folder / MODEL_CONFIG} names the code {name!r}; expected classes of {CODE}. Run again.")
     if not (folder / CODE).is_file():
         return
-    installed = Path(find_spec("ser_model").origin)
+    spec = find_spec("ser_model")
+    if spec is None or spec.origin is None:
+        raise ImportError("ser_model is not installed; install this package again.")
+    installed = Path(spec.origin)
     found, expected = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / CODE, installed))
     if found != expected and found not in RELEASED_CODE:
         raise ValueError(

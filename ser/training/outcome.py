@@ -14,7 +14,7 @@ from ser.evaluation.by_snr import scores_by_snr
 from ser.evaluation.diagnosis import diagnose
 from ser.evaluation.format import format_interval
 from ser.evaluation.text_tables import class_table
-from ser.predictions import prediction_table, read_predictions
+from ser.predictions import prediction_table, read_predictions, test_rows
 from ser.run_folder import EXAMPLES, add_to_results
 from ser.training.fit import Outputs
 from ser.training.jobs import Job
@@ -41,9 +41,15 @@ def predict(
 
 def add_scores_by_snr(job: Job, dataset: Any) -> None:
     """Adds the scores of noisy and clean test clips to the results of a run, as their section `snr`."""
-    snr_db = corpus_signal(dataset, job.data.num_proc or 1)["snr_db"]
-    known = dict(zip(dataset["id"][:], snr_db.tolist(), strict=True))
-    if found := scores_by_snr(read_predictions(job.folder), known, job.labels(dataset)):
+    predictions, ids = read_predictions(job.folder), dataset["id"][:]
+    tested = set(test_rows(predictions)["id"])
+    rows = [row for row, clip in enumerate(ids) if clip in tested]
+    if not rows:
+        return
+    # The whole corpus under its own name in the cache, where data_prep.py may have measured it.
+    clips = dataset if len(rows) == len(ids) else dataset.select(rows)
+    snr_db = dict(zip(clips["id"][:], corpus_signal(clips, job.data.num_proc or 1)["snr_db"].tolist(), strict=True))
+    if found := scores_by_snr(predictions, snr_db, job.labels(dataset)):
         add_to_results(job.folder, snr=found)
 
 
@@ -57,12 +63,16 @@ def save_model(model: Any, feature_extractor: Any, folder: Path) -> None:
 
 
 def write_examples(job: Job, dataset: Any, split: Split, count: int = 3) -> None:
-    """Copies a few test clips into the folder as examples; only synthetic clips, because recordings have owners."""
+    """Copies test clips of a few emotions into the folder as examples; only synthetic ones: recordings have owners."""
     if job.data.corpus != "synthetic":
         return
     folder = job.folder / EXAMPLES
     folder.mkdir(exist_ok=True)
-    chosen = set(split.test[:: max(1, len(split.test) // count)][:count])
+    emotion_of = dict(zip(dataset["id"], dataset["emotion"], strict=True))
+    first_of: dict[int, str] = {}
+    for clip in split.test:
+        first_of.setdefault(emotion_of[clip], clip)
+    chosen = set(list(first_of.values())[:count])
     for row in undecoded(dataset.filter(lambda clip: clip in chosen, input_columns="id")):
         (folder / f"{row['id']}.wav").write_bytes(row["audio"]["bytes"])
 

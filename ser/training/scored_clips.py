@@ -110,14 +110,17 @@ def joined(values: np.ndarray, wave: np.ndarray, cutting: Cutting, is_regression
 def outputs_of_waves(
     model: Any, collator: Collator, waves: Iterable[np.ndarray], cutting: Cutting | None
 ) -> np.ndarray:
-    """Outputs `[N, C]` of a model for waves, as its pipeline gives them, in batches of at most 64 s."""
+    """Outputs `[N, C]` of a model for waves, as its pipeline gives them, in batches of at most 64 s.
+
+    A stock model, whose scores depend on the batch, gets one wave at a time.
+    """
     was_training = model.training
     model.eval()
     waves, device = list(waves), next(model.parameters()).device
     pieces = [(row, piece) for row, wave in enumerate(waves) for piece in pieces_of(wave, cutting)]
     lengths = np.array([len(piece) for _, piece in pieces]) / SAMPLING_RATE_HZ
     values: list[Any] = [None] * len(pieces)
-    for batch in batches_of(lengths, len(pieces), _BATCH_SECONDS):
+    for batch in batches_of(lengths, 1 if cutting is None else len(pieces), _BATCH_SECONDS):
         inputs = collator([{"wave": pieces[index][1], "label": 0} for index in batch])
         del inputs["labels"]
         logits = model(**{name: value.to(device) for name, value in inputs.items()}).logits.float().cpu().numpy()

@@ -2,6 +2,7 @@ import re
 import sys
 from collections import Counter
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,6 +156,8 @@ def test_clips_of_one_class_have_nothing_to_compare(dataset, tmp_path, undrawn):
 
 def test_a_corpus_of_numbers_instead_of_classes_is_shown_as_a_whole(tmp_path, undrawn):
     manifest = write_tones(tmp_path / "tones", clips_per_class=1, targets=True)
+    rows = [line.split(",") for line in manifest.read_text().splitlines()]
+    manifest.write_text("".join(",".join([row[0], *row[2:]]) + "\n" for row in rows))  # without the column label
     dataset = prepared(tmp_path, "manifest", manifest=str(manifest), target_columns="valence,arousal")
     page = page_of(dataset, tmp_path)
     assert "There are none: nothing is shown by emotion." in page.text
@@ -233,6 +236,22 @@ def test_the_plane_is_that_of_the_principal_components_without_umap(monkeypatch)
     np.testing.assert_allclose(plane.shares, singular[:2] ** 2 / (singular**2).sum())
     np.testing.assert_allclose(np.linalg.norm(plane.points, axis=0), singular[:2])
     assert plane_of(values[:2]) is None
+
+
+def test_the_plane_is_that_of_umap_where_it_is_installed(monkeypatch):
+    chosen = {}
+
+    class Fake:
+        def __init__(self, **options):
+            chosen.update(options)
+
+        def fit_transform(self, values):
+            return values[:, :2]
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Fake))
+    plane = plane_of(np.random.default_rng(0).standard_normal((50, 6)))
+    assert (plane.method, plane.shares, plane.points.shape) == ("UMAP", None, (50, 2))
+    assert chosen["random_state"] is not None  # the same page twice
 
 
 # -------------------------------------------------------------------------------------------------------- its limits

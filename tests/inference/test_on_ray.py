@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from fakes.tiny import LABELS, noise
 from ser.inference import on_ray
 from ser.inference.loading import load_pipeline
 from ser.inference.predict import Request
+from ser.inference.shards import weights_hash
 
 ROOT = Path(__file__).parents[2]
 # Small shards, so that a run that is killed has written some.
@@ -129,6 +131,32 @@ def test_an_actor_with_other_weights_says_so_in_place_of_scores(model_dir):
     assert "has no model. --model: its weights have the hash" in str(problem)
 
 
+def test_answers_that_come_twice_count_once_and_lost_files_are_asked_for_again_one_by_one(monkeypatch):
+    asked = []
+
+    def streamed(request, files, pipe, load, files_in_block):
+        asked.append((files, files_in_block))
+        found = ["a", "b", "a"] if files_in_block > 1 else ["c"]
+        return iter([{"file": name, "scores": []} for name in found])
+
+    monkeypatch.setattr(on_ray, "cluster", lambda *_: nullcontext())
+    monkeypatch.setattr(on_ray, "_streamed", streamed)
+    found = list(on_ray.answers(Request([], ray="local"), ["a", "b", "c", "d"], None, None))
+    assert asked == [(["a", "b", "c", "d"], 256), (["c", "d"], 1)]
+    assert [answer["file"] for answer in found] == ["a", "b", "c", "d"]
+    assert found[3]["error"].startswith("the process that reads it dies each time")
+
+
+def test_an_error_of_the_code_is_no_fault_of_a_recording(model_dir, monkeypatch):
+    pipe = load_pipeline(str(model_dir))
+    monkeypatch.setattr(on_ray, "decoded_buffers", lambda *_: 1 / 0)
+    [table] = on_ray._decode(on_ray._cell(["a.wav"]), pipe.model.config, pipe.feature_extractor, 1.0)
+    actor = on_ray._Scorer(Request(["a.wav"]), lambda: pipe, weights_hash(pipe.model))
+    for answer in (actor(table), actor(on_ray._cell(["no pair"]))):
+        assert isinstance(on_ray._content(answer), on_ray._WorkerError)
+    assert "ZeroDivisionError" in str(on_ray._content(actor(table)))
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
     """120 clips of up to two seconds."""
@@ -220,7 +248,8 @@ def test_a_killed_actor_loses_nothing_and_the_cluster_listens_to_this_machine_on
         assert len(actors) == 2
         os.kill(actors[0].pid, signal.SIGKILL)
         assert set(listening(command.tree())) == {"127.0.0.1"}
-        assert not any("UsageStats" in " ".join(one.cmdline()) for one in command.tree() if "dashboard" in one.name())
+        servers = [one for one in command.tree() if one.name() in ("gcs_server", "raylet")]
+        assert [one.environ()["RAY_USAGE_STATS_ENABLED"] for one in servers] == ["0", "0"]
         code, stderr = command.result()
     assert code == 0, stderr
     same_scores(rows_of(output), expected)

@@ -22,35 +22,12 @@ from ser.run_folder import read_results
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 SHARED_CLIPS = ROOT.parent / "shared" / "data" / "emodb" / "wav"
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-    *(
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        "--autoplay-policy=no-user-gesture-required",
-    ),
-]
 UPLOAD = "#ser-audio input[type=file]"
 TABS = "#ser-audio .source-selection button"
 # What Gradio would fill in, were it taken for a template.
 TEMPLATE = "${40+2} {{value}} <b>"
+QUEUE_FULL = "Queue is full. Max size is 20 and size is 20."
 WAIT_MS = 30_000
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
-    )
-    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'ser[serve]'")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"{CHROMIUM} is not there: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -324,6 +301,32 @@ def test_gradio_speaks_the_language_of_the_switch_and_not_that_of_the_browser(op
     persian = open_page(locale="fa-IR")
     persian.wait_for_selector("html[lang=fa][dir=rtl]")
     persian.wait_for_selector("text=ضبط صدا")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["en", "fa"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_serious_before_or_after_an_answer(open_page, files, axe, scheme, language, width):
+    page = open_page(width, color_scheme=scheme)
+    page.click(f"button[data-language={language}]")
+    assert axe(page) == []
+    page.click(f"{TABS} >> nth=0")
+    assert axe(page) == []
+    upload(page, files / "گفتگو.wav")
+    page.wait_for_timeout(300)
+    assert axe(page) == []
+    upload(page, files / "notes.wav", ".ser-error")
+    assert axe(page) == []
+
+
+def test_a_full_queue_is_told_in_the_language_of_the_visitor(open_page, files):
+    page = open_page()
+    page.route("**/queue/join*", lambda route: route.fulfill(status=503, json={"detail": QUEUE_FULL}))
+    page.click("button[data-language=fa]")
+    page.click(f"{TABS} >> nth=0")
+    page.set_input_files(UPLOAD, files / "clip.wav")
+    page.wait_for_selector("#ser-answer [data-text^='فایل‌های زیادی در صف است']")
+    keep(page, "full")
 
 
 def test_the_limits_are_in_sight_before_any_answer(open_page):

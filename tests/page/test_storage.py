@@ -130,6 +130,7 @@ def test_a_page_that_others_reach_without_a_password_is_warned_of(monkeypatch, c
 
     monkeypatch.setattr("ser.page.app.make_page", lambda *_: Page())
     monkeypatch.setattr("ser.page.app.Decoder.start", lambda self: None)
+    monkeypatch.setattr("ser.page.app._end_scoring", lambda pipe, decoder: None)
     monkeypatch.setattr("ser.page.app.look", dict)
     serve(None, "model", **launch)
     assert ("without a password" in capsys.readouterr().err) is warned

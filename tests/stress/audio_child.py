@@ -62,7 +62,7 @@ def _read(read: Callable[[], np.ndarray], name: str) -> str:
 
 def _predict(pipe: Any, path: str) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        code = run(Request([path], format="jsonl"), lambda: pipe)
+        code = run(Request([path], format="jsonl"), lambda *_: pipe)
     if code == 0:
         scores = [score["score"] for score in json.loads(out.getvalue())["scores"]]
         return "decoded" if abs(sum(scores) - 1) < 1e-3 else f"broken: scores {scores}"

@@ -21,7 +21,6 @@
     ["#ser-audio .top-panel button", "Another recording", "صدایی دیگر"],
     ["#ser-audio .pause-button", "Pause", "مکث"],
     ["#ser-audio .mic-select", "Microphone", "میکروفون"],
-    ["#ser-audio .upload-container", "Drop an audio file, or click to choose one", "فایل صوتی را رها کنید یا برای انتخاب کلیک کنید"],
     ["#ser-audio input[type=file]", "A file to upload", "فایلی برای بارگذاری"],
     [".player .toggle", "Play or pause", "پخش یا مکث"],
     [".player input", "Position", "جای پخش"],
@@ -48,6 +47,7 @@
   function translate(to) {
     for (const [selector, ...texts] of WORDS)
       for (const element of document.querySelectorAll(selector)) {
+        element.closest("button").removeAttribute("aria-label"); // the words in it are its name
         const found = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
         for (const text of texts[to]) {
           while (found.nextNode() && !found.currentNode.data.trim());
@@ -59,6 +59,7 @@
         for (const name of ["data-text", "aria-label", "title"]) set(element, name, names[to]);
   }
 
+  // Every error of a recording is an answer; Gradio's own come when the queue is full or the server is gone.
   // Gradio writes "queue: 2/5 | 3.1/28.0s", then "processing | 4.0/28.0s".
   function tellProgress(to) {
     const tracker = document.querySelector("#ser-answer [data-testid=status-tracker]");
@@ -66,7 +67,11 @@
     const place = /queue: *([0-9]+)\/([0-9]+)/.exec(tracker.textContent);
     const busy = ["Listening …", "در حال شنیدن …"][to];
     const waiting = place && [`Waiting: ${place[1]} of ${place[2]}`, `در صف: ${place[1]} از ${place[2]}`][to];
-    set(tracker, "data-text", digits(waiting || busy));
+    const refused = tracker.querySelector(".clear-status") && [
+      "Too many recordings are waiting, or the connection broke. Try again in a minute.",
+      "فایل‌های زیادی در صف است یا ارتباط قطع شده. یک دقیقه دیگر دوباره امتحان کنید.",
+    ][to];
+    set(tracker, "data-text", digits(refused || waiting || busy));
   }
 
   function hintAtMore(list) {
