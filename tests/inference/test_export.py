@@ -154,7 +154,6 @@ def whisper_run(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_whispers_features_are_in_the_file_which_scores_waves_as_the_model(whisper_run):
     classify, model = OnnxClassifier(whisper_run / "model.onnx"), SERForAudioClassification.from_pretrained(whisper_run)
     clips = [*waves(0.025, 0.7, 1.3, 2.0), waves(2.0)[0][:31_970]]
@@ -168,7 +167,6 @@ def test_whispers_features_are_in_the_file_which_scores_waves_as_the_model(whisp
     np.testing.assert_allclose(classify.run(values, mask), classify.logits(clips[1:2]), atol=2e-5)
 
 
-@pytest.mark.slow
 def test_int8_leaves_whispers_features_and_convolutions_in_float(whisper_run):
     about = json.loads(OnnxClassifier(whisper_run / "model.onnx").session.get_modelmeta().custom_metadata_map["ser"])
     path = onnx_export.quantize(whisper_run / "model.onnx", {**about, "int8": True})
@@ -183,7 +181,6 @@ def test_int8_leaves_whispers_features_and_convolutions_in_float(whisper_run):
     assert 0 < np.abs(together - of_model(model, clips)).max() < 0.1
 
 
-@pytest.mark.slow
 def test_what_is_longer_than_whispers_window_is_refused_or_cut_as_the_pipeline_does(whisper_run, tmp_path):
     with pytest.raises(ValueError, match=r"waves\[1\]: has 32001 samples; this model hears 32000 at most \(2 s\)"):
         OnnxClassifier(whisper_run / "model.onnx").logits([noise(1.0), np.ones(32_001, np.float32)])
