@@ -7,6 +7,7 @@ from ser.evaluation.calibration_words import sentence_on_scores, sentence_on_thr
 from ser.evaluation.figures import Run
 from ser.evaluation.report import render_report
 from ser.evaluation.results import build_results
+from ser.page.answer import Limits
 from ser.page.html import limits_html
 from ser.publish.card import make_card
 
@@ -18,7 +19,11 @@ def results_of(**calibration):
 
 
 def pages(results):
-    return [str(make_card(results)), limits_html(results, "a/b"), render_report(Run(results, predictions(), [], {}))]
+    return [
+        str(make_card(results)),
+        limits_html(results, "a/b", Limits(), 20),
+        render_report(Run(results, predictions(), [], {})),
+    ]
 
 
 def test_scores_of_balanced_classes_are_not_called_calibrated_anywhere():
