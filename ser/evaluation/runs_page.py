@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from ser.evaluation import theme
 from ser.evaluation.compare import compare, predictions_to_compare
@@ -83,7 +82,7 @@ def curves_of(folder: Path, names: Sequence[str]) -> dict[str, str] | None:
     told = ", ".join(f"{name} reaches {max(curve[:, 1].max() for curve in own):.3f}" for name, own in shown.items())
     figure = overlaid_curves({theme.short(name, 40): own for name, own in shown.items()}, "score")
     return {
-        "svg": Markup(theme.to_svg(figure, "curves", f"Dev score over epochs: {told}")),
+        "svg": theme.to_svg(figure, "curves", f"Dev score over epochs: {told}"),
         "caption": f"Dev score over epochs. Thin lines are folds and seeds, thick ones their mean.{more}",
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree  # only of what matplotlib wrote  # nosec B405
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -129,7 +130,7 @@ def write_vector(figure: Figure, path: Path) -> Path:
     return path
 
 
-def to_svg(figure: Figure, name: str, description: str) -> str:
+def to_svg(figure: Figure, name: str, description: str) -> Markup:
     """The figure as one `<svg>` element for a page.
 
     Colours become CSS variables of the page (`--ink`, `--accent`, ...) with the printed colour as fallback, fonts are
@@ -155,7 +156,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     for size in ("width", "height"):
         del root.attrib[size]
     root.attrib.update({"role": "img", "aria-label": description, "stroke-linejoin": "round"})
-    return ElementTree.tostring(root, encoding="unicode")
+    return Markup(ElementTree.tostring(root, encoding="unicode"))  # ElementTree escapes all texts  # nosec B704
 
 
 def _adapt(element: ElementTree.Element, name: str) -> None:
