@@ -46,8 +46,7 @@ def bibtex_of(results: Mapping[str, Any]) -> str:
 
 def _entries() -> dict[str, str]:
     text = _FILE.read_text(encoding="utf-8")
-    blocks = [block.strip() for block in re.split(r"\n(?=@)", text)]
-    return {re.match(r"@\w+\{([^,]+),", block)[1]: block for block in blocks}
+    return {found[1]: found[0].strip() for found in re.finditer(r"^@\w+\{([^,]+),.*?(?=^@|\Z)", text, re.M | re.S)}
 
 
 def _corpus_entry(corpus: Mapping[str, Any], known: Mapping[str, str]) -> Entry:

@@ -108,7 +108,7 @@ def comparison_table(result: dict, name_a: str, name_b: str) -> str:
 
 def comparison_rows(result: dict, name_a: str, name_b: str) -> list[tuple[str, ...]]:
     """The same figures as cells of a table, the header first; arguments as for `comparison_table`."""
-    rows = [("", name_a, name_b, "difference", "p")]
+    rows: list[tuple[str, ...]] = [("", name_a, name_b, "difference", "p")]
     for name in SCORES:
         figures = result[name]
         rows.append(

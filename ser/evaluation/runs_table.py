@@ -1,6 +1,6 @@
 """A table of all runs below a folder, from their `results.json` alone: settings that differ, scores and seconds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,9 @@ def runs_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(aligned(runs_cells(rows)))
 
 
-def runs_cells(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+def runs_cells(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """The cells of that table, the header first."""
-    cells = [("run", "dev", "test", "seconds", "settings that differ")]
+    cells: list[tuple[str, ...]] = [("run", "dev", "test", "seconds", "settings that differ")]
     for row in rows:
         scores = (_score_words(row[part]) for part in ("dev", "test"))
         given = (f"{key}={_short(value)}" for key, value in row["settings"].items() if value is not None)

@@ -1,7 +1,8 @@
 """What is to be seen in a plot, in one sentence, for those who cannot see it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+import numpy as np
 
 from ser.evaluation.format import format_number, format_percent
 
@@ -27,8 +28,8 @@ def seen_in_confusions(counts: Sequence[Sequence[float]], labels: Sequence[str])
     return text
 
 
-def seen_in_curves(curve: Sequence[Sequence[float]], name: str) -> str:
-    """Where a dev score begins, where it is best, and where it ends; empty for no points."""
+def seen_in_curves(curve: np.ndarray, name: str) -> str:
+    """Where a dev score begins, where it is best, and where it ends, from points `[N, 2]`; empty for none."""
     points = [(float(epoch), float(value)) for epoch, value in curve]
     if not points:
         return ""

@@ -159,7 +159,7 @@ def test_holm_keeps_false_alarms_among_all_comparisons_below_one_in_twenty():
         (["pooling=mean,"], "not of the form flag=value,value"),
         (["pooling=mean,mean"], "names a value twice"),
         (["pooling=mean", "pooling=mean_std"], "pooling is given twice"),
-        (["augmentations=[[}"], "is not a JSON list"),
+        (["augmentations=[[}"], "is not JSON"),
         ([], "--over: is not given"),
     ],
 )

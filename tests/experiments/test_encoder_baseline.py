@@ -88,7 +88,7 @@ def test_dev_and_test_have_no_say_in_it():
 @pytest.mark.slow
 def test_it_learns_from_the_statistics_that_the_run_cached_on_the_runs_folds(folder, floors):
     assert {path.name for path in (folder / "cache" / "ser_probe").iterdir()} == floors["cached"]
-    assert len(floors["cached"]) == 1
+    assert len([name for name in floors["cached"] if name.endswith(".npy")]) == 1
     own, run = (predictions_of(folder / name) for name in ("run-baseline-encoder", "run"))
     pd.testing.assert_frame_equal(own[["id", "fold", "truth"]], run[["id", "fold", "truth"]])
     for fold in range(3):  # a linear model chooses for both
