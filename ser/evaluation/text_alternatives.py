@@ -1,6 +1,7 @@
 """What is to be seen in a plot, in one sentence, for those who cannot see it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
