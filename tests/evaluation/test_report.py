@@ -21,6 +21,8 @@ from ser.evaluation.method import no_baseline_words, variance_words
 from ser.evaluation.published import KEYS, published_figures, read_published
 from ser.evaluation.report import MAX_CLIP_BYTES, MAX_CLIPS, recordings_in, write_report
 
+pytestmark = pytest.mark.slow
+
 NASTY = '"><script>alert(1)</script>'
 
 

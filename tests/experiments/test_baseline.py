@@ -17,6 +17,8 @@ from ser.evaluation.format import verdict_of
 from ser.experiments.baseline import attach_baseline, fit_machine, run_baseline
 from ser.predictions import read_predictions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):

@@ -23,6 +23,8 @@ from ser.exploration.measured_corpus import evenly, measure_corpus
 from ser.exploration.projection import corpus_features, plane_of
 from ser.exploration.voice_section import over_speakers, voice_section
 
+pytestmark = pytest.mark.slow
+
 NASTY = '"><script>alert(1)</script>'
 
 

@@ -18,6 +18,8 @@ from ser.publish.hub import check_before_push, check_repo_id, commit_folder, pus
 from ser.publish.staging import check_run, stage, strangers
 from ser.run_folder import read_results
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

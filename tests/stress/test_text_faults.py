@@ -30,6 +30,8 @@ from ser.evaluation.runs_table import runs_below
 from ser.inference.loading import load_pipeline
 from ser.training.arguments import parse_arguments
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("F01A01", "F01N02", "M02S03", "M02H04", "F03W05", "F03F06")
 
 

@@ -13,6 +13,8 @@ from transformers import pipeline
 from ser.training.arguments import SERTrainingArguments, usual_batch_seconds
 from ser_model import SERForAudioClassification
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):

@@ -24,6 +24,8 @@ from ser.training.arguments import parse_arguments
 from ser.training.jobs import Job, part_clips, split_of
 from ser_model import SERForAudioClassification
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory) -> Path:
