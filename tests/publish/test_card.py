@@ -206,6 +206,12 @@ def test_a_regression_names_its_dimensions_and_ccc():
     check_card(text, results)
 
 
+def test_layers_that_were_cut_off_are_told(results):
+    assert "layers" not in make_card(results).split("## How to use")[0]
+    results["model"] |= {"layer_mix": 9, "layers_cut_off": 3}
+    assert "without the last 3 of its 12 layers" in make_card(results).split("## How to use")[0]
+
+
 def test_a_run_that_knows_little_still_gets_a_card():
     table = fake_predictions(60, 6).assign(speaker=None, gender=None)
     results = build_results(table, LABELS, {})
