@@ -45,7 +45,7 @@ def _model(results: Mapping[str, Any]) -> str | None:
         pooled |= {"learning rate": config.get("learning_rate"), "epochs": config.get("num_train_epochs")}
     settings = ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
                          for name, value in pooled.items() if value is not None)  # fmt: skip
-    return f"The encoder ({model['backbone']}) {how} ({settings})."
+    return f"The encoder ({model['backbone']}{kept_layers(model)}) {how} ({settings})."
 
 
 def _protocol(results: Mapping[str, Any]) -> str | None:
@@ -103,3 +103,9 @@ def variance_words(results: Mapping[str, Any]) -> str:
         f"{words.TITLES[key]} differs by {words.format_number(by_seed)} between seeds (standard deviation), and by "
         f"{by_speaker} between draws of speakers (a quarter of the interval)."
     )
+
+
+def kept_layers(model: Mapping[str, Any]) -> str:
+    """What to add to the name of an encoder that was cut off behind the pooled layer; empty if it was not."""
+    cut = model.get("layers_cut_off") or 0
+    return f", without the last {cut} of its {max(1, int(model['layer_mix'])) + cut} layers" if cut else ""

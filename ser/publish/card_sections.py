@@ -6,6 +6,7 @@ from typing import Any
 from ser.evaluation import format as words
 from ser.evaluation.calibration_words import sentence_on_scores, sentence_on_threshold
 from ser.evaluation.diagnosis import Diagnosis
+from ser.evaluation.method import kept_layers
 from ser.publish.licences import backbone_facts, hub_licence
 from ser.publish.markdown import bullets, paragraphs, safe, table
 
@@ -45,19 +46,10 @@ def purpose(results: Results) -> str:
     """What the model does, in a sentence."""
     names = [f"**{safe(label)}**" for label in results.get("labels", [])]
     listed = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names)
-    model = safe(results.get("model", {}).get("backbone") or "a speech encoder") + _kept_layers(results)
+    model = safe(results.get("model", {}).get("backbone") or "a speech encoder") + kept_layers(results.get("model", {}))
     if is_regression(results):
         return f"Rates how a recording of speech sounds: {', '.join(names)}. Made from {model}."
     return f"Says whether a recording of speech sounds like {listed}. Made from {model}."
-
-
-def _kept_layers(results: Results) -> str:
-    model = results.get("model", {})
-    cut, layer = model.get("layers_cut_off"), model.get("layer_mix")
-    if not isinstance(cut, int) or not isinstance(layer, int) or cut < 1:
-        return ""
-    kept = max(1, layer)
-    return f", without the last {cut} of its {kept + cut} layers"
 
 
 def setting(results: Results, diagnosis: Diagnosis | None = None) -> str:
