@@ -32,6 +32,7 @@ from ser.data.corpora.sources import source_of
 from ser.data.corpora.table import list_corpus
 from ser.data.data_arguments import DataArguments, read_data_arguments
 from ser.data.summary import summary, warnings_of
+from ser.progress import escape_unknown_letters
 
 logger = logging.getLogger(__name__)
 # Part of the cache's key: raise it when a change of the code gives another Dataset for the same files.
@@ -273,6 +274,7 @@ def _whole_wave(path: Path, name: str, modified_ns: int, max_seconds: float | No
 # ---------------------------------------------------------------------------------------------- the command line
 def main(argv: Sequence[str]) -> None:
     """Prepares the corpus of a configuration, prints what it holds, draws it and writes a page about it."""
+    escape_unknown_letters()
     try:
         args, output_dir = read_data_arguments(argv)
         dataset = _prepared(args)  # not load_corpus: its warnings are in the summary

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from ser.inference.output_formats import FORMATS
-from ser.progress import no_bars_in_files
+from ser.progress import escape_unknown_letters, no_bars_in_files
 from ser.run_folder import (
     CONFIG,
     RESULTS,
@@ -49,6 +49,7 @@ RayFlag = Annotated[
 def commands() -> None:
     """Speech emotion recognition: check data, train baselines, score recordings, publish models."""
     no_bars_in_files()
+    escape_unknown_letters()
 
 
 @app.command()

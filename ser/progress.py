@@ -23,6 +23,15 @@ def no_bars_in_files() -> None:
         os.environ.setdefault("TQDM_DISABLE", "1")
 
 
+def escape_unknown_letters() -> None:
+    """Makes stdout write letters that its encoding lacks as escapes, as stderr does; Python would end with an error.
+
+    Consoles of Windows and of the C locale have no Persian letters, for instance, and no minus sign.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def progress_of(total: int, unit: str, description: str) -> Any:
     """A context manager with `n`, `total`, `update` and `write`: tqdm's bar on a terminal, [`Lines`] elsewhere.
 

@@ -195,8 +195,6 @@ def _write(request: Request, answers: Iterator[dict[str, Any]], columns: list[st
     elif request.output is not None:
         write_pieces_to(text_of(answers, request.format, columns), request.output)
     else:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without the letters of a name
         try:
             write_pieces(text_of(answers, request.format, columns), sys.stdout)
         except BrokenPipeError:  # `| head` closed the pipe; without this, Python reports it again when it closes stdout

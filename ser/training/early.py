@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ser.progress import no_bars_in_files
+from ser.progress import escape_unknown_letters, no_bars_in_files
 from ser.training.command_line import check_command_line
 
 
@@ -14,6 +14,7 @@ def start(argv: Sequence[str]) -> None:
     Of several processes, which all find the same, the first says it.
     """
     no_bars_in_files()
+    escape_unknown_letters()
     try:
         check_command_line(argv)
     except (ValueError, OSError) as error:
