@@ -83,10 +83,9 @@ def _made(results: Mapping[str, Any]) -> str | None:
 
 def no_baseline_words(results: Mapping[str, Any]) -> str:
     """How to compare with a baseline, where none was; empty for a regression, and where there is one."""
-    folder = results.get("config", {}).get("output_dir")
-    if results.get("task") != "classification" or not folder or words.baselines_of(dict(results)):
+    if results.get("task") != "classification" or words.baselines_of(dict(results)):
         return ""
-    return f"No baseline was run on these clips. This makes one: ser baseline {folder}/run_config.yaml"
+    return "No baseline was run on these clips. In the folder of the run, this makes one: ser baseline run_config.yaml"
 
 
 def variance_words(results: Mapping[str, Any]) -> str:
