@@ -38,7 +38,7 @@ test-fast: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser and not heavy and not stress and not slow"
 
 test-slow: venv
-	$(BIN)/python -m pytest -m heavy
+	$(BIN)/python -m pytest -m "heavy and not stress"
 
 test-browser: venv
 	$(BIN)/python -m pytest -m browser

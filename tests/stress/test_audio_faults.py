@@ -65,7 +65,7 @@ def check_all(tmp_path: Path, count: int, num_children: int, seconds: float, fig
     assert peak_mb < MOST_MB
 
 
-@pytest.mark.heavy
+@pytest.mark.stress
 def test_some_damaged_recordings_are_decoded_or_named(tmp_path, figure):
     check_all(tmp_path, count=120, num_children=1, seconds=60, figure=figure)
 

@@ -107,7 +107,7 @@ def check_kills(tmp_path: Path, count: int, flags: dict[str, Any], figure, what:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("flags", [{}, FULL], ids=["plain", "augmented"])
+@pytest.mark.parametrize("flags", [{}, pytest.param(FULL, marks=pytest.mark.stress)], ids=["plain", "augmented"])
 def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, flags, figure):
     check_kills(tmp_path, 3, flags, figure, "runs killed")
 

@@ -1,6 +1,6 @@
 """Many visitors at once on `ser serve`: each is answered or told to wait, and memory stays flat.
 
-`make stress` runs 50 visitors for a minute; `python -m pytest -m heavy tests/stress/test_page_load.py` a small crowd.
+`make stress` runs a small crowd, and 50 visitors for a minute.
 """
 
 import os
@@ -105,7 +105,7 @@ def resident_bytes(process: int) -> int:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize(
     ("visitors", "seconds"),
-    [pytest.param(6, 10, marks=pytest.mark.heavy), pytest.param(50, 60, marks=pytest.mark.stress)],
+    [pytest.param(6, 10, marks=pytest.mark.stress), pytest.param(50, 60, marks=pytest.mark.stress)],
 )
 def test_a_crowd_is_answered_or_told_to_wait_and_memory_stays_flat(tmp_path, visitors, seconds, capsys):
     pytest.importorskip("gradio", reason="gradio is not installed: pip install 'ser[serve]'")
