@@ -12,6 +12,16 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import pytest
 
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+    *(
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        "--autoplay-policy=no-user-gesture-required",
+    ),
+]
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 # Painting the figures of a run takes longer than a tiny training.
 _UNPAINTED_IN_EVALUATION = ("test_schema", "test_calibration_words", "test_corpora_results", "test_diagnosis")
@@ -38,6 +48,20 @@ def all_cores():
     torch.set_num_threads(os.cpu_count())
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, with a microphone of its own."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
+    if not CHROMIUM.is_file():
+        pytest.skip(f"{CHROMIUM} is not there: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

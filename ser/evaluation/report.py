@@ -12,13 +12,14 @@ from typing import Any
 import jinja2
 
 from ser.evaluation import format as words
-from ser.evaluation import tables, theme
+from ser.evaluation import tables
 from ser.evaluation.audit_words import audit_sentences
 from ser.evaluation.bibliography import bibtex_of
 from ser.evaluation.calibration_words import sentence_on_scores, sentence_on_threshold
 from ser.evaluation.diagnosis import diagnose
-from ser.evaluation.figures import Plot, Run, read_run, robustness_rows, run_plots, score_scale
+from ser.evaluation.figures import Run, read_run, robustness_rows, run_plots, score_scale
 from ser.evaluation.method import method_sentences, no_baseline_words, variance_words
+from ser.evaluation.pages import drawn, page_environment
 from ser.evaluation.published import published_figures
 from ser.files import write_text
 from ser.names import tidy
@@ -29,7 +30,6 @@ MAX_CLIPS = 20
 MAX_CLIP_BYTES = 1_300_000
 MAX_AUDIO_BYTES = 8_000_000
 _PLAYABLE = (".wav", ".flac", ".ogg", ".opus", ".mp3")
-_TEMPLATES = Path(__file__).parent / "templates"
 _TITLES = {
     "classes": "Classes",
     "dimensions": "Dimensions",
@@ -95,7 +95,7 @@ def recordings_in(folder: Path) -> Callable[[str], bytes]:
 def render_report(run: Run, audio: Callable[[str], bytes] | None = None, has_data_page: bool = False) -> str:
     """The page of a run as text; `audio` as in `write_report`; `data.html` is linked to if it is there."""
     results = run.results
-    plots = {name: _drawn(name, plot) for name, plot in run_plots(run).items()}
+    plots = {name: drawn(name, plot) for name, plot in run_plots(run).items()}
     scale = score_scale(results)
     name, value, interval = words.metric_of(results)
     sections = {
@@ -134,7 +134,7 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None, has_dat
             subtitle=_subtitle(results),
             faults=tables.faults(results),
             facts=tables.facts(results),
-            plots={**plots, **({"scale": _drawn("scale", scale)} if scale else {})},
+            plots={**plots, **({"scale": drawn("scale", scale)} if scale else {})},
             clips_per_class=run.split.get("clips_per_class"),
             contents=contents,
             data_page=DATA_PAGE if has_data_page else None,
@@ -146,13 +146,7 @@ def render_report(run: Run, audio: Callable[[str], bytes] | None = None, has_dat
 
 def _environment() -> jinja2.Environment:
     """The templates, which escape everything and take an absent section as empty."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(undefined=jinja2.ChainableUndefined)
     filters: dict[str, Callable[..., str]] = {
         "number": words.format_number,
         "signed": words.format_signed,
@@ -170,13 +164,6 @@ def _environment() -> jinja2.Environment:
 def _of_what_is_there(write: Callable[..., str]) -> Callable[[Any], str]:
     """The same function, for which a value that `results.json` lacks is None."""
     return lambda value: write(None if isinstance(value, jinja2.Undefined) else value)
-
-
-def _drawn(name: str, plot: Plot) -> dict[str, str]:
-    """A plot as the template takes it. The SVG is made here and its texts are escaped, so that it is safe in a page."""
-    told = f"{plot.title}. {plot.seen}" if plot.seen else plot.title
-    svg = theme.to_svg(plot.figure, name, told)
-    return {"svg": svg, "caption": plot.caption, "title": plot.title}
 
 
 def _contents(results: Mapping[str, Any], plots: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, str]:

@@ -4,17 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from ser.evaluation import theme
 from ser.evaluation.compare import compare, predictions_to_compare
 from ser.evaluation.fold_plots import dev_curve, overlaid_curves
 from ser.evaluation.format import format_difference, format_p
+from ser.evaluation.pages import page_environment
 from ser.evaluation.runs_table import runs_cells
 from ser.files import write_text
 from ser.run_folder import LOG, REPORT, fold_folders, read_log
 
-_TEMPLATES = Path(__file__).parent / "templates"
 # More curves than this cannot be told apart.
 MOST_CURVES = 12
 
@@ -36,16 +34,19 @@ def write_runs_page(folder: Path, rows: Sequence[Mapping[str, Any]], against: st
         raise ValueError(f"--against: {against!r} is none of the runs below {folder}: {', '.join(names)}.")
     header, *cells = runs_cells(rows)
     found = differences(folder, names, against) if against else {}
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True)
-    page = environment.get_template("runs.html").render(
-        folder=str(folder),
-        header=header,
-        rows=[
-            {"cells": row, "difference": found.get(row[0]), "link": link_to(folder / row[0], path.parent)}
-            for row in cells
-        ],
-        against=against,
-        curves=curves_of(folder, names),
+    page = (
+        page_environment()
+        .get_template("runs.html")
+        .render(
+            folder=str(folder),
+            header=header,
+            rows=[
+                {"cells": row, "difference": found.get(row[0]), "link": link_to(folder / row[0], path.parent)}
+                for row in cells
+            ],
+            against=against,
+            curves=curves_of(folder, names),
+        )
     )
     write_text(page, path)
     return path

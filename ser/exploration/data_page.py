@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import joblib
 
 from ser.data.audio import SAMPLING_RATE_HZ, clip_wave, encode_wav, undecoded
 from ser.data.data_arguments import DataArguments
-from ser.evaluation import theme
-from ser.evaluation.figures import Plot
 from ser.evaluation.format import format_count
+from ser.evaluation.pages import drawn, page_environment
 from ser.exploration.class_section import class_plots, class_rows, facts_of, missing_rows, small_classes
 from ser.exploration.measured_corpus import MeasuredCorpus, measure_corpus
 from ser.exploration.signal_section import (
@@ -33,7 +31,7 @@ from ser.run_folder import DATA_PAGE
 
 # Of a clip with a player; 12 clips at most have one, so that a page holds 3 MB of audio at most.
 MAX_SECONDS_HEARD = 6.0
-_TEMPLATES = (Path(__file__).parent / "templates", Path(theme.__file__).parent / "templates")
+_TEMPLATES = Path(__file__).parent / "templates"
 _TITLES = {
     "classes": "Classes",
     "voices": "Six functionals by emotion",
@@ -80,7 +78,7 @@ def render_data_page(corpus: MeasuredCorpus, wave_of: Any) -> str:
     shown = {**dict.fromkeys(_TITLES, True), "worst": worst, "missing": missing, "plane": plane["plots"]}
     shown["cite"] = corpus.facts.get("licence") or corpus.facts.get("citation")
     return (
-        _environment()
+        page_environment(_TEMPLATES)
         .get_template("data.html")
         .render(
             facts=corpus.facts,
@@ -89,7 +87,7 @@ def render_data_page(corpus: MeasuredCorpus, wave_of: Any) -> str:
             contents={id_: title for id_, title in _TITLES.items() if shown[id_]},
             notes=_notes(corpus, plane),
             classes=class_rows(corpus),
-            plots={name: _drawn(name, plot) for name, plot in plots.items()},
+            plots={name: drawn(name, plot) for name, plot in plots.items()},
             voices=voices,
             plane=plane,
             signal=signal_rows(corpus),
@@ -124,24 +122,6 @@ def _notes(corpus: MeasuredCorpus, plane: Mapping[str, Any]) -> dict[str, str]:
         "split keeps them in one part.",
         "missing": "What the corpus does not tell.",
     }
-
-
-def _environment() -> jinja2.Environment:
-    """The templates, which escape everything."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = format_count
-    return environment
-
-
-def _drawn(name: str, plot: Plot) -> dict[str, str]:
-    """A plot as the template takes it; matplotlib has escaped the texts of its SVG."""
-    return {"svg": theme.to_svg(plot.figure, name, plot.title), "caption": plot.caption}
 
 
 def _player(wave: Any) -> str:

@@ -317,6 +317,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
+def talk_to(hub: LoopbackHub, monkeypatch: Any) -> None:
+    """Makes the client in this process talk to `hub`, with a token, and in no need of rest between its tries."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+
+
 def _oid(data: bytes, is_lfs: bool) -> str:
     """What the Hub knows a file by: git's hash of a blob, or SHA-256 for LFS."""
     if is_lfs:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fakes import tiny
 from fakes.backbones import build, clips
 from fakes.tiny_runs import predictions_of, train
 from fakes.tones import write_tones
@@ -10,15 +11,7 @@ from transformers import HubertConfig, Wav2Vec2BertConfig, WavLMConfig, WhisperC
 from ser.run_folder import read_results
 from ser_model import SERForAudioClassification, encoder_of
 
-SMALL = {
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "conv_dim": (16,) * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-}
+SMALL = {**tiny.SMALL, "num_hidden_layers": 3}
 LARGE = {**SMALL, "feat_extract_norm": "layer", "do_stable_layer_norm": True}
 FAMILIES = {
     "hubert": HubertConfig(**SMALL),

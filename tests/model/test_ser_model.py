@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from fakes import tiny
 from fakes.backbones import build, clips
 from transformers import (
     AutoConfig,
@@ -23,15 +24,7 @@ from transformers import (
 
 from ser_model import SERConfig, SERForAudioClassification, min_samples, num_frames, span_mask
 
-SMALL = {
-    "hidden_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "conv_dim": (32,) * 7,
-    "num_conv_pos_embeddings": 32,
-    "num_conv_pos_embedding_groups": 4,
-}
+SMALL = {**tiny.SMALL, "num_hidden_layers": 3}
 LAYER = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 D2V = {**SMALL, "num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19}
 FAMILIES = {

@@ -48,6 +48,7 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(browser, files, tmp_path_factory):
     """Where `ser serve` serves a run of random weights, with a threshold and an example."""
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'ser[serve]'")
     run = make_run(tmp_path_factory.mktemp("made")).folder
     results = dict(read_results(run))
     results["calibration"] |= {"precision_90": {"threshold": 0.45, "test": {"precision": 0.9, "coverage": 0.5, "n": 9}}}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fakes.loopback_hub import READ_ONLY_TOKEN, TOKEN, LoopbackHub
+from fakes.loopback_hub import READ_ONLY_TOKEN, TOKEN, LoopbackHub, talk_to
 from fakes.made_run import make_run
 
 from ser.publish import fresh_process, pre_push_checks, staging
@@ -53,14 +53,8 @@ def hub():
 
 @pytest.fixture
 def client(hub, monkeypatch):
-    """The client in this process, talking to the loopback Hub, and in no need of rest between its tries."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    """The client in this process, talking to the loopback Hub."""
+    talk_to(hub, monkeypatch)
     return hub
 
 

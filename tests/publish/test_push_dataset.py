@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fakes.loopback_hub import TOKEN, LoopbackHub
+from fakes.loopback_hub import LoopbackHub, talk_to
 from fakes.made_run import make_corpus
 
 from data_prep import load_corpus
@@ -42,14 +42,8 @@ def folder(dataset, args, tmp_path_factory):
 
 @pytest.fixture
 def client(monkeypatch):
-    from huggingface_hub import constants
-
     with LoopbackHub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr("time.sleep", lambda seconds: None)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        talk_to(hub, monkeypatch)
         yield hub
 
 

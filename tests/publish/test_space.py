@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import yaml
-from fakes.loopback_hub import TOKEN, LoopbackHub
+from fakes.loopback_hub import LoopbackHub, talk_to
 from fakes.made_run import make_run
 
 from ser.publish.space import push_space, write_space
@@ -24,13 +24,8 @@ def space(run, tmp_path_factory):
 
 @pytest.fixture
 def hub(monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with LoopbackHub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        talk_to(hub, monkeypatch)
         yield hub
 
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fakes.loopback_hub import TOKEN, LoopbackHub
+from fakes.loopback_hub import LoopbackHub, talk_to
 
 from ser.publish.hub import commit_folder
 
@@ -51,14 +51,8 @@ def pushed(folder: Path) -> str | None:
 
 @pytest.fixture
 def hub(monkeypatch):
-    from huggingface_hub import constants
-
     with CutHub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client rests between its tries
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        talk_to(hub, monkeypatch)
         yield hub
 
 

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -230,16 +231,25 @@ def test_damaged_files_beside_the_results_are_reported_or_refused_in_one_line(tm
     folder = made_run(tmp_path)
     path = folder / name
     save_split(make_split(COLUMNS, num_folds=3), folder / "splits.json", None)
+    load = (lambda: write_report(folder), path.name)
+    check_each(f"{name}, by `ser report`", damage_of(path), rewritten(path, *load), count // 10 + 3, figure)
+
+
+def damage_of(path: Path) -> Any:
+    """Damage to the bytes of a file, and to the values of a JSON file."""
     whole = path.read_bytes()
     damage = damaged_bytes(whole)
-    if name.endswith(".json"):
-        damage |= damaged_content(json.loads(whole)).map(json_bytes)
+    return damage | damaged_content(json.loads(whole)).map(json_bytes) if path.suffix == ".json" else damage
+
+
+def rewritten(path: Path, read: Callable[[], Any], named: str) -> Callable[[bytes], str]:
+    """A check that writes a file and then reads it."""
 
     def check(data: bytes) -> str:
         path.write_bytes(data)
-        return outcome(lambda: write_report(folder), path.name)
+        return outcome(read, named)
 
-    check_each(f"{name}, by `ser report`", damage, check, count // 10 + 3, figure)
+    return check
 
 
 def made_run(tmp_path: Path) -> Path:
@@ -253,16 +263,8 @@ def made_run(tmp_path: Path) -> Path:
 def test_a_damaged_model_is_loaded_or_refused_in_one_line(tmp_path, name, count, figure):
     folder = tiny_model(tmp_path / "model")
     path = folder / name
-    whole = path.read_bytes()
-    damage = damaged_bytes(whole)
-    if name.endswith(".json"):
-        damage |= damaged_content(json.loads(whole)).map(json_bytes)
-
-    def check(data: bytes) -> str:
-        path.write_bytes(data)
-        return outcome(lambda: load_pipeline(str(folder)), str(folder))
-
-    check_each(f"{name}, by `ser predict`", damage, check, count // 4, figure)
+    load = (lambda: load_pipeline(str(folder)), str(folder))
+    check_each(f"{name}, by `ser predict`", damage_of(path), rewritten(path, *load), count // 4, figure)
 
 
 # --------------------------------------------------------------------------------------------------- ShEMO's own files
