@@ -23,7 +23,7 @@ from ser.exploration.signal_section import (
     signal_findings,
     signal_plots,
     signal_rows,
-    worst_clips,
+    worst_recorded_clips,
 )
 from ser.exploration.voice_section import plane_section, voice_note, voice_section
 from ser.files import write_text
@@ -72,7 +72,7 @@ def render_data_page(corpus: MeasuredCorpus, wave_of: Any) -> str:
     """
     voices, voice_plots = voice_section(corpus)
     plane, copies = plane_section(corpus), copy_section(corpus)
-    worst = [{**clip, "audio": _player(wave_of(clip["row"]))} for clip in worst_clips(corpus)]
+    worst = [{**clip, "audio": _player(wave_of(clip["row"]))} for clip in worst_recorded_clips(corpus)]
     plots = {**class_plots(corpus), **voice_plots, **plane["plots"], **signal_plots(corpus)}
     missing = missing_rows(corpus)
     shown = {**dict.fromkeys(_TITLES, True), "worst": worst, "missing": missing, "plane": plane["plots"]}

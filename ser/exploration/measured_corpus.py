@@ -61,7 +61,7 @@ class MeasuredCorpus:
         return np.array([self.classes.index(name) for name in table["emotion"]], dtype=np.int64)
 
 
-def names_in(column: pd.Series) -> list[str | None]:
+def names_or_none(column: pd.Series) -> list[str | None]:
     """The names in a column, None where there is none."""
     return [None if pd.isna(value) else str(value) for value in column]
 

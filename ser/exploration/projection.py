@@ -60,14 +60,16 @@ def corpus_features(
     found = find_statistics(dataset, cache, encoder)
     if found is None:
         values = corpus_functionals(dataset.select(rows), "plain", str(cache), num_proc)
-        return Features(standardised(values), f"{values.shape[1]} acoustic functionals", False)
+        return Features(zero_mean_and_unit_variance(values), f"{values.shape[1]} acoustic functionals", False)
     name, table = found
     layer = table.shape[1] // 2
     values = np.asarray(table[rows, layer, : table.shape[2] // 2], np.float64)
-    return Features(standardised(values), f"layer {layer} of {table.shape[1] - 1} of the frozen {name}", True)
+    return Features(
+        zero_mean_and_unit_variance(values), f"layer {layer} of {table.shape[1] - 1} of the frozen {name}", True
+    )
 
 
-def standardised(values: np.ndarray) -> np.ndarray:
+def zero_mean_and_unit_variance(values: np.ndarray) -> np.ndarray:
     """Columns `(N, D)` with mean 0 and deviation 1; columns without variance are left out."""
     deviation = values.std(axis=0)
     kept = deviation > 1e-9 * np.maximum(1.0, np.abs(values).max(axis=0, initial=0))

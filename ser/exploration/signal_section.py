@@ -124,7 +124,7 @@ def signal_findings(corpus: MeasuredCorpus) -> list[str]:
     return found
 
 
-def worst_clips(corpus: MeasuredCorpus) -> list[dict[str, Any]]:
+def worst_recorded_clips(corpus: MeasuredCorpus) -> list[dict[str, Any]]:
     """The worst clips of each measure: `row` in the corpus, `id`, `what`, `emotion`, `speaker`.
 
     The three noisiest are always listed; by the other measures, up to three that are bad.

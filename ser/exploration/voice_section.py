@@ -10,7 +10,7 @@ from ser.data.clips import counted
 from ser.evaluation.figures import Plot
 from ser.evaluation.format import MISSING, format_count, format_number, format_p, format_percent
 from ser.exploration import figures
-from ser.exploration.measured_corpus import MeasuredCorpus, evenly, medians, names_in
+from ser.exploration.measured_corpus import MeasuredCorpus, evenly, medians, names_or_none
 from ser.exploration.projection import plane_of, shares_of
 from ser.exploration.speaker_tests import (
     FEWEST_SPEAKERS,
@@ -79,13 +79,13 @@ def voice_note(corpus: MeasuredCorpus) -> str:
 
 def over_speakers(corpus: MeasuredCorpus, table: pd.DataFrame, key: str) -> SpeakerTest:
     """The test of one column of `signal` or `voices` by emotion."""
-    values, speakers = table[key].to_numpy(float), names_in(table["speaker"])
+    values, speakers = table[key].to_numpy(float), names_or_none(table["speaker"])
     return compare_over_speakers(values, speakers, corpus.class_codes(table), len(corpus.classes))
 
 
 def speaker_dots(corpus: MeasuredCorpus, table: pd.DataFrame, key: str) -> dict[str, np.ndarray]:
     """The means of the speakers in each class."""
-    values, speakers = table[key].to_numpy(float), names_in(table["speaker"])
+    values, speakers = table[key].to_numpy(float), names_or_none(table["speaker"])
     means = speaker_means(values, speakers, corpus.class_codes(table), len(corpus.classes))
     return {name: column[np.isfinite(column)] for name, column in zip(corpus.classes, means.T, strict=True)}
 
@@ -93,8 +93,8 @@ def speaker_dots(corpus: MeasuredCorpus, table: pd.DataFrame, key: str) -> dict[
 def plane_section(corpus: MeasuredCorpus) -> dict[str, Any]:
     """`plots` (emotion and, where they are known, speaker), `shares` (rows of name and percentage), `sentence`."""
     plane = plane_of(corpus.features.values)
-    groups = {"emotion": names_in(corpus.voices["emotion"]), "speaker": names_in(corpus.voices["speaker"])}
-    groups |= {name: names_in(corpus.voices[name]) for name in ("gender", "corpus")}
+    groups = {"emotion": names_or_none(corpus.voices["emotion"]), "speaker": names_or_none(corpus.voices["speaker"])}
+    groups |= {name: names_or_none(corpus.voices[name]) for name in ("gender", "corpus")}
     shares = shares_of(corpus.features.values, groups) if len(corpus.voices) > 2 else {}
     found = {
         "source": corpus.features.source,

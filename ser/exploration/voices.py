@@ -129,8 +129,8 @@ def spectral_slope(wave: np.ndarray, pitch: np.ndarray) -> float:
     bands = range(round(3 * np.log2(_SLOPE_TO_HZ / _SLOPE_FROM_HZ)))
     inside = [(octave >= band / 3) & (octave < (band + 1) / 3) for band in bands]
     levels = [(octave[chosen].mean(), power[chosen].mean()) for chosen in inside if chosen.any()]
-    place, level = np.array(levels).T
-    return float(np.polyfit(place, 10 * np.log10(np.maximum(level, 1e-20)), 1)[0])
+    octaves, level = np.array(levels).T
+    return float(np.polyfit(octaves, 10 * np.log10(np.maximum(level, 1e-20)), 1)[0])
 
 
 def _periods(wave: np.ndarray, energy: np.ndarray, pitch: np.ndarray, first: int, last: int) -> list[float]:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from ser.inference.scoring import decoded_buffers, predict_timelines, reason, scored
+from ser.inference.scoring import decoded_buffers, predict_timelines, reason, scored_recordings
 from ser.inference.shards import weights_hash
 
 if TYPE_CHECKING:
@@ -247,4 +247,4 @@ class _Scorer:
         megabytes = self.request.max_megabytes
         if self.request.is_timeline:
             return predict_timelines(self.pipe, content, megabytes, **self.request.cutting)
-        return scored(self.pipe, content, self.request.batch_seconds, megabytes)
+        return scored_recordings(self.pipe, content, self.request.batch_seconds, megabytes)

@@ -41,7 +41,7 @@ def predict(
         `{"file", "error"}`.
     """
     for buffer in decoded_buffers(pipe, files, max_megabytes):
-        yield from scored(pipe, buffer, batch_seconds, max_megabytes, embeddings)
+        yield from scored_recordings(pipe, buffer, batch_seconds, max_megabytes, embeddings)
 
 
 def decoded_buffers(pipe: Any, files: Iterable[str], max_megabytes: float) -> Iterator[list[Decoded]]:
@@ -51,7 +51,7 @@ def decoded_buffers(pipe: Any, files: Iterable[str], max_megabytes: float) -> It
         pipe: A `SERPipeline`; its weights are not used.
 
     Yields:
-        Lists for [`scored`].
+        Lists for [`scored_recordings`].
     """
     rate_hz = pipe.feature_extractor.sampling_rate
     buffer: list[Decoded] = []
@@ -117,7 +117,7 @@ def _decode(pipe: Any, source: str, max_megabytes: float) -> np.ndarray | Except
         return error
 
 
-def scored(
+def scored_recordings(
     pipe: Any,
     buffer: list[Decoded],
     batch_seconds: float | None,
