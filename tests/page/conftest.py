@@ -6,6 +6,15 @@ import subprocess
 import pytest
 
 AXE = "axe-core@4.14.1"
+# Gradio fades an answer in; the colours in between are nobody's choice. A spinner has no end and is not waited for.
+SETTLED = """async () => {
+    const ends = (animation) => animation.effect.getComputedTiming().endTime !== Infinity;
+    const fading = () => document.getAnimations().filter(ends);
+    while (document.querySelector(".pending") || fading().length) {
+        await Promise.allSettled(fading().map((animation) => animation.finished));
+        await new Promise(requestAnimationFrame);
+    }
+}"""
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +31,7 @@ def axe(tmp_path_factory):
 
     def found(page) -> list[str]:
         page.evaluate(script)
+        page.evaluate(SETTLED)
         problems = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
         return [
             f"{problem['id']}: {node['html'][:150]}: {' '.join(node['failureSummary'].split())[:250]}"

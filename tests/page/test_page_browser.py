@@ -314,7 +314,6 @@ def test_axe_finds_nothing_serious_before_or_after_an_answer(open_page, files, a
     page.click(f"{TABS} >> nth=0")
     assert axe(page) == []
     upload(page, files / "گفتگو.wav")
-    page.wait_for_timeout(300)
     assert axe(page) == []
     upload(page, files / "notes.wav", ".ser-error")
     assert axe(page) == []
