@@ -21,7 +21,6 @@ from typing import Any
 
 import datasets
 import transformers
-from huggingface_hub import get_token
 
 from data_prep import load_corpus
 from ser.data.audio import corpus_facts, undecoded
@@ -36,7 +35,7 @@ from ser.exploration.data_page import write_data_page
 from ser.files import held_by_this_process, read_json, write_json
 from ser.predictions import prediction_table, write_predictions
 from ser.publish.card import write_card
-from ser.publish.hub import check_repo_id, push_run
+from ser.publish.hub import check_push, push_run
 from ser.publish.pre_push_checks import audio_of
 from ser.run_folder import (
     CHECKPOINTS,
@@ -71,6 +70,7 @@ from ser.training.outcome import add_scores_by_snr, predict, print_scores, save_
 from ser.training.pooled_runs import pooled_context, pooled_predictions
 from ser.training.provenance import encoder_name, model_section, run_context
 from ser.training.signals import Stopped, stop_in_order
+from ser.training.trackers import report_scores, tracked_run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -111,7 +111,7 @@ def _run_jobs(dataset: Any, whole: Job, jobs: list[Job]) -> None:
     heads = FrozenHeads(dataset, Path(whole.data.cache_dir or datasets.config.HF_DATASETS_CACHE))
     check_resume_flag(args.resume_from_checkpoint, len(jobs))
     if args.push_to_hub:
-        check_push(args, jobs)
+        check_push(args, len(jobs))
     if jobs[0].folder == whole.folder:
         if is_finished(whole.folder) and not args.overwrite:
             raise ValueError(f"--output_dir: {whole.folder} holds a finished run. --overwrite true replaces it.")
@@ -170,20 +170,6 @@ def prepare(
     return dataset, whole, jobs
 
 
-def check_push(args: SERTrainingArguments, jobs: list[Job]) -> None:
-    """Refuses a push that could not be made, before hours of training."""
-    if args.hub_model_id is None:
-        raise ValueError("--push_to_hub: give the repository with --hub_model_id user/name.")
-    check_repo_id(args.hub_model_id)
-    if len(jobs) > 1 and not args.final_fit:
-        raise ValueError(
-            "--push_to_hub: several runs are asked for. Push the one you choose (ser push RUN user/name), or one model "
-            "of all clips (--final_fit true)."
-        )
-    if not (args.hub_token or get_token()):
-        raise ValueError("--push_to_hub: there is no token; run hf auth login, set HF_TOKEN, or give --hub_token.")
-
-
 def push(whole: Job, dataset: Any) -> None:
     """Uploads the model of the output folder to the Hub, if the arguments ask for it."""
     args = whole.training
@@ -200,7 +186,8 @@ def run_job(job: Job, dataset: Any, heads: FrozenHeads) -> None:
         has_results = goes_on and (job.folder / RESULTS).is_file()
     try:
         if not has_results:
-            results = make_results(job, dataset, heads)
+            with tracked_run(args):
+                results = make_results(job, dataset, heads)
         elif args.should_save:
             print(f"{job.folder} has its results; what is missing is written now.", flush=True)
             results = read_results(job.folder)
@@ -243,6 +230,7 @@ def make_results(job: Job, dataset: Any, heads: FrozenHeads) -> dict[str, Any]:
         if tables:
             results = build_results(write_predictions(tables, job.folder), labels, context)
         write_results(results, job.folder)
+    report_scores(results, job.folder, args, outputs_of.trainer, model)
     return results
 
 

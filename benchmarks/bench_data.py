@@ -30,7 +30,7 @@ def write_corpus(folder: Path, count: int) -> Path:
 
     lines = ["path,label,speaker"]
     noise = np.random.default_rng(0).normal(0, 0.05, 97 * count + 44_100 * 40).astype(np.float32)
-    for index, seconds in enumerate(yardstick.shemo_lengths(count)):
+    for index, seconds in enumerate(yardstick.shemo_lengths(count, yardstick.LONGEST_SECONDS)):
         start = 97 * index  # no two clips hold the same recording
         soundfile.write(folder / f"{index}.wav", noise[start : start + int(44_100 * seconds)], 44_100)
         lines.append(f"{index}.wav,{'anger' if index % 2 else 'neutral'},speaker{index % 80}")
@@ -108,7 +108,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = write_corpus(Path(folder), count)
         figures = {name: seconds_of_preparation(config) for name in ("prepare", "prepare_again")}
-        figures["audio_seconds"] = sum(yardstick.shemo_lengths(count))
+        figures["audio_seconds"] = sum(yardstick.shemo_lengths(count, yardstick.LONGEST_SECONDS))
         rates = reading_rates(config, seconds)
     print(f"{count} clips, {figures['audio_seconds'] / 3600:.2f} h\n\n| run | seconds |\n|---|---|")
     print(f"| prepare | {figures['prepare']:.1f} |\n| prepare again | {figures['prepare_again']:.1f} |\n")

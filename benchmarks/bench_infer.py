@@ -36,7 +36,7 @@ def files_in(folder: str, count: int) -> tuple[list[str], list[float]]:
     """Clips as WAV files, in no order of length."""
     import soundfile
 
-    lengths = yardstick.shemo_lengths(count)
+    lengths = yardstick.shemo_lengths(count, yardstick.LONGEST_SECONDS)
     paths = [str(Path(folder) / f"{index}.wav") for index in range(count)]
     for index, path in enumerate(paths):
         soundfile.write(path, yardstick.noise(lengths[index], index), 16_000)
@@ -87,7 +87,7 @@ def stock(batch_size: int, seconds: float) -> dict[str, float]:
 
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True)
     pipe = AudioClassificationPipeline(model=stock_model().eval(), feature_extractor=extractor)
-    lengths = yardstick.shemo_lengths(CLIPS)
+    lengths = yardstick.shemo_lengths(CLIPS, yardstick.LONGEST_SECONDS)
     waves = [yardstick.noise(s, k) for k, s in enumerate(lengths)]
 
     def classify(chosen: list) -> Any:

@@ -102,7 +102,7 @@ def speed(folder: Path, count: int, rounds: int) -> dict[str, Any]:
 
     clips = folder / "clips"
     clips.mkdir()
-    lengths = yardstick.shemo_lengths(count)
+    lengths = yardstick.shemo_lengths(count, yardstick.LONGEST_SECONDS)
     for number, seconds in enumerate(lengths):
         soundfile.write(clips / f"{number}.wav", yardstick.noise(seconds, number), 16_000)
     model, rates, whole = save_model(folder / "base"), {1: [], 2: []}, {1: [], 2: []}

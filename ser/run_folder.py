@@ -42,6 +42,7 @@ CARD = "README.md"
 FINAL_FIT = "final_fit.json"
 FINAL_PREDICTIONS = "final_predictions.parquet"
 EXAMPLES = "examples"
+TENSORBOARD = "tensorboard"
 FINISHED = "finished.json"
 # Held while a run works in the folder.
 LOCK = ".lock"

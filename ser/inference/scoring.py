@@ -142,7 +142,8 @@ def scored_recordings(
     rate_hz = pipe.feature_extractor.sampling_rate
     lengths = np.array([len(wave) if isinstance(wave, np.ndarray) else -1 for _, wave in buffer]) / rate_hz
     order = np.argsort(lengths, kind="stable")
-    batches = fill_by_duration(order[lengths[order] >= 0], lengths, batch_seconds)
+    # The longest first: the cores then end at about the same time.
+    batches = fill_by_duration(order[lengths[order] >= 0], lengths, batch_seconds)[::-1]
 
     def outcomes_of(batch: list[int]) -> list[Any]:
         waves = [{"array": buffer[row][1], "sampling_rate": rate_hz, "path": buffer[row][0]} for row in batch]

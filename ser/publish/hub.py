@@ -154,6 +154,28 @@ def _check_repository(info: Any, repo_id: str, repo_type: str, private: bool) ->
         )
 
 
+def check_push(args: Any, runs: int) -> None:
+    """Refuses a push that could not be made, before hours of training.
+
+    Args:
+        args: The arguments of training.
+        runs: How many models they train.
+
+    Raises:
+        ValueError: There is no repository or no token, or nobody said which of several models to push.
+    """
+    if args.hub_model_id is None:
+        raise ValueError("--push_to_hub: give the repository with --hub_model_id user/name.")
+    check_repo_id(args.hub_model_id)
+    if runs > 1 and not args.final_fit:
+        raise ValueError(
+            "--push_to_hub: several runs are asked for. Push the one you choose (ser push RUN user/name), or one model "
+            "of all clips (--final_fit true)."
+        )
+    if not (args.hub_token or stored_token()):
+        raise ValueError("--push_to_hub: there is no token; run hf auth login, set HF_TOKEN, or give --hub_token.")
+
+
 @contextmanager
 def in_words(repo_id: str) -> Iterator[None]:
     """Turns an error of huggingface_hub into one sentence that says what to do; `--debug` shows the cause."""

@@ -25,6 +25,7 @@ from ser.training.lora import merge_lora
 from ser.training.models import new_model, trained_model
 from ser.training.scored_clips import ScoredClips, cutting_of
 from ser.training.temperature import calibrate, uncalibrated
+from ser.training.trackers import write_events_into
 from ser.training.trainer import SERTrainer
 from ser_model import MAX_WHOLE_SECONDS, Cutting, most_seconds
 
@@ -42,6 +43,8 @@ class Outputs:
 
     compute: Callable[[Clips], tuple[np.ndarray, np.ndarray]]
     cutting: Cutting | None
+    # What trained the model; None if only a head was fitted.
+    trainer: SERTrainer | None = None
 
     def __call__(self, clips: Clips) -> tuple[np.ndarray, np.ndarray]:
         return self.compute(clips)
@@ -64,6 +67,7 @@ def make_model(
     if not args.do_train:
         model, feature_extractor = trained_model(job, split, labels, corpus_facts(dev.rows)["name"])
         trainer = SERTrainer(model, args, job.model, labels, Collator(feature_extractor), eval_dataset=dev)
+        write_events_into(trainer.callback_handler.callbacks, job.folder)
         return model, feature_extractor, _outputs_by(trainer), {"trainable": 0, "head": None, "start": None}
     model, feature_extractor = new_model(job, labels)
     collator, head, start = Collator(feature_extractor), None, None
@@ -79,6 +83,7 @@ def make_model(
         outputs_of = Outputs(heads.outputs_by(job, model, collator), cutting_of(model, feature_extractor))
     else:
         trainer = SERTrainer(model, args, job.model, labels, collator, train_dataset=train, eval_dataset=dev)
+        write_events_into(trainer.callback_handler.callbacks, job.folder)
         checkpoint = checkpoint_to_continue(job.folder, job.training.resume_from_checkpoint)
         start = finetune(trainer, checkpoint, keeps_start=head is not None, share=job.share)
         if job.model.lora_rank:
@@ -96,7 +101,7 @@ def _outputs_by(trainer: SERTrainer) -> Outputs:
         output = trainer.predict_exactly(clips)
         return output.predictions, output.label_ids
 
-    return Outputs(outputs_of, cutting_of(trainer.model, trainer.data_collator.feature_extractor))
+    return Outputs(outputs_of, cutting_of(trainer.model, trainer.data_collator.feature_extractor), trainer)
 
 
 def hear_at_most(train: Clips, most: float, dataset: Any) -> None:
