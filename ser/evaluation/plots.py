@@ -75,8 +75,7 @@ def training_curves(log_history: Sequence[Mapping]) -> Figure:
     curves = {key: _curve(log_history, key) for key in ("loss", "eval_loss", "eval_uar", "eval_ccc")}
     losses = [key for key in ("loss", "eval_loss") if len(curves[key])]
     scores = [key for key in ("eval_uar", "eval_ccc") if len(curves[key])][:1]
-    num_panels = bool(losses) + bool(scores)
-    if not num_panels:
+    if not (num_panels := bool(losses) + bool(scores)):
         raise ValueError(f"the log of training holds none of {', '.join(curves)}: there is nothing to draw")
     figure, panels = canvas(1.9 * num_panels + 0.3, nrows=num_panels, sharex=True, squeeze=False)
     if losses:
@@ -91,6 +90,7 @@ def training_curves(log_history: Sequence[Mapping]) -> Figure:
     for axes in panels[:, 0]:
         axes.grid(True)
     panels[-1, 0].set_xlabel("epoch")
+    panels[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -184,7 +184,7 @@ def speakers(rows: Sequence[Mapping], overall: float | None = None, score: str =
         if chosen:
             positions, values = [x for x, _ in chosen], [row["value"] for _, row in chosen]
             look = {"color": colour, "markersize": 5, "markeredgecolor": PAPER, "markeredgewidth": 0.6}
-            axes.plot(positions, values, marker, label=gender or "not known", **look)
+            axes.plot(positions, values, marker, label=gender or "gender not known", **look)
     if overall is not None:
         axes.axhline(overall, color=MUTED, linewidth=1, linestyle=DASHED)
     axes.set(xlim=(0.3, len(rows) + 0.7), ylim=(-0.02, 1.02), ylabel=score, xlabel="speakers, worst to best")
