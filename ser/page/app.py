@@ -2,6 +2,7 @@
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
@@ -114,12 +115,14 @@ def make_page(pipe: Any, model: str, limits: Limits, decoder: Decoder | None = N
     results = results_of_model(model)
     html = partial(gradio.HTML, apply_default_css=False)
     regression = pipe.model.config.problem_type == "regression"
+    # Gradio answers in threads that change; each would keep memory for what it once computed.
+    scoring = ThreadPoolExecutor(1)
 
     def answer(path: str | None) -> str:
         if not path:
             return text_html("waiting")
         try:
-            heard = classify(pipe, Path(path), limits, decoder)
+            heard = scoring.submit(classify, pipe, Path(path), limits, decoder).result()
         except ValueError as error:
             return error_html(Path(path).name, str(error))
         forget_deleted(page)

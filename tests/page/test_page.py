@@ -3,6 +3,7 @@ import dataclasses
 import re
 import socket
 import string
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -356,6 +357,27 @@ def test_the_page_keeps_no_visit_beyond_its_bounds(pipe, tmp_path, monkeypatch):
         assert len(made._queue.event_analytics) == 1
     finally:
         made.close()
+
+
+@pytest.mark.slow
+def test_recordings_of_all_visitors_are_scored_in_one_thread(pipe, tmp_path, monkeypatch):
+    """Memory that torch and the allocator keep for each thread is kept once."""
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'ser[serve]'")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    made, threads = app.make_page(pipe, str(tmp_path), Limits()), []
+
+    def refuse(*_):
+        threads.append(threading.get_ident())
+        raise ValueError("is not audio")
+
+    monkeypatch.setattr(app, "classify", refuse)
+    (answering,) = (event.fn for event in made.fns.values() if event.api_name == "classify")
+    both = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda path: (both.wait(), answering(path)), ["a.wav", "b.wav"]))
+    assert ["a.wav" in answers[0][1], "b.wav" in answers[1][1]] == [True, True]
+    assert len(threads) == 2
+    assert len(set(threads)) == 1
 
 
 def test_recordings_that_are_gone_are_forgotten_and_those_on_their_way_are_not(tmp_path):
