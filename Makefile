@@ -43,7 +43,7 @@ test-slow: venv
 test-browser: venv
 	$(BIN)/python -m pytest -m browser
 
-# Faults by the thousand; prints the table of benchmarks/RESULTS.md, section "Faults". About half an hour on two cores.
+# Faults by the thousand; prints the table of benchmarks/RESULTS.md, section "Faults". About 45 minutes on two cores.
 stress: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m stress
 

@@ -53,7 +53,11 @@ class Child:
         return process.wait()
 
     def _start(self) -> None:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
+        # A heap for each thread would reserve 64 MB of addresses, which RLIMIT_AS counts though nothing is there.
+        environment = os.environ | {
+            "MALLOC_ARENA_MAX": "1",
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
+        }
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
             self.command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment, bufsize=0
