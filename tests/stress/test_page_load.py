@@ -1,6 +1,6 @@
 """Many visitors at once on `ser serve`: each is answered or told to wait, and memory stays flat.
 
-`make stress` runs a small crowd, and 50 visitors for a minute.
+`make stress` runs a small crowd, and 50 visitors for a minute and for ten.
 """
 
 import io
