@@ -232,9 +232,7 @@ def main() -> None:
         start, trial = time.perf_counter(), Trial(target, options.function, options.sample)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         flags = ["-x", "-q", "-s", "--tb=no", "-m", MARKS, "-k", LEFT_OUT, f"--basetemp={trial.notes.parent}/tests"]
-        flags += [
-            flag for plugin in ("cacheprovider", "xdist", "unraisableexception") for flag in ("-p", f"no:{plugin}")
-        ]
+        flags += [f"-pno:{plugin}" for plugin in ("cacheprovider", "xdist", "unraisableexception")]
         code = pytest.main([*trial.tests, *flags], plugins=[trial])
         if os.getpid() != trial.parent:
             os._exit(code)
