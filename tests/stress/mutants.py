@@ -182,6 +182,7 @@ class Trial:
     def _fork(self) -> int:
         child = os.fork()
         if child == 0:
+            os.dup2(1, 2)
             resource.setrlimit(resource.RLIMIT_CPU, (self.limit, self.limit))
             resource.setrlimit(resource.RLIMIT_DATA, (GIGABYTES << 30, GIGABYTES << 30))
         return child
