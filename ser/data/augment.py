@@ -125,9 +125,9 @@ def _transform(entry: Any) -> Any:
             "'audiomentations[extras]'."
         ) from None
     except Exception as error:  # each transform checks its parameters in its own way
-        known = ", ".join(name for name in inspect.signature(kind).parameters if name != "p")
+        taken = ", ".join(name for name in inspect.signature(kind).parameters if name != "p")
         why = f"{error}; " if str(error) else ""
         raise ValueError(
-            f"--augmentations: {entry['name']} does not take {parameters} ({why}its parameters are {known})."
+            f"--augmentations: {entry['name']} does not take {parameters} ({why}its parameters are {taken})."
         ) from None
     return transform
