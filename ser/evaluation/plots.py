@@ -184,7 +184,7 @@ def speakers(rows: Sequence[Mapping], overall: float | None = None, score: str =
         if chosen:
             positions, values = [x for x, _ in chosen], [row["value"] for _, row in chosen]
             look = {"color": colour, "markersize": 5, "markeredgecolor": PAPER, "markeredgewidth": 0.6}
-            axes.plot(positions, values, marker, label=gender or "not known", **look)
+            axes.plot(positions, values, marker, label=gender or "gender not known", **look)
     if overall is not None:
         axes.axhline(overall, color=MUTED, linewidth=1, linestyle=DASHED)
     axes.set(xlim=(0.3, len(rows) + 0.7), ylim=(-0.02, 1.02), ylabel=score, xlabel="speakers, worst to best")

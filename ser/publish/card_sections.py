@@ -234,8 +234,8 @@ def limits(results: Results) -> str:
     return bullets(
         (
             "For research, and to assist people who stay responsible for their decisions.",
-            f"It returns {kind} by which annotators or actors described the speech of {_corpus_name(results)}. "
-            "That is how a voice sounds to some listeners, not what a person feels.",
+            f"It returns {kind} by which annotators or actors described the speech of its corpus, "
+            f"{_corpus_name(results)}. That is how a voice sounds to some listeners, not what a person feels.",
             "Other languages, dialects, ages, microphones and ways of speaking than those of its corpus are not "
             "covered by the figures above.",
             "Not for decisions about a person: hiring, work, school, credit, police, borders, health.",
