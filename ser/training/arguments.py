@@ -42,9 +42,10 @@ class SERTrainingArguments(TrainingArguments):
     report_to: str = argument("none", "tensorboard, wandb, ... or none.")
     logging_strategy: str = argument("epoch", "When the training loss is logged.")
     early_stopping_patience: int = argument(0, "Stop after this many evaluations without a better dev score; 0: never.")
-    # `__post_init__` gives both a value.
-    per_device_train_batch_size: int = argument(None, "Clips in a batch of one process; not with --batch_seconds.")
-    batch_seconds: float = argument(
+    per_device_train_batch_size: int | None = argument(
+        None, "Clips in a batch of one process; not with --batch_seconds."
+    )
+    batch_seconds: float | None = argument(
         None,
         "Seconds of audio in a batch of one process, padding included; 0: --per_device_train_batch_size clips. "
         "Default: 0 if that flag is given, otherwise what fits into the memory: 32 on a CPU, up to 64 on a GPU.",

@@ -229,7 +229,7 @@ class SERTrainer(Trainer):
         one = {"num_processes": 1, "process_index": 0}
         return prepare_data_loader(loader, args.device, put_on_device=True, non_blocking=loader.pin_memory, **one)
 
-    def _batches_of(self, train: Any, args: SERTrainingArguments) -> EpochBatches:
+    def _batches_of(self, train: Any, args: Any) -> EpochBatches:
         """The batches of all processes."""
         classes = np.zeros(len(train), int) if self.is_regression else train.targets
         weights = draw_weights(balancing(self.model_arguments), classes, train.rows)
