@@ -213,6 +213,17 @@ def test_bins_have_equal_mass_and_enough_clips(clips, bins):
     assert all(bar["accuracy_interval"][0] <= bar["accuracy"] <= bar["accuracy_interval"][1] for bar in bars)
 
 
+def test_forty_clips_make_two_bins_and_forty_rows_of_two_seeds_one():
+    confidence = np.linspace(0, 1, 40)
+    assert calibration.bin_of(confidence).tolist() == [0] * 20 + [1] * 20
+    assert calibration.bin_of(confidence, num_seeds=2).tolist() == [0] * 40
+
+
+def test_rows_of_two_seeds_are_half_as_many_clips_and_those_of_one_stay_whole_numbers():
+    assert calibration.per_seed([6, 3], 2).tolist() == [3, 1.5]
+    assert isinstance(calibration.per_seed(6, 1).item(), int)
+
+
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
 def test_the_prior_that_was_taken_out_is_found_beside_the_temperature(temperature):
     logits, truth = honest(8000)

@@ -19,6 +19,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -182,7 +183,8 @@ class Trial:
     def _fork(self) -> int:
         child = os.fork()
         if child == 0:
-            resource.setrlimit(resource.RLIMIT_CPU, (self.limit, self.limit))
+            os.dup2(1, 2)
+            resource.setrlimit(resource.RLIMIT_CPU, (self.limit, self.limit + 10))
             resource.setrlimit(resource.RLIMIT_DATA, (GIGABYTES << 30, GIGABYTES << 30))
         return child
 
@@ -200,7 +202,7 @@ class Trial:
 def verdict_of(child: int) -> str:
     """Waits for a process: "caught", "survived" or "endless"."""
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    verdicts = {0: "survived", 1: "caught", -signal.SIGXCPU: "endless", -signal.SIGKILL: "endless"}
+    verdicts = {0: "survived", 1: "caught", -signal.SIGXCPU: "endless"}
     return verdicts.get(status, f"ended with {status}")
 
 
@@ -232,16 +234,17 @@ def main() -> None:
         start, trial = time.perf_counter(), Trial(target, options.function, options.sample)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         flags = ["-x", "-q", "-s", "--tb=no", "-m", MARKS, "-k", LEFT_OUT, f"--basetemp={trial.notes.parent}/tests"]
-        flags += [
-            flag for plugin in ("cacheprovider", "xdist", "unraisableexception") for flag in ("-p", f"no:{plugin}")
-        ]
+        flags += [f"-pno:{plugin}" for plugin in ("cacheprovider", "xdist", "unraisableexception")]
         code = pytest.main([*trial.tests, *flags], plugins=[trial])
         if os.getpid() != trial.parent:
             os._exit(code)
         os.dup2(trial.out.fileno(), 1)
-        tried, caught = len(trial.chosen), len(trial.chosen) - trial.verdicts["survived"]
-        share, seconds = f"{100 * caught / tried:.1f} %", time.perf_counter() - start
-        endless = trial.verdicts["endless"]
+        shutil.rmtree(trial.notes.parent)
+        if code:
+            sys.exit(f"{target}: pytest ended with {code}: {trial.tests} fail by themselves or cannot be collected.")
+        tried, endless = len(trial.chosen), trial.verdicts["endless"]
+        caught, seconds = trial.verdicts["caught"] + endless, time.perf_counter() - start
+        share = f"{100 * caught / tried:.1f} %"
         rows.append(f"| {target} | {tried} of {trial.total} | {caught} | {endless} | {share} | {seconds:.0f} |")
         print("", *rows, "", sep="\n", flush=True)
 
