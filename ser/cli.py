@@ -313,12 +313,14 @@ def robustness(
 ) -> None:
     """Scores the test clips of a run again under noise, gain, telephone band, codecs, rooms, clipping and speed."""
     with errors_in_words(debug):
-        models_of_folds(run, folds)  # a wrong folder is refused before anything slow is imported
-        from ser.experiments.robustness import chosen_conditions, classification_results, robustness_table
+        from ser.experiments.conditions import chosen_conditions
+
+        models_of_folds(run, folds)  # what is wrong is refused before anything slow is imported
+        chosen = chosen_conditions(conditions)
+        from ser.experiments.robustness import classification_results, robustness_table
         from ser.experiments.robustness import robustness as measure
 
         classification_results(run)
-        chosen = chosen_conditions(conditions)
         from ser.data.data_arguments import read_data_arguments
 
         data, _ = read_data_arguments([str(run / CONFIG), *context.args], "ser robustness")

@@ -76,8 +76,7 @@ def training_curves(log_history: Sequence[Mapping]) -> Figure:
     curves = {key: _curve(log_history, key) for key in ("loss", "eval_loss", "eval_uar", "eval_ccc")}
     losses = [key for key in ("loss", "eval_loss") if len(curves[key])]
     scores = [key for key in ("eval_uar", "eval_ccc") if len(curves[key])][:1]
-    num_panels = bool(losses) + bool(scores)
-    if not num_panels:
+    if not (num_panels := bool(losses) + bool(scores)):
         raise ValueError(f"the log of training holds none of {', '.join(curves)}: there is nothing to draw")
     figure, panels = canvas(1.9 * num_panels + 0.3, nrows=num_panels, sharex=True, squeeze=False)
     if losses:
@@ -92,6 +91,7 @@ def training_curves(log_history: Sequence[Mapping]) -> Figure:
     for axes in panels[:, 0]:
         axes.grid(True)
     panels[-1, 0].set_xlabel("epoch")
+    panels[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 

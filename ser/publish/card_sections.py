@@ -213,8 +213,8 @@ def fails(results: Results) -> str:
     )
 
 
-def robustness(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table of `figures.robustness_rows`."""
+def robustness(rows: Sequence[Mapping[str, Any]], scope: str | None) -> str:
+    """The table of `figures.robustness_rows`, and which folds it is of."""
     if not rows:
         return "Not measured for this model: noise, telephone bands, codecs and echo may lower its scores."
     cells = [
@@ -225,7 +225,7 @@ def robustness(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return paragraphs("The same test clips after each change.", table(["change", "UAR", "difference"], cells))
+    return paragraphs("The same test clips after each change.", scope, table(["change", "UAR", "difference"], cells))
 
 
 def limits(results: Results) -> str:
