@@ -87,6 +87,18 @@ def test_values_that_cannot_be_scored_are_named(truth, probabilities, says):
         metrics.score(truth, probabilities, LABELS)
 
 
+def test_the_first_row_that_is_no_probability_is_named_among_good_ones():
+    rows = one_hot([0, 1, 2])
+    rows[1] *= 3
+    with pytest.raises(ValueError, match=r"row 1 of the probabilities is \[0.0, 3.0, 0.0, 0.0\] \(1 such rows\)"):
+        metrics.score([0, 1, 2], rows, LABELS)
+
+
+def test_rows_that_sum_to_one_but_for_rounding_are_made_to_do_so():
+    rough = np.random.default_rng(0).dirichlet(np.ones(4), 50).astype(np.float16)
+    np.testing.assert_allclose(metrics.check_probabilities(rough, 50, LABELS).sum(axis=1), 1, rtol=1e-12)
+
+
 def test_concordance_follows_lin():
     x = np.array([1.0, 2, 3, 4, 5])
     assert metrics.concordance(x, x) == pytest.approx(1)
@@ -99,6 +111,20 @@ def test_concordance_follows_lin():
 def test_concordance_survives_a_large_offset():
     x, noise = np.random.default_rng(0).normal(size=(2, 100))
     assert metrics.concordance(x + 1e7, x + noise + 1e7) == pytest.approx(metrics.concordance(x, x + noise), abs=1e-6)
+
+
+def test_one_clip_agrees_by_nothing_and_no_clip_has_no_concordance():
+    # Sums of 1, x, y, x^2, y^2 and xy for the clip (2, 3), and for none.
+    found = metrics.concordance_of_sums(np.array([[1.0, 2, 3, 4, 9, 6], [0, 0, 0, 0, 0, 0]]))
+    np.testing.assert_array_equal(found, [0, np.nan])
+
+
+@pytest.mark.parametrize("spoilt", ["truth", "predicted"])
+def test_a_single_value_that_is_not_finite_is_refused(spoilt):
+    values = {"truth": np.ones((5, 2)), "predicted": np.ones((5, 2))}
+    values[spoilt][3, 1] = np.inf
+    with pytest.raises(ValueError, match="not finite"):
+        metrics.score_regression(**values, dimensions=["arousal", "valence"])
 
 
 def test_a_regression_is_scored_by_dimension():
