@@ -39,8 +39,8 @@ def sentence_on_scores(results: Mapping[str, Any]) -> str:
         return f"A temperature was fitted on dev, but on test it made scores less likely (NLL {change}): distrust them."
     if kind == "balanced":
         text = (
-            "Scores suppose that all classes are equally frequent, as training weighed them: for a rare class they are "
-            "higher than it is right."
+            "Scores suppose that all classes are equally frequent, as training weighed them: a rare class gets higher "
+            "scores than the share of clips in which it is right."
         )
         readings = section.get("readings")
         if not readings:
@@ -48,7 +48,7 @@ def sentence_on_scores(results: Mapping[str, Any]) -> str:
         names = ("classwise_ece", "accuracy", "uar")
         both = readings["without_prior"], readings["with_prior"]
         changes = ", ".join(f"{words.TITLES[key]} {_change(*both, key)}" for key in names)
-        return f"{text} `calibrate_prior=True` gives scores for the frequencies of the corpus; on test, {changes}."
+        return f"{text} With calibrate_prior=True scores suppose the frequencies of the corpus; on test, {changes}."
     test, final = results.get("test", {}), results.get("final_fit")
     off = [
         f"{words.format_number(test[key])}{where}"

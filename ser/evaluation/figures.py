@@ -145,6 +145,12 @@ def robustness_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def folds_of_robustness(results: Mapping[str, Any]) -> str | None:
+    """Which folds `ser robustness --folds` scored; None if it was all of them."""
+    folders = results.get("robustness", {}).get("folds")
+    return f"Only the test clips of {', '.join(map(str, folders))}." if folders else None
+
+
 def _confusion_matrix(results: Mapping[str, Any]) -> Plot | None:
     counts = results.get(part_of(results), {}).get("confusion")
     if not counts:
@@ -233,6 +239,7 @@ def _robustness(results: Mapping[str, Any]) -> Plot | None:
     caption = (
         "UAR on the same test clips after each change, with 95 % intervals. The dashed line is UAR on unchanged clips."
     )
+    caption = " ".join(filter(None, (caption, folds_of_robustness(results))))
     return Plot(plots.robustness_bars(rows, clean), "Robustness", caption, seen.seen_in_bars(rows, clean))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ser.evaluation.theme import ACCENT, SECOND, canvas, styled
 
@@ -41,6 +42,7 @@ def overlaid_curves(groups: Mapping[str, Sequence[np.ndarray]], score: str = "UA
         mean = mean_curve(curves) if len(curves) > 1 else curves[0]
         axes.plot(*mean.T, dash, color=colour, linewidth=2.2, label=name, marker="." if len(mean) <= 30 else "")
     axes.set(xlabel="epoch", ylabel=f"dev {score}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(True)
     if len(groups) > 1:  # above the axes, where no curve is
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)

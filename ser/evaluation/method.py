@@ -23,9 +23,8 @@ def _data(results: Mapping[str, Any]) -> str | None:
     speakers = f" of {words.format_count(corpus['speakers'])} speakers" if corpus.get("speakers") else ""
     hours = f" ({words.format_seconds(3600 * corpus['hours'])})" if corpus.get("hours") else ""
     named = f"{len(labels)} {kind} ({', '.join(map(str, labels))})"
-    return (
-        f"We used {words.format_count(corpus['clips'])} clips{speakers}{hours} of {corpus.get('name')}, with {named}."
-    )
+    clips = f"{words.format_count(corpus['clips'])} clips{speakers}{hours}"
+    return f"We used {clips} of the corpus {corpus.get('name')}, with {named}."
 
 
 def _model(results: Mapping[str, Any]) -> str | None:

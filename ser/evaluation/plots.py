@@ -4,6 +4,7 @@ No score and no interval is computed here: the caller takes them from `results.j
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -75,8 +76,7 @@ def training_curves(log_history: Sequence[Mapping]) -> Figure:
     curves = {key: _curve(log_history, key) for key in ("loss", "eval_loss", "eval_uar", "eval_ccc")}
     losses = [key for key in ("loss", "eval_loss") if len(curves[key])]
     scores = [key for key in ("eval_uar", "eval_ccc") if len(curves[key])][:1]
-    num_panels = bool(losses) + bool(scores)
-    if not num_panels:
+    if not (num_panels := bool(losses) + bool(scores)):
         raise ValueError(f"the log of training holds none of {', '.join(curves)}: there is nothing to draw")
     figure, panels = canvas(1.9 * num_panels + 0.3, nrows=num_panels, sharex=True, squeeze=False)
     if losses:
@@ -91,6 +91,7 @@ def training_curves(log_history: Sequence[Mapping]) -> Figure:
     for axes in panels[:, 0]:
         axes.grid(True)
     panels[-1, 0].set_xlabel("epoch")
+    panels[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -156,8 +157,7 @@ def risk_coverage(curve: Mapping[str, Sequence[float]], chosen: Mapping[str, flo
     figure, axes = canvas(2.7)
     axes.plot(curve["coverage"], curve["accuracy"], color=ACCENT)
     if chosen and chosen.get("precision") is not None:
-        x, y = chosen["coverage"], chosen["precision"]
-        axes.plot(x, y, "D", color=SECOND, markersize=7, markeredgecolor=PAPER)
+        axes.plot(chosen["coverage"], chosen["precision"], "D", color=SECOND, markersize=7, markeredgecolor=PAPER)
     lowest = min(curve["accuracy"])
     axes.set(xlabel="share of clips answered", ylabel="accuracy", xlim=(0, 1.02), ylim=(max(0, lowest - 0.08), 1.02))
     axes.grid(True)
@@ -184,7 +184,7 @@ def speakers(rows: Sequence[Mapping], overall: float | None = None, score: str =
         if chosen:
             positions, values = [x for x, _ in chosen], [row["value"] for _, row in chosen]
             look = {"color": colour, "markersize": 5, "markeredgecolor": PAPER, "markeredgewidth": 0.6}
-            axes.plot(positions, values, marker, label=gender or "not known", **look)
+            axes.plot(positions, values, marker, label=gender or "gender not known", **look)
     if overall is not None:
         axes.axhline(overall, color=MUTED, linewidth=1, linestyle=DASHED)
     axes.set(xlim=(0.3, len(rows) + 0.7), ylim=(-0.02, 1.02), ylabel=score, xlabel="speakers, worst to best")
@@ -284,14 +284,14 @@ def _dots(curve: np.ndarray) -> str:
     return "." if len(curve) <= 30 else ""
 
 
-def _mark_best(axes, curve: np.ndarray) -> None:
+def _mark_best(axes: Any, curve: np.ndarray) -> None:
     epoch, value = curve[int(np.nanargmax(curve[:, 1]))]
     axes.plot(*curve.T, "--", marker=_dots(curve), color=SECOND)
     axes.plot(epoch, value, "o", color=SECOND, markersize=7, markeredgecolor=PAPER)
     note(axes, f"best {format_number(value)}", (epoch, value), (0, 12), ha="center")
 
 
-def _cell(row: int, column: int, share: float):
+def _cell(row: int, column: int, share: float) -> Rectangle:
     corner, edge = (column - 0.46, row - 0.46), INK if row == column else RULE
     return Rectangle(corner, 0.92, 0.92, facecolor=(HEAT, 0.04 + 0.96 * share), edgecolor=edge, linewidth=0.8)
 

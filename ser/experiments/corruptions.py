@@ -6,50 +6,16 @@ keep T. Codecs are the real ones in libsndfile (LAME and mpg123, libopus, G.711)
 """
 
 import io
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from ser.data.audio import MIN_SAMPLES, SAMPLING_RATE_HZ
 from ser.data.augment import hash_of
+from ser.experiments.conditions import Condition
 
 _SPECTRUM_WINDOW = 512
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One corruption with its parameters.
-
-    Attributes:
-        name: Its name in tables.
-        kind: A key of `KINDS`.
-        parameters: What the function of that kind takes, by name.
-    """
-
-    name: str
-    kind: str
-    parameters: dict[str, float] = field(default_factory=dict)
-
-
-CONDITIONS = (
-    Condition("noise, SNR 20 dB", "noise", {"snr_db": 20.0}),
-    Condition("noise, SNR 10 dB", "noise", {"snr_db": 10.0}),
-    Condition("noise, SNR 0 dB", "noise", {"snr_db": 0.0}),
-    Condition("gain +12 dB", "gain", {"gain_db": 12.0}),
-    Condition("gain -12 dB", "gain", {"gain_db": -12.0}),
-    Condition("telephone, mu-law", "telephone", {"low_hz": 300.0, "high_hz": 3400.0}),
-    Condition("MP3, 24 kbit/s", "mp3", {"kbit_per_second": 24.0}),
-    Condition("MP3, 12 kbit/s", "mp3", {"kbit_per_second": 12.0}),
-    Condition("Opus, 12 kbit/s", "opus", {"kbit_per_second": 12.0}),
-    Condition("Opus, 6 kbit/s", "opus", {"kbit_per_second": 6.0}),
-    Condition("room, RT60 0.4 s", "reverberation", {"rt60_seconds": 0.4, "direct_to_reverberant_db": 3.0}),
-    Condition("hall, RT60 1.2 s", "reverberation", {"rt60_seconds": 1.2, "direct_to_reverberant_db": -3.0}),
-    Condition("clipping, 10 %", "clipping", {"share": 0.1}),
-    Condition("speed 0.9", "speed", {"factor": 0.9}),
-    Condition("speed 1.1", "speed", {"factor": 1.1}),
-)
 
 
 class Corruptor:
@@ -218,7 +184,7 @@ def speed(wave: np.ndarray, factor: float) -> np.ndarray:
     return np.pad(played, (0, max(0, MIN_SAMPLES - len(played))))
 
 
-KINDS = {
+KINDS: dict[str, Callable[..., np.ndarray]] = {
     "noise": noise,
     "gain": gain,
     "telephone": telephone,

@@ -22,7 +22,8 @@ from ser.evaluation.format import format_difference, format_interval, format_sec
 from ser.evaluation.intervals import score_intervals
 from ser.evaluation.metrics import uar
 from ser.evaluation.scored import scored
-from ser.experiments.corruptions import CONDITIONS, Condition, Corruptor, achieved_kbit_per_second, mean_spectrum
+from ser.experiments.conditions import CONDITIONS, Condition
+from ser.experiments.corruptions import Corruptor, achieved_kbit_per_second, mean_spectrum
 from ser.files import draft_of
 from ser.predictions import labels_of, read_predictions, softmax, test_rows
 from ser.progress import progress_of
@@ -105,23 +106,6 @@ def plan_words(folders: Sequence[Path], names: Sequence[str]) -> str:
         f"{len(names)} conditions ({CLEAN} is one), {len(folders)} models, {clips} test clips in all: "
         f"{len(names) * clips} clips to score. Restrict it with --conditions and --folds."
     )
-
-
-def chosen_conditions(names: str | None) -> tuple[Condition, ...]:
-    """The conditions of these names or kinds, with semicolons between, since names hold commas; all by default.
-
-    Raises:
-        ValueError: There is no such condition.
-    """
-    if names is None:
-        return CONDITIONS
-    wanted = [name.strip() for name in names.split(";") if name.strip()]
-    unknown = [name for name in wanted if name not in {c.name for c in CONDITIONS} | {c.kind for c in CONDITIONS}]
-    if unknown or not wanted:
-        kinds = ", ".join(dict.fromkeys(c.kind for c in CONDITIONS))
-        known = "; ".join(c.name for c in CONDITIONS)
-        raise ValueError(f"--conditions: {unknown or names!r} is not known; kinds are {kinds}; names: {known}.")
-    return tuple(c for c in CONDITIONS if c.name in wanted or c.kind in wanted)
 
 
 class Scorer:

@@ -71,7 +71,7 @@ def make_card(
     """
     from huggingface_hub import ModelCard
 
-    from ser.evaluation.figures import robustness_rows
+    from ser.evaluation.figures import folds_of_robustness, robustness_rows
 
     backbone = pretrained_backbone(results)
     data = card_data(results, (repo_id or "speech-emotion-recognition").split("/")[-1])
@@ -95,7 +95,7 @@ def make_card(
         more_plots=sections.more_plots(plots),
         protocol=sections.protocol(results),
         fails=sections.fails(results),
-        robustness=sections.robustness(robustness_rows(results)),
+        robustness=sections.robustness(robustness_rows(results), folds_of_robustness(results)),
         limits=sections.limits(results),
         licences=sections.licences(results, data.license, backbone, is_ours),
         citation=sections.citation(results, backbone),

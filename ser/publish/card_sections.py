@@ -213,8 +213,8 @@ def fails(results: Results) -> str:
     )
 
 
-def robustness(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table of `figures.robustness_rows`."""
+def robustness(rows: Sequence[Mapping[str, Any]], scope: str | None) -> str:
+    """The table of `figures.robustness_rows`, and which folds it is of."""
     if not rows:
         return "Not measured for this model: noise, telephone bands, codecs and echo may lower its scores."
     cells = [
@@ -225,7 +225,7 @@ def robustness(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return paragraphs("The same test clips after each change.", table(["change", "UAR", "difference"], cells))
+    return paragraphs("The same test clips after each change.", scope, table(["change", "UAR", "difference"], cells))
 
 
 def limits(results: Results) -> str:
@@ -234,8 +234,8 @@ def limits(results: Results) -> str:
     return bullets(
         (
             "For research, and to assist people who stay responsible for their decisions.",
-            f"It returns {kind} by which annotators or actors described the speech of {_corpus_name(results)}. "
-            "That is how a voice sounds to some listeners, not what a person feels.",
+            f"It returns {kind} by which annotators or actors described the speech of its corpus, "
+            f"{_corpus_name(results)}. That is how a voice sounds to some listeners, not what a person feels.",
             "Other languages, dialects, ages, microphones and ways of speaking than those of its corpus are not "
             "covered by the figures above.",
             "Not for decisions about a person: hiring, work, school, credit, police, borders, health.",

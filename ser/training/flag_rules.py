@@ -30,6 +30,7 @@ FIXED = {
     "dataloader_drop_last": (False, "every clip must be used and scored"),
     "prediction_loss_only": (False, "the scores of the clips are needed"),
     "remove_unused_columns": (False, "the collator decodes the clips from these columns"),
+    "torch_compile": (False, "clips differ in length, and torch 2.13 fails to compile such a model (docs/scale.md)"),
 }
 # Flags of earlier versions of transformers, and what to write instead.
 RENAMED = {

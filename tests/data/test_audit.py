@@ -127,6 +127,15 @@ def test_a_clip_in_two_parts_is_caught(folder):
     assert "1 clips are in two parts (clip0)" in result.output
 
 
+def test_a_clip_whose_split_is_empty_is_in_no_part_and_leaks_nothing(folder):
+    rows = read_manifest(folder)
+    write_manifest(folder, [*rows[:1], rows[1] | {"split": ""}, *rows[2:]])
+    found = audit_files([str(folder / "split.csv")])
+    assert found["leaks"] == []
+    assert {part: table["clips"] for part, table in found["parts"].items()} == {"train": 3, "dev": 2, "test": 2}
+    assert "1 of 8 clips are in no part: their split is empty." in found["warnings"]
+
+
 def thirty_speakers(parts: tuple[str, ...]) -> list[dict[str, str]]:
     """Two clips of each of thirty speakers, under the same two file names; the speakers take turns in the parts."""
     return [

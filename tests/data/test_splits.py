@@ -309,6 +309,17 @@ def test_a_file_of_paths_places_clips_of_one_file_name_by_their_folders(tmp_path
         make_split(columns, "given", splits_file=str(tmp_path / "split.csv"))
 
 
+def test_a_row_whose_split_is_empty_puts_its_clip_in_no_part(tmp_path):
+    columns = given()
+    rows = [{"id": i, "split": part} for i, part in zip(columns["id"], columns["split"], strict=True)]
+    path = tmp_path / "split.csv"
+    write_csv(path, [{"id": rows[0]["id"], "split": ""}, *rows])
+    assert make_split(columns, "given", splits_file=str(path)).parts == make_split(columns, "given").parts
+    write_csv(path, [rows[0] | {"split": ""}, *rows[1:]])
+    split = make_split(columns, "given", splits_file=str(path))
+    assert "1 of the corpus's 216 clips are in no part of the split." in split.notes
+
+
 def test_a_file_that_puts_a_clip_in_two_parts_is_refused(tmp_path):
     rows = [{"id": "s00_00", "split": "train"}, {"id": "s00_00", "split": "test"}]
     write_csv(tmp_path / "split.csv", rows)

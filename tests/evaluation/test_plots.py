@@ -60,7 +60,7 @@ def test_a_name_is_no_formula_and_no_markup():
 
 def test_speakers_without_gender_or_interval_are_drawn():
     rows = [{"speaker": "a", "gender": None, "value": 0.5, "interval": None}, {"speaker": "b", "value": 0.7}]
-    assert "not known" in texts(plots.speakers(rows))
+    assert "gender not known" in texts(plots.speakers(rows))
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_alone():

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
+from ser.experiments.conditions import CONDITIONS, Condition
 from ser.experiments.corruptions import (
-    CONDITIONS,
-    Condition,
     Corruptor,
     achieved_kbit_per_second,
     clipping,

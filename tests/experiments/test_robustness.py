@@ -17,11 +17,12 @@ from ser.cli import app
 from ser.evaluation.compare import compare
 from ser.evaluation.figures import read_run, robustness_rows, run_plots
 from ser.evaluation.results import build_results
-from ser.experiments.corruptions import CONDITIONS, Condition
-from ser.experiments.robustness import Scorer, chosen_conditions, robustness, rows_of_test
+from ser.experiments.conditions import CONDITIONS, Condition, chosen_conditions
+from ser.experiments.robustness import Scorer, robustness, rows_of_test
 from ser.files import write_json
 from ser.predictions import read_predictions
-from ser.run_folder import models_of_folds
+from ser.publish.card import write_card
+from ser.run_folder import add_to_results, models_of_folds
 from ser_model import SERForAudioClassification
 
 pytestmark = pytest.mark.slow
@@ -93,6 +94,16 @@ def test_the_report_shows_what_is_written(made, corpus, tmp_path):
         -e["drop"] for e in section["conditions"].values()
     ]
     assert "robustness" in run_plots(run)
+
+
+def test_report_and_card_say_so_where_only_some_folds_were_scored(made, corpus, tmp_path):
+    folder = made.copy(tmp_path / "run")
+    section = robustness(folder, corpus, load, FEW[:1])
+    words = "Only the test clips of fold-0, fold-2."
+    for folds, is_said in ((None, False), (["fold-0", "fold-2"], True)):
+        add_to_results(folder, robustness=section | ({"folds": folds} if folds else {}))
+        assert (words in run_plots(read_run(folder))["robustness"].caption) == is_said
+        assert (words in write_card(folder).read_text(encoding="utf-8")) == is_said
 
 
 def test_nothing_done_is_no_drop_and_noise_changes_the_scores(made, corpus, tmp_path):
@@ -182,7 +193,7 @@ def test_what_is_no_finished_run_of_classes_is_refused(made, corpus, tmp_path):
 
 
 def test_the_command_finds_the_corpus_by_itself(made, tmp_path, monkeypatch):
-    monkeypatch.setattr("ser.experiments.corruptions.CONDITIONS", FEW)
+    monkeypatch.setattr("ser.experiments.conditions.CONDITIONS", FEW)
     monkeypatch.setattr("ser.experiments.robustness.robustness.__defaults__", (FEW, None))
     folder = made.copy(tmp_path / "run")
     done = CliRunner().invoke(app, ["robustness", str(folder), "--cache_dir", str(tmp_path)])

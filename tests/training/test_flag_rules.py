@@ -36,6 +36,8 @@ LOSES = [
     ("dataloader_drop_last true", "dataloader_drop_last"),
     ("prediction_loss_only true", "prediction_loss_only"),
     ("remove_unused_columns true", "remove_unused_columns"),
+    ("torch_compile true", "torch_compile"),
+    ("torch_compile_backend inductor", "torch_compile"),
     ("metric_for_best_model eval_f1", "metric_for_best_model"),
     ("target_columns valence --metric_for_best_model accuracy", "metric_for_best_model"),
     ("report_to wandb", "report_to"),
