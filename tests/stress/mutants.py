@@ -1,9 +1,9 @@
 """Small changes of the code, one at a time, that its tests must notice: `python tests/stress/mutants.py`.
 
 A mutant swaps a comparison, an operation, `and` and `or`, `min` and `max`, `any` and `all`; it moves a whole number by
-one, drops a minus or a `not`, negates a condition, or returns None. Messages of errors, decorators
-and the `strict` of `zip` (lists that are made equally long) are left alone. Those that no test notices are printed, for
-a reader: some change nothing that anybody can see.
+one, drops a minus or a `not`, negates a condition, or returns None. Messages of errors, decorators and the `strict` of
+`zip` (over lists that are made equally long) are left alone. Those that no test notices are printed, for a reader: some
+change nothing that anybody can see.
 
 The tests of a target run in a process of their own for each mutant, the quick ones first, until one fails. Processor
 time is limited to five times that of the unchanged code: other work on the machine makes no mutant look noticed, and
