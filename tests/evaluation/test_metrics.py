@@ -142,10 +142,10 @@ def test_a_single_value_that_is_not_finite_is_refused(spoilt):
 
 def test_a_regression_is_scored_by_dimension():
     truth = np.random.default_rng(0).normal(size=(50, 2))
-    scores = metrics.score_regression(truth, truth + [[0, 2]], ["arousal", "valence"])
+    scores = metrics.score_regression(truth, truth + [[0, 3]], ["arousal", "valence"])
     assert scores["per_dimension"]["arousal"] == {"ccc": pytest.approx(1), "mae": 0, "rmse": 0}
-    assert scores["per_dimension"]["valence"]["rmse"] == pytest.approx(2)
-    assert scores["per_dimension"]["valence"]["mae"] == pytest.approx(2)
+    assert scores["per_dimension"]["valence"]["rmse"] == pytest.approx(3)
+    assert scores["per_dimension"]["valence"]["mae"] == pytest.approx(3)
     assert scores["ccc"] == pytest.approx((1 + scores["per_dimension"]["valence"]["ccc"]) / 2)
     with pytest.raises(ValueError, match=r"\[N, 3\]"):
         metrics.score_regression(truth, truth, ["arousal", "valence", "dominance"])
