@@ -2,6 +2,7 @@
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
@@ -34,6 +35,9 @@ _OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
 _CLOSING_SECONDS = 20.0
 # Recordings that wait for the model; a further visitor is told that the page is busy.
 MAX_WAITING = 20
+# Gradio keeps the last recording and answer of every session, 10,000 of them by default. This page reads none back, and
+# a session that was dropped begins again.
+MAX_SESSIONS = 2 * MAX_WAITING
 
 
 def serve(pipe: Any, model: str, limits: Limits | None = None, **launch: Any) -> None:
@@ -111,14 +115,17 @@ def make_page(pipe: Any, model: str, limits: Limits, decoder: Decoder | None = N
     results = results_of_model(model)
     html = partial(gradio.HTML, apply_default_css=False)
     regression = pipe.model.config.problem_type == "regression"
+    # Gradio answers in threads that change; each would keep memory for what it once computed.
+    scoring = ThreadPoolExecutor(1)
 
     def answer(path: str | None) -> str:
         if not path:
             return text_html("waiting")
         try:
-            heard = classify(pipe, Path(path), limits, decoder)
+            heard = scoring.submit(classify, pipe, Path(path), limits, decoder).result()
         except ValueError as error:
             return error_html(Path(path).name, str(error))
+        forget_deleted(page)
         audio.temp_files.add(str(heard.sound))  # deleted when the recording itself is
         return answer_html(heard, threshold_of(results), regression, is_synthetic(results))
 
@@ -139,6 +146,12 @@ def make_page(pipe: Any, model: str, limits: Limits, decoder: Decoder | None = N
     return page
 
 
+def forget_deleted(page: Any) -> None:
+    """Takes recordings that are gone out of the lists of a page: Gradio forgets only files that it deletes itself."""
+    for names in page.temp_file_sets:
+        names.difference_update([name for name in list(names) if not Path(name).parent.is_dir()])
+
+
 def look() -> dict[str, Any]:
     """Arguments of `launch`: style and script, without anything that sends data elsewhere."""
     import gradio
@@ -152,11 +165,12 @@ def look() -> dict[str, Any]:
         "enable_monitoring": False,
         "ssr_mode": False,
         "max_file_size": "1gb",
+        "state_session_capacity": MAX_SESSIONS,
     }
 
 
 def check_gradio() -> None:
-    """Checks that Gradio is installed, and turns its telemetry off.
+    """Checks that Gradio is installed, and turns off its telemetry and its list of who asked when.
 
     Raises:
         ImportError: It is not installed.
@@ -164,6 +178,7 @@ def check_gradio() -> None:
     if find_spec("gradio") is None:
         raise ImportError("The page needs gradio, which is not installed: pip install 'ser[serve]'.")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"  # of 10,000, from which it computes a table after each answer
 
 
 def _add_examples(html: Any, audio: Any, model: str) -> None:

@@ -16,6 +16,8 @@ MAX_BYTES = 4_000_000_000
 _PREFIX = "ser-page-"
 # Uploads exceed the bounds for so long at most.
 _PERIOD_SECONDS = 2.0
+# Gradio makes a folder for each upload, and moves the upload there at once.
+_EMPTY_SECONDS = 60.0
 
 
 @contextmanager
@@ -54,13 +56,15 @@ def delete_leftovers(parent: Path) -> None:
 
 
 def shrink(folder: Path, now: float) -> None:
-    """Deletes files older than `MAX_AGE_SECONDS`, then the oldest beyond `MAX_FILES` or `MAX_BYTES`."""
+    """Deletes files older than `MAX_AGE_SECONDS`, the oldest beyond `MAX_FILES` or `MAX_BYTES`, and empty folders."""
     files = []
     for path in folder.rglob("*"):
         with suppress(OSError):  # Gradio may delete a file meanwhile
             state = path.stat()
             if path.is_file():
                 files.append((state.st_mtime, state.st_size, path))
+            elif now - state.st_mtime > _EMPTY_SECONDS:
+                path.rmdir()  # an error where it holds something
     count, size = 0, 0
     for modified, bytes_, path in sorted(files, reverse=True):
         count, size = count + 1, size + bytes_

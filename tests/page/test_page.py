@@ -1,7 +1,9 @@
 import base64
 import dataclasses
 import re
+import socket
 import string
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -331,6 +333,59 @@ def test_a_recording_and_its_copy_are_deleted_together_and_nobody_is_told(pipe, 
     delete_files_created_by_app(made, age=None)
     assert list(recording.parent.iterdir()) == []
     assert not made.analytics_enabled
+
+
+@pytest.mark.slow
+def test_the_page_keeps_no_visit_beyond_its_bounds(pipe, tmp_path, monkeypatch):
+    """Every answer without a session of its own begins one; Gradio would keep 10,000 with their answers."""
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'ser[serve]'")
+    import httpx
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(app, "MAX_SESSIONS", 2)
+    made = app.make_page(pipe, str(tmp_path), Limits())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    made.launch(**app.look(), server_port=port, prevent_thread_lock=True, quiet=True)
+    try:
+        for _ in range(4):
+            path = f"{made.local_api_url}call/classify"
+            event = httpx.post(path, json={"data": [None]}).json()["event_id"]
+            assert "event: complete" in httpx.get(f"{path}/{event}").text
+        assert len(made.app.state_holder.session_data) == 2
+        assert len(made._queue.event_analytics) == 1
+    finally:
+        made.close()
+
+
+@pytest.mark.slow
+def test_recordings_of_all_visitors_are_scored_in_one_thread(pipe, tmp_path, monkeypatch):
+    """Memory that torch and the allocator keep for each thread is kept once."""
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'ser[serve]'")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    made, threads = app.make_page(pipe, str(tmp_path), Limits()), []
+
+    def refuse(*_):
+        threads.append(threading.get_ident())
+        raise ValueError("is not audio")
+
+    monkeypatch.setattr(app, "classify", refuse)
+    (answering,) = (event.fn for event in made.fns.values() if event.api_name == "classify")
+    both = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda path: (both.wait(), answering(path)), ["a.wav", "b.wav"]))
+    assert ["a.wav" in answers[0][1], "b.wav" in answers[1][1]] == [True, True]
+    assert len(threads) == 2
+    assert len(set(threads)) == 1
+
+
+def test_recordings_that_are_gone_are_forgotten_and_those_on_their_way_are_not(tmp_path):
+    class Page:
+        temp_file_sets = ({str(tmp_path / "clip.wav"), str(tmp_path / "gone" / "clip.wav")}, set())
+
+    app.forget_deleted(Page)
+    assert Page.temp_file_sets == ({str(tmp_path / "clip.wav")}, set())
 
 
 def test_white_text_on_every_colour_of_the_timeline_can_be_read():

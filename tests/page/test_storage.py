@@ -79,6 +79,18 @@ def test_old_uploads_go_and_number_and_size_are_bounded(tmp_path, monkeypatch):
     assert left() == ["0"]
 
 
+def test_the_folder_of_a_deleted_upload_goes_too_and_that_of_one_on_its_way_stays(tmp_path):
+    now = time.time()
+    for name, age in (("old", 100), ("new", 1)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (now - age, now - age))
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "clip.wav").write_bytes(bytes(100))
+    os.utime(tmp_path / "used", (now - 100, now - 100))
+    storage.shrink(tmp_path, now)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "used"]
+
+
 def test_a_recording_beyond_the_limit_is_refused_in_both_languages(tmp_path):
     import soundfile
 

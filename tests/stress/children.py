@@ -3,10 +3,11 @@
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -23,24 +24,33 @@ class Child:
         self.process: subprocess.Popen | None = None
 
     def ask(self, line: str, seconds: float) -> dict[str, Any]:
-        """The answer to a line; `{"crash": ...}` or `{"hang": seconds}` if there is none."""
+        """The answer to a line; `{"crash": signal or code}` or `{"waits": seconds}` if there is none.
+
+        Args:
+            seconds: How long to wait for it. On a busy machine even a quick answer waits for a core: what a child may
+                compute, it limits itself (`RLIMIT_CPU`, whose end is a crash by SIGXCPU).
+        """
         if self.process is None:
             self._start()
-        self.process.stdin.write(f"{line}\n".encode())
-        self.process.stdin.flush()
-        answer = self._line(seconds)
+        try:
+            self.process.stdin.write(f"{line}\n".encode())
+            answer = self._line(seconds)
+        except BrokenPipeError:  # it ended after its last answer
+            answer = b""
         if answer:
             return json.loads(answer)
-        self.end()
-        return {"hang": seconds} if answer is None else {"crash": self.exit_code}
+        code = self.end()
+        return {"waits": seconds} if answer is None else {"crash": signal.Signals(-code).name if code < 0 else code}
 
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.exit_code = self.process.wait()
-            self.process.stdin.close()
-            self.process.stdout.close()
-            self.process = None
+    def end(self) -> int | None:
+        """Ends the process, if there is one, and gives its exit code."""
+        if self.process is None:
+            return None
+        self.process.kill()
+        self.process.stdin.close()
+        self.process.stdout.close()
+        process, self.process = self.process, None
+        return process.wait()
 
     def _start(self) -> None:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
@@ -69,11 +79,11 @@ def ask_all(lines: Sequence[str], children: Sequence[Child], seconds: float) -> 
                 index = waiting.get_nowait()
                 answers[index] = child.ask(lines[index], seconds)
         except Empty:
+            return
+        finally:
             child.end()
 
-    threads = [threading.Thread(target=work, args=(child,)) for child in children]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(children)) as pool:
+        for done in [pool.submit(work, child) for child in children]:
+            done.result()
     return answers

@@ -118,5 +118,5 @@ def test_a_run_killed_at_twenty_moments_ends_as_an_unbroken_one(tmp_path, figure
 
 
 @pytest.mark.stress
-def test_a_run_with_augmentation_mixup_and_workers_killed_at_four_moments_ends_as_an_unbroken_one(tmp_path, figure):
-    check_kills(tmp_path, 4, FULL, figure, "the same with augmentation, mixup and two workers")
+def test_a_run_with_augmentation_mixup_and_workers_killed_at_twenty_moments_ends_as_an_unbroken_one(tmp_path, figure):
+    check_kills(tmp_path, 20, FULL, figure, "the same with augmentation, mixup and two workers")
