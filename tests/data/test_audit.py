@@ -18,7 +18,7 @@ from ser.data.audio import encode_wav
 from ser.data.audit import audit, audit_files, audit_of_folds, audit_parts, what_is_wrong
 from ser.data.clips import Clip
 from ser.data.copies import Copies, copies_in
-from ser.data.leaks import pairs_of_parts, searched_in_all
+from ser.data.leaks import Pair, near_recordings, pairs_of_parts, searched_in_all
 from ser.data.splits import check_split, make_split, save_split
 from ser.evaluation.audit_words import audit_sentences
 from ser_model import read_wave
@@ -310,6 +310,11 @@ def test_pooled_folds_show_the_worst_of_each_and_count_as_checked_only_where_all
         "identical_audio": ["pair of a", "pair of b", "pair of c", "pair of d"],
         "near_identical_audio": [],
     }
+
+
+def test_clips_that_sound_the_same_are_a_leak_only_in_two_parts():
+    parts = {"train": ["a", "b"], "test": ["c"]}
+    assert near_recordings(parts, [("a", "b", 0.1), ("c", "a", 0.2)]) == [Pair("train", "a", "test", "c", 0.2)]
 
 
 def test_train_and_test_are_compared_first_and_folds_in_their_order():

@@ -62,6 +62,7 @@ def test_no_speaker_is_in_two_parts_and_every_clip_is_tested_once():
 def test_fold_0_of_5_with_seed_42_is_what_one_gets_without_a_word():
     columns = corpus()
     assert make_split(columns) == make_split(columns, "speaker_kfold", fold=0, num_folds=5, seed=42)
+    assert num_folds_of("speaker_kfold", columns) == 5
 
 
 def test_the_next_fold_is_dev():
@@ -123,12 +124,19 @@ def test_a_corpus_without_speakers_is_refused_unless_leakage_is_accepted():
 
 def test_a_split_in_which_one_clip_names_no_speaker_is_not_called_independent_of_speakers():
     columns = given()
+    columns["split"] = ["dev" if s == "s05" else p for s, p in zip(columns["speaker"], columns["split"], strict=True)]
+    assert make_split(columns, "given").speaker_independent
     columns["speaker"][columns["split"].index("training")] = None
     split = make_split(columns, "given")
     assert not split.speaker_independent
-    assert split.notes[0].endswith("training clips are used as dev, drawn at random.")
-    with pytest.raises(ValueError, match="9 of the 9 dev speakers are also in train"):
+    with pytest.raises(ValueError, match="1 of 216 clips name no speaker"):
         check_split(split, columns)
+
+
+def test_a_dev_is_drawn_at_random_where_a_training_clip_names_no_speaker():
+    columns = given()
+    columns["speaker"][columns["split"].index("training")] = None
+    assert make_split(columns, "given").notes[0].endswith("training clips are used as dev, drawn at random.")
 
 
 def test_clips_without_a_speaker_among_others_are_listed():
@@ -166,12 +174,12 @@ def test_a_clip_in_two_parts_is_refused():
 def test_a_class_without_a_clip_in_train_is_an_error_that_names_it():
     columns = corpus()
     columns["emotion"] = [
-        "disgust" if speaker == "s00" else label
+        "نفرت" if speaker == "s00" else label
         for speaker, label in zip(columns["speaker"], columns["emotion"], strict=True)
     ]
     folds = dict(zip(sorted(columns["id"]), speaker_folds(read_clips(columns), 5, 42), strict=True))
     fold = folds["s00_00"]
-    with pytest.raises(ValueError, match=r"train holds no clip of disgust.*--label_map"):
+    with pytest.raises(ValueError, match=r"""train holds no clip of نفرت.*--label_map '\{"نفرت": null\}'"""):
         make_split(columns, fold=fold)
 
 
@@ -400,8 +408,8 @@ def test_three_speakers_are_enough_for_three_folds_however_many_were_asked_for()
 def test_too_few_speakers_for_the_folds_are_told_what_would_do():
     with pytest.raises(ValueError, match=r"--num_folds 4: the corpus has 3 speakers.*give --num_folds 3 or fewer"):
         speaker_folds(read_clips(voices("a", "a", "a")), 4, 42)
-    with pytest.raises(ValueError, match=r"--num_folds 3: the corpus has 2 speakers.*that is too few to split by"):
-        speaker_folds(read_clips(voices("a", "a")), 3, 42)
+    with pytest.raises(ValueError, match=r"--num_folds 5: the corpus has 2 speakers.*that is too few to split by"):
+        make_split(voices("aj", "aj"))
 
 
 def test_random_folds_need_a_clip_for_each():

@@ -137,10 +137,10 @@ class Trial:
     These processes begin where everything is imported. There, the functions of the file get the code of the mutant.
     """
 
-    def __init__(self, target: str, function: str | None, sample: int | None):
+    def __init__(self, target: str, only: list[str], sample: int | None):
         file, functions, self.tests = TARGETS[target]
         self.path, self.name = ROOT / file, file.removesuffix(".py").replace("/", ".")
-        self.tree, self.nodes = parsed(self.path, (function,) if function else functions)
+        self.tree, self.nodes = parsed(self.path, tuple(only) or functions)
         self.total = sum(1 for node in self.nodes for _ in mutants_of(node))
         self.chosen = set(random.Random(0).sample(range(self.total), min(sample or self.total, self.total)))
         self.verdicts: Counter[str] = Counter()
@@ -227,11 +227,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sample", type=int, help="mutants of each target, drawn at random; all by default")
     parser.add_argument("--only", choices=TARGETS, help="one target")
-    parser.add_argument("--function", help="mutants of one function of the target")
+    parser.add_argument("--functions", nargs="+", default=[], help="mutants of these functions of the target")
     options = parser.parse_args()
     rows = ["| target | mutants | caught | of these endless | share | seconds |", "|---|---|---|---|---|---|"]
     for target in [options.only] if options.only else TARGETS:
-        start, trial = time.perf_counter(), Trial(target, options.function, options.sample)
+        start, trial = time.perf_counter(), Trial(target, options.functions, options.sample)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         flags = ["-x", "-q", "-s", "--tb=no", "-m", MARKS, "-k", LEFT_OUT, f"--basetemp={trial.notes.parent}/tests"]
         flags += [f"-pno:{plugin}" for plugin in ("cacheprovider", "xdist", "unraisableexception")]
