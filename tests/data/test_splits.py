@@ -471,10 +471,14 @@ def test_the_folds_of_a_corpus_stay_what_they_are():
     assert [fold_of[f"s{number}"] for number in range(8)] == [2, 0, 0, 2, 1, 1, 3, 3]
 
 
-def test_the_search_for_even_folds_gives_up_after_the_failures_it_may_have(monkeypatch):
-    columns = corpus(9, clips_each=4)
+@pytest.mark.parametrize(("clips_each", "failures"), [(2, 2), (6, 78)])
+def test_the_search_for_even_folds_gives_up_after_the_failures_it_may_have(clips_each, failures, monkeypatch):
+    columns = corpus(8, clips_each)
     patient = folds_of(columns, 3)
-    monkeypatch.setattr(folds, "_PATIENCE", 0)
+    # It may fail so often for each of the eight speakers. The longest wait for a success here is `failures` draws.
+    monkeypatch.setattr(folds, "_PATIENCE", failures / 8)
+    assert folds_of(columns, 3) == patient
+    monkeypatch.setattr(folds, "_PATIENCE", (failures - 1) / 8)
     assert folds_of(columns, 3) != patient
 
 

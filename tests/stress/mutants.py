@@ -1,8 +1,9 @@
 """Small changes of the code, one at a time, that its tests must notice: `python tests/stress/mutants.py`.
 
 A mutant swaps a comparison, an operation, `and` and `or`, `min` and `max`, `any` and `all`; it moves a whole number by
-one, drops a minus or a `not`, negates a condition, or returns None. Messages of errors and decorators are left alone.
-Those that no test notices are printed, for a reader: some change nothing that anybody can see.
+one, drops a minus or a `not`, negates a condition, or returns None. Messages of errors, decorators and the `strict` of
+`zip` (over lists that are made equally long) are left alone. Those that no test notices are printed, for a reader: some
+change nothing that anybody can see.
 
 The tests of a target run in a process of their own for each mutant, the quick ones first, until one fails. Processor
 time is limited to five times that of the unchanged code: other work on the machine makes no mutant look noticed, and
@@ -117,7 +118,7 @@ def _words(value: object) -> str:
 
 
 def parsed(path: Path, functions: tuple[str, ...]) -> tuple[ast.Module, list[ast.AST]]:
-    """A file, and the functions of it to change; errors, texts, annotations and decorators are marked as left alone."""
+    """A file, and the functions of it to change; what the text above names is marked as left alone."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     kinds = (ast.FunctionDef, ast.ClassDef)
     found = [node for node in tree.body if isinstance(node, kinds) and (not functions or node.name in functions)]
@@ -125,6 +126,7 @@ def parsed(path: Path, functions: tuple[str, ...]) -> tuple[ast.Module, list[ast
         skipped: list[ast.AST | None] = [node] if isinstance(node, ast.Raise | ast.JoinedStr) else []
         skipped += [getattr(node, "annotation", None), getattr(node, "returns", None)]
         skipped += getattr(node, "decorator_list", [])
+        skipped += [node.value] if isinstance(node, ast.keyword) and node.arg == "strict" else []
         for part in (part for part in skipped if part is not None):
             for inner in ast.walk(part):
                 inner.is_left_alone = True
