@@ -30,7 +30,7 @@ def draft_of(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def held_by_this_process(path: str | Path, what: str) -> Iterator[None]:
-    """Holds a lock for the time of the block; the lock of a dead process is none.
+    """Holds a lock for the time of the block; the lock of a dead process is none, though its workers may live on.
 
     The file says who holds it. It is removed at the end, with the folders that were made for it, if they are empty.
 
@@ -45,6 +45,8 @@ def held_by_this_process(path: str | Path, what: str) -> Iterator[None]:
     made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     file = _locked(path, what)
+    # A lock lasts until every copy of its file is closed, and data loader workers outlive a killed run by seconds.
+    os.register_at_fork(after_in_child=file.close)
     try:
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         file.write(json.dumps(holder))

@@ -21,6 +21,7 @@ CLONE = ("run_ser.py", "data_prep.py", "ser_model.py", "ser", "configs", "benchm
 ENCODER = "whisper-tiny.en-encoder"
 WHISPER = "openai/whisper-base"
 EMODB = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral"}
+CREMA_D = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 EMODB_SPEAKERS = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
 
 
@@ -32,6 +33,12 @@ def make_workspace(folder: Path, hub: LoopbackHub) -> Path:
     names = [f"{who}a0{1 + n % 2}{letter}a.wav" for who in EMODB_SPEAKERS for n, letter in enumerate(EMODB)]
     _write(folder / "emodb", names, seeds)
     _write(folder / "ShEMO", [f"{clip}.wav" for clip in _shemo_ids()], seeds)
+    shutil.copytree(folder / "emodb", folder / "corpora" / "emodb")
+    actors = range(1, 7)
+    _write(
+        folder / "corpora" / "ravdess", [f"03-01-0{n}-01-01-01-0{a}.wav" for a in actors for n in range(1, 9)], seeds
+    )
+    _write(folder / "corpora" / "crema-d", [f"100{a}_IEO_{code}_HI.wav" for a in actors for code in CREMA_D], seeds)
     _write(folder / "calls", ["one.wav", "two.flac", "march/three.ogg"], seeds)
     _write(folder, ["interview.wav", "clip.wav", "call.mp3"], seeds, seconds=9.0)
     _write_table(folder)

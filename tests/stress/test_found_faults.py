@@ -1,7 +1,11 @@
 """Damage that once ended in the traceback of a library, case by case: now one line that names file and place."""
 
 import json
+import os
+import signal
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -17,10 +21,13 @@ from ser.data.corpora.table import list_corpus
 from ser.data.data_arguments import DataArguments
 from ser.data.split_files import frozen_folds_of, read_split_file
 from ser.data.splits import load_split
+from ser.files import held_by_this_process
 from ser.inference.loading import load_pipeline
 from ser.predictions import read_predictions
 from ser.training.arguments import parse_arguments
 from ser.yaml_files import read_yaml
+
+ROOT = Path(__file__).parents[2]
 
 
 def refused(read, *words: str) -> None:
@@ -116,6 +123,34 @@ def test_a_zip_with_a_damaged_directory_and_a_member_that_is_encrypted_are_named
     data[directory : directory + 4] = b"PK\x09\x09"
     (tmp_path / "a.zip").write_bytes(data)
     refused(lambda: names_in(tmp_path / "a.zip", "Download it again."), "a.zip: is a damaged zip", "Download it again.")
+
+
+FORKER = """
+import os, sys, time
+from ser.files import held_by_this_process
+with held_by_this_process(sys.argv[1], "--output_dir: x"):
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked on POSIX")
+def test_a_killed_run_can_be_given_again_while_its_workers_still_live(tmp_path):
+    lock = tmp_path / "run" / ".lock"
+    process = subprocess.Popen([sys.executable, "-c", FORKER, str(lock)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    worker = int(process.stdout.readline())
+    try:
+        with pytest.raises(BlockingIOError, match=f"in use by another run: process {process.pid} "):
+            held_by_this_process(lock, "--output_dir: x").__enter__()
+        process.kill()
+        process.wait(20)
+        os.kill(worker, 0)  # it lives
+        with held_by_this_process(lock, "--output_dir: x"):
+            pass
+    finally:
+        process.kill()
+        os.kill(worker, signal.SIGKILL)
 
 
 def test_predictions_that_are_no_table_are_named(tmp_path):

@@ -42,6 +42,8 @@ def launch(config: str, kill: tuple[str, int, float] | None) -> None:
 
     import run_ser
 
+    # A child of a fork server would start data loader workers from one; a run starts them as its platform does.
+    multiprocessing.set_start_method(None, force=True)
     if kill is not None:
         place, name = MOMENTS[kill[0]]
         module, _, kind = (place, "", "") if place == "run_ser" else place.rpartition(".")
