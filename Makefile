@@ -52,6 +52,7 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell .
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive ser run_ser.py data_prep.py ser_model.py
+	$(BIN)/mypy
 
 types: venv
 	$(BIN)/mypy

@@ -109,7 +109,7 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
         self._output_dir, self._fs, self._file_format = self._cache_dir, fsspec.filesystem("file"), None
         self._is_read_only = True
 
-    def download_and_prepare(self, *args, **kwargs) -> None:
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         """As in `datasets`; it does nothing for a corpus that a read-only cache holds.
 
         Raises:
@@ -133,10 +133,10 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
             license=facts.get("licence", ""),
         )
 
-    def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         return [datasets.SplitGenerator(name=datasets.Split.TRAIN, gen_kwargs={})]
 
-    def _prepare_split(self, split_generator: datasets.SplitGenerator, **kwargs) -> None:
+    def _prepare_split(self, split_generator: datasets.SplitGenerator, **kwargs: Any) -> None:
         # Imported before the workers are forked, so that not every worker needs some seconds for it.
         import ser_model  # noqa: F401
 
@@ -162,7 +162,7 @@ class SpeechCorpus(datasets.ArrowBasedBuilder):
             raise ValueError(f"No clip is left. {wrong}")
         self.info.description = json.dumps(corpus.all_facts(skipped), ensure_ascii=False)
 
-    def as_streaming_dataset(self, *args, **kwargs) -> typing.NoReturn:
+    def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> typing.NoReturn:
         """Refuses: clips are checked and decoded once, before any of them is used.
 
         Raises:
@@ -208,7 +208,7 @@ class ShEMO(SpeechCorpus):
         datasets.BuilderConfig("modified", _VERSION, description="label from modified_shemo.json"),
     )
 
-    def __init__(self, config_name: str = "filename", **options):
+    def __init__(self, config_name: str = "filename", **options: Any):
         super().__init__(DataArguments(corpus="shemo", label_source=config_name, **options))
 
 
@@ -244,12 +244,13 @@ def row_of(recording: Recording, corpus: Corpus, max_seconds: float | None = Non
         raise ValueError(recording.problem)
     source = source_of(recording, corpus)
     if recording.segment:
-        whole = _whole_wave(source, recording.path, source.stat().st_mtime_ns, max_seconds)
+        modified_ns = source.stat().st_mtime_ns if isinstance(source, Path) else 0
+        whole = _whole_wave(source, recording.path, modified_ns, max_seconds)
         wave = checked_wave(recording.segment.cut(whole))
     else:
         wave = checked_wave(read_wave(source, recording.path, max_seconds=max_seconds))
     try:
-        source_rate_hz = soundfile.info(io.BytesIO(source) if recording.archive else source).samplerate
+        source_rate_hz = soundfile.info(io.BytesIO(source) if isinstance(source, bytes) else source).samplerate
     except soundfile.LibsndfileError:  # read by ffmpeg, which does not tell the rate
         source_rate_hz = None
     same = ("id", "corpus", "speaker", "gender", "transcript", "ipa", "split", "session")
@@ -264,11 +265,11 @@ def row_of(recording: Recording, corpus: Corpus, max_seconds: float | None = Non
 
 
 @functools.lru_cache(maxsize=1)
-def _whole_wave(path: Path, name: str, modified_ns: int, max_seconds: float | None) -> np.ndarray:
+def _whole_wave(source: Path | bytes, name: str, modified_ns: int, max_seconds: float | None) -> np.ndarray:
     """The wave of a recording with segments, kept for the next one: they follow each other, sorted by id."""
     from ser_model import read_wave
 
-    return read_wave(path, name, max_seconds=max_seconds)
+    return read_wave(source, name, max_seconds=max_seconds)
 
 
 # ---------------------------------------------------------------------------------------------- the command line

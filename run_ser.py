@@ -214,7 +214,7 @@ def make_results(job: Job, dataset: Any, heads: FrozenHeads) -> dict[str, Any]:
     trained = time.monotonic()
     tables, calibration = predict(job, model, outputs_of, parts, labels)
     layers = heads.layers_of(job, split)
-    sections = {"model": model_section(model, job.model.model_name_or_path, facts["trainable"])}
+    sections: dict[str, Any] = {"model": model_section(model, job.model.model_name_or_path, facts["trainable"])}
     sections |= {"head": facts["head"], "start": facts["start"], "layers": layer_section(layers, labels)}
     seconds = {"train": trained - started, "predict": time.monotonic() - trained}
     outcome = {"calibration": calibration, "seconds": seconds}
@@ -248,7 +248,7 @@ def run_final(job: Job, dataset: Any, heads: FrozenHeads, folders: list[Path]) -
     if job.model.calibrate and not job.data.target_columns:
         calibration = calibrate_out_of_fold(model, folders, job.labels(dataset), job.model)
     clips = part_clips(job, dataset, replace(split, test=few_clips(dataset)), "test")
-    run = {"split": "train", "seed": job.seed, "fold": job.fold}
+    run: dict[str, Any] = {"split": "train", "seed": job.seed, "fold": job.fold}
     said = prediction_table(clips.rows, *outputs_of(clips), job.labels(dataset), **run)
     if args.should_save:
         save_model(model, feature_extractor, job.folder)

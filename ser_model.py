@@ -164,7 +164,8 @@ class Mix:
 
     def __init__(self, blocks: Iterable[np.ndarray], name: str):
         """Surveys `blocks` `[T, channels]`, which may be consecutive blocks of a long recording."""
-        self.channel, count, peaks, sums, squares = None, 0, 0.0, 0.0, 0.0
+        self.channel: int | None = None
+        count, peaks, sums, squares = 0, np.zeros(1), np.zeros(1), np.zeros(1)  # soon one for each channel
         for block in blocks:
             channels = np.column_stack([block, block.mean(axis=1)]).astype(np.float64)  # the mean is the last column
             count += len(channels)
@@ -202,7 +203,9 @@ def _decoded(
                 audio = _opened(file, name)
             for block in _frames(audio, name, block_seconds, max_seconds):
                 wave = block[:, 0] if mix is None else mix.mono(block)
-                yield wave / np.float32(mix.peak) if is_float and mix.peak > 1 else wave, audio.samplerate, is_float
+                if mix is not None and is_float and mix.peak > 1:
+                    wave = wave / np.float32(mix.peak)
+                yield wave, audio.samplerate, is_float
     if audio is None:
         for block, rate_hz in _ffmpeg_blocks(source, name, block_seconds, max_seconds):
             yield block, rate_hz, False
@@ -411,7 +414,8 @@ def _ffmpeg_blocks(
             str(rate_hz),
         ]
         with subprocess.Popen([*command, "-f", "f32le", "-"], stdout=subprocess.PIPE, stderr=errors) as process:
-            while data := process.stdout.read(4 * max(1, int(block_seconds * rate_hz))):
+            output: Any = process.stdout
+            while data := output.read(4 * max(1, int(block_seconds * rate_hz))):
                 total += len(data) // 4
                 if max_seconds is not None and total > max_seconds * rate_hz:
                     process.kill()
@@ -591,7 +595,7 @@ class SERConfig(PreTrainedConfig):
     window_seconds: float | None = None
     layers_cut_off: int = 0
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         # Each configuration gets a new dict, since `pipeline()` writes into it.
         self.custom_pipelines = {
@@ -604,16 +608,17 @@ class SERConfig(PreTrainedConfig):
         self._check()
 
     def _check(self) -> None:
-        family, known = self.backbone_config.model_type, WAVE_BACKBONES + FEATURE_BACKBONES
+        backbone: Any = self.backbone_config  # made an object by transformers
+        family, known = backbone.model_type, WAVE_BACKBONES + FEATURE_BACKBONES
         if family not in known:
             raise ValueError(f"backbone_config: model_type {family!r} is not one of {', '.join(known)}.")
-        if getattr(self.backbone_config, "add_adapter", False):
+        if getattr(backbone, "add_adapter", False):
             raise ValueError("backbone_config: add_adapter is true, and adapters are not supported; set it to false.")
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling: {self.pooling!r} is not one of {', '.join(POOLINGS)}.")
         if str(self.layer_mix).isdigit():
             self.layer_mix = int(self.layer_mix)
-        layers = self.backbone_config.num_hidden_layers
+        layers = backbone.num_hidden_layers
         if isinstance(self.layer_mix, int) and not 0 <= self.layer_mix <= layers:
             cut = f", from which {self.layers_cut_off} were cut off" if self.layers_cut_off else ""
             raise ValueError(
@@ -638,10 +643,9 @@ class SERConfig(PreTrainedConfig):
         """Number of vectors that are pooled from a clip (one per layer if each layer is pooled), and their size."""
         frames_are_mixed = self.pooling == "attentive_stats"
         many = self.layer_mix in ("weighted", "all") and not frames_are_mixed
-        size = self.backbone_config.hidden_size
-        return (self.backbone_config.num_hidden_layers + 1 if many else 1), (
-            size if self.pooling == "mean" else 2 * size
-        )
+        backbone: Any = self.backbone_config
+        size = backbone.hidden_size if self.pooling == "mean" else 2 * backbone.hidden_size
+        return (backbone.num_hidden_layers + 1 if many else 1), size
 
 
 def num_frames(num_samples: Any, config: PreTrainedConfig) -> Any:
@@ -1060,6 +1064,9 @@ class Standardize(nn.Module):
     only from the large ones (`benchmarks/RESULTS.md`). Before [`fit`] is called, this module changes nothing.
     """
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, rows: int, size: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(rows, size))
@@ -1073,7 +1080,7 @@ class Standardize(nn.Module):
         self.mean.copy_(vectors.mean(0))
         self.scale.copy_(torch.where(deviation > 1e-6 * vectors.abs().amax(0), 1 / deviation, 1.0))
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Moves the statistics, but keeps float32: in bfloat16 the error of a large mean exceeds a deviation."""
         exact = self.mean, self.scale
         super()._apply(fn, recurse)
@@ -1106,12 +1113,14 @@ class SERForAudioClassification(PreTrainedModel):
     def __init__(self, config: SERConfig, backbone: PreTrainedModel | None = None):
         super().__init__(config)
         self.backbone = new_backbone(config.backbone_config) if backbone is None else backbone
-        if config.backbone_config.model_type in FEATURE_BACKBONES:
+        backbone_config: Any = config.backbone_config
+        family = backbone_config.model_type
+        if family in FEATURE_BACKBONES:
             self.main_input_name = "input_features"
-        if config.backbone_config.model_type == "wavlm":
+        if family == "wavlm":
             for layer in self.backbone.encoder.layers:
                 layer.attention.torch_multi_head_self_attention = partial(projected_attention, layer.attention)
-        if config.backbone_config.model_type in WAVE_BACKBONES:
+        if family in WAVE_BACKBONES:
             for layer in self.backbone.feature_extractor.conv_layers:
                 if isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
                     layer.layer_norm.forward = partial(masked_group_norm, layer.layer_norm)
@@ -1153,7 +1162,7 @@ class SERForAudioClassification(PreTrainedModel):
         self._freeze_unused()
 
     @classmethod
-    def from_backbone(cls, name_or_path: str, attn_implementation: str | None = None, **config: Any):
+    def from_backbone(cls, name_or_path: str, attn_implementation: str | None = None, **config: Any) -> Any:
         """Puts a new head on a pretrained backbone.
 
         Args:
@@ -1341,18 +1350,21 @@ class SERForAudioClassification(PreTrainedModel):
         input_features: torch.Tensor | None = None,
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         family = self.config.backbone_config.model_type
-        if (input_features if family in FEATURE_BACKBONES else input_values) is None:
+        inputs = input_features if family in FEATURE_BACKBONES else input_values
+        if inputs is None:
             raise ValueError(f"{self.main_input_name} is not given; {family} takes nothing else.")
         if family in FEATURE_BACKBONES:
-            return self._feature_states(input_features, attention_mask)
-        if input_values.shape[1] < min_samples(self.config.backbone_config):
+            return self._feature_states(inputs, attention_mask)
+        if inputs.shape[1] < min_samples(self.config.backbone_config):
             needed = min_samples(self.config.backbone_config)
-            raise ValueError(f"input_values: {input_values.shape[1]} samples make no frame; expected {needed} or more.")
+            raise ValueError(f"input_values: {inputs.shape[1]} samples make no frame; expected {needed} or more.")
         if attention_mask is None:
-            attention_mask = torch.ones_like(input_values, dtype=torch.long)
-        return wave_states(self.backbone, input_values, attention_mask.sum(-1))
+            attention_mask = torch.ones_like(inputs, dtype=torch.long)
+        return wave_states(self.backbone, inputs, attention_mask.sum(-1))
 
-    def _feature_states(self, features: torch.Tensor, attention_mask: torch.Tensor | None):
+    def _feature_states(
+        self, features: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         is_whisper = self.config.backbone_config.model_type == "whisper"
         if attention_mask is None:
             attention_mask = torch.ones_like(features[:, 0] if is_whisper else features[..., 0], dtype=torch.long)
@@ -1712,7 +1724,13 @@ class SERPipeline(ChunkPipeline):
         answers = super().__call__((item for item in inputs), **kwargs)
         return list(answers) if isinstance(inputs, Sized) else answers
 
-    def _sanitize_parameters(self, top_k=None, function_to_apply=None, calibrate_prior=None, **kwargs):
+    def _sanitize_parameters(
+        self,
+        top_k: int | None = None,
+        function_to_apply: str | None = None,
+        calibrate_prior: bool | None = None,
+        **kwargs: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         known = ("timeline", "window_seconds", "hop_seconds", "max_seconds", "return_embedding")
         cutting = {name: kwargs.pop(name) for name in known if kwargs.get(name) is not None}
         kwargs = {name: value for name, value in kwargs.items() if name not in known}
@@ -1739,7 +1757,14 @@ class SERPipeline(ChunkPipeline):
             {**cutting, **asked, **{name: value for name, value in ranking.items() if value is not None}},
         )
 
-    def preprocess(self, inputs, timeline=False, window_seconds=None, hop_seconds=None, max_seconds=None):
+    def preprocess(
+        self,
+        inputs: Any,
+        timeline: bool = False,
+        window_seconds: float | None = None,
+        hop_seconds: float | None = None,
+        max_seconds: float | None = None,
+    ) -> Iterator[dict[str, Any]]:
         """Yields the model's inputs for a recording: one for the whole, or one per window while it is read."""
         cutting = self._cutting(timeline, window_seconds, hop_seconds, max_seconds)
         levels: list[float] = []
@@ -1747,7 +1772,7 @@ class SERPipeline(ChunkPipeline):
         for start, window, is_last in cutting.pieces(metered(blocks, cutting.grid.frame, levels)):
             if start == 0 and is_last:
                 self._check(window, name, silence_allowed=timeline)
-            about = {"start": start}
+            about: dict[str, Any] = {"start": start}
             if is_last:
                 about |= {"name": name, "total": start + len(window), "levels": np.asarray(levels)}
             yield {**self._features(window), "about": about, "is_last": is_last}
@@ -1784,14 +1809,22 @@ class SERPipeline(ChunkPipeline):
         )
         return dict(features.to(self.dtype))
 
-    def _forward(self, model_inputs, return_embedding=False):
+    def _forward(self, model_inputs: dict[str, Any], return_embedding: bool = False) -> dict[str, Any]:
         about, is_last = model_inputs.pop("about"), model_inputs.pop("is_last")
         # As Python numbers: a long recording would keep thousands of small tensors, and they would fragment the memory
         # of the large ones.
         values = self.model.embed(**model_inputs) if return_embedding else self.model(**model_inputs).logits
         return {"is_last": is_last, "about": about, "values": values.float().tolist()}
 
-    def postprocess(self, outputs, top_k=None, function_to_apply=None, calibrate_prior=None, timeline=False, **cutting):
+    def postprocess(
+        self,
+        outputs: list[dict[str, Any]],
+        top_k: int | None = None,
+        function_to_apply: str | None = None,
+        calibrate_prior: bool | None = None,
+        timeline: bool = False,
+        **cutting: Any,
+    ) -> Any:
         """Ranks the scores of one recording, or makes its timeline."""
         is_embedding = cutting.get("return_embedding", False)
         logits = torch.tensor([output["values"] for output in outputs], dtype=torch.float64)
@@ -1880,7 +1913,13 @@ class SERPipeline(ChunkPipeline):
             hop_seconds = window_seconds / 4 if timeline else window_seconds
         return Grid(window_seconds, hop_seconds, self.feature_extractor.sampling_rate)
 
-    def _cutting(self, timeline=False, window_seconds=None, hop_seconds=None, max_seconds=None) -> Cutting:
+    def _cutting(
+        self,
+        timeline: bool = False,
+        window_seconds: float | None = None,
+        hop_seconds: float | None = None,
+        max_seconds: float | None = None,
+    ) -> Cutting:
         grid = self._grid(timeline, window_seconds, hop_seconds)
         if timeline:
             return Cutting(grid, grid.size)

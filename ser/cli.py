@@ -162,7 +162,7 @@ class RayAddress(TyperCommand):
 
     ADDRESS = re.compile(r"auto|local|ray://\S+|[\w.:\[\]-]+:\d+")
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         flags = args[: args.index("--")] if "--" in args else args
         if "--ray" in flags:
             after = flags.index("--ray") + 1
@@ -295,7 +295,8 @@ def baseline(
         if is_finished(run):
             from ser.evaluation.format import verdict_of
 
-            print(verdict_of(attach_baseline(run, folder)).text)
+            if verdict := verdict_of(attach_baseline(run, folder)):
+                print(verdict.text)
             print(f"{run / RESULTS} holds the comparison; run `ser report {run}` to add it to the report.")
 
 
@@ -325,7 +326,7 @@ def robustness(
         data, _ = read_data_arguments([str(run / CONFIG), *context.args], "ser robustness")
         from data_prep import load_corpus
 
-        def load(folder: Path):
+        def load(folder: Path) -> tuple[Any, Any]:
             pipe = pipeline_of(str(folder), "cpu")
             return pipe.model, pipe.feature_extractor
 
@@ -581,7 +582,8 @@ def splits_of_run(folder: Path) -> dict[str, list[str]]:
 
 def model_loader(model: str | None, onnx: Path | None, device: str | None, revision: str | None) -> Callable[..., Any]:
     """Checks which model is meant; what is returned loads it on a device, with so many threads if they are given."""
-    if model is None and onnx is None:
+    source = onnx if model is None else model
+    if source is None:
         raise ValueError("--model: is missing; give a run's folder, a repository on the Hub, or a file with --onnx.")
     if model is not None and onnx is not None:
         raise ValueError("--onnx: cannot be used with --model; give one of the two.")
@@ -589,8 +591,8 @@ def model_loader(model: str | None, onnx: Path | None, device: str | None, revis
         raise ValueError(f"--device: {device}, but --onnx runs on the CPU; use --model for a GPU.")
 
     def load(device: str | None, threads: int | None = None) -> Any:
-        if onnx is None:
-            pipe = pipeline_of(model, device, revision=revision)
+        if isinstance(source, str):
+            pipe = pipeline_of(source, device, revision=revision)
             if threads is not None:
                 import torch
 
@@ -599,12 +601,12 @@ def model_loader(model: str | None, onnx: Path | None, device: str | None, revis
         from ser.inference.onnx_model import load_onnx_pipeline
         from ser_model import SERConfig, SERPipeline
 
-        return load_onnx_pipeline(onnx, SERConfig, SERPipeline, threads)
+        return load_onnx_pipeline(source, SERConfig, SERPipeline, threads)
 
     return load
 
 
-def pipeline_of(model: str, device: str | None = None, **hub: str | None):
+def pipeline_of(model: str, device: str | None = None, **hub: str | None) -> Any:
     """Loads a model with the installed code."""
     from ser.inference.loading import load_pipeline, no_garbage_collection, read_config
 

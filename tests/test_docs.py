@@ -8,17 +8,15 @@ import shutil
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 import yaml
+from fakes.pages import CODE, ROOT, commands
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks" / "RESULTS.md"],
     key=lambda page: page.relative_to(ROOT).as_posix(),
 )
-CODE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OUR_PATH = re.compile(r"(?<![\w./-])(?:ser|configs|tests|benchmarks|docs|\.github)/[\w./*-]*\w[\w/*]*")
 # `# FILE, a new file`, `# FILE, at the end`, or `# FILE, after: LINE`.
 PLACE = re.compile(r"# (?P<file>[\w./]+), (?P<how>a new file|at the end|after|before|in place of)(?:: (?P<line>.*))?")
@@ -39,22 +37,6 @@ def recipe_blocks() -> list[tuple[re.Match, str]]:
     return found
 
 
-def commands(page: Path) -> list[list[str]]:
-    """The command lines of a page, split into words: those of ```sh blocks and of blocks that are indented."""
-    text = page.read_text(encoding="utf-8")
-    blocks = [block for language, block in CODE.findall(text) if language == "sh"]
-    blocks += re.findall(r"^(?: {4}\S.*\n)(?: {4}.*\n)*", CODE.sub("", text), re.MULTILINE)
-    lines = [line for block in blocks for line in re.split(r"\n(?! )|\n(?= {4}\S)", without_breaks(block))]
-    split = [shlex.split(line, comments=True) for line in lines]
-    return [words for words in split if words and "..." not in words]
-
-
-def without_breaks(block: str) -> str:
-    """A block in which a command that goes on in the next line, or within quotes, is one line."""
-    block = re.sub(r"\\\n\s*", " ", block)
-    return re.sub(r"'[^'\n]*\n[^']*'", lambda quoted: quoted[0].replace("\n", " "), block)
-
-
 @cache
 def click_commands():
     import typer
@@ -66,6 +48,7 @@ def click_commands():
 
 def check_command(words: list[str]) -> None:
     """Parses a command line as its program would, and runs nothing."""
+    words = words[: words.index(">")] if ">" in words else words
     program, rest = words[0], words[1:]
     if program in ("accelerate", "torchrun") or (program == "python" and rest[0] == "run_ser.py"):
         from ser.training.arguments import parse_arguments

@@ -122,15 +122,22 @@ def audit_files(
     check_labels(labels, {label: label for label in sorted(labels)}, listed(paths))
     parts: dict[str, list[str]] = {part: [] for part in (() if frozen else (TRAIN, DEV, TEST))}
     for clip in rows:
-        parts.setdefault(clip.split, []).append(clip.id)
-    copies, lacking = Copies({clip.id: clip.recording for clip in rows if clip.recording}), []
+        if clip.split is not None:
+            parts.setdefault(clip.split, []).append(clip.id)
+    every, rows = {clip.id for clip in rows}, [clip for clip in rows if clip.split is not None]
+    copies = Copies({clip.id: clip.recording for clip in rows if clip.recording})
+    lacking: Sequence[str] = ()
     if audio is not None:
+        if read_wave is None:
+            raise TypeError("audit_files: with `audio`, `read_wave` must be given too; it reads one recording.")
         found, lacking = recordings_in(audio, rows)
         heard = copies_in(waves_of_clips(found, rows, read_wave))
         copies = Copies({**copies.hashes, **heard.hashes}, heard.near)
     result = audit_parts(parts, rows, copies)
+    total = len({clip.id for clip in rows})
+    if total < len(every):
+        result["warnings"].append(f"{len(every) - total} of {len(every)} clips are in no part: their split is empty.")
     if lacking:
-        total = len({clip.id for clip in rows})
         result["warnings"].append(f"{len(lacking)} of {total} recordings are not in {audio} ({listed(lacking, 3)}).")
     return {"files": [str(path) for path in paths], **result}
 

@@ -3,9 +3,9 @@
 import hashlib
 import inspect
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,7 +13,17 @@ from ser.data.audio import MIN_SAMPLES, SAMPLING_RATE_HZ
 from ser.data.data_arguments import closest
 from ser.files import parse_json
 
-Augment = Callable[[np.ndarray, tuple], np.ndarray]
+
+class Augment(Protocol):
+    """A function of a wave `[T]` and a key (any tuple) to a wave `[T]`.
+
+    Attributes:
+        specification: The JSON list it was built from.
+    """
+
+    specification: str | None
+
+    def __call__(self, wave: np.ndarray, key: tuple) -> np.ndarray: ...
 
 
 def hash_of(key: tuple) -> int:
@@ -125,9 +135,9 @@ def _transform(entry: Any) -> Any:
             "'audiomentations[extras]'."
         ) from None
     except Exception as error:  # each transform checks its parameters in its own way
-        known = ", ".join(name for name in inspect.signature(kind).parameters if name != "p")
+        taken = ", ".join(name for name in inspect.signature(kind).parameters if name != "p")
         why = f"{error}; " if str(error) else ""
         raise ValueError(
-            f"--augmentations: {entry['name']} does not take {parameters} ({why}its parameters are {known})."
+            f"--augmentations: {entry['name']} does not take {parameters} ({why}its parameters are {taken})."
         ) from None
     return transform

@@ -74,7 +74,9 @@ def _read_mapping(columns: Mapping[str, list] | Any) -> list[Clip]:
     if twice:
         raise ValueError(f"Column 'id': {len(twice)} ids occur more than once ({listed(twice, 5)}).")
     optional = [name for name in ("speaker", "gender", "split", "session", "corpus", "recording") if name in names]
-    read = {name: [(speaker_cell if name == "speaker" else cell)(v) for v in columns[name][:]] for name in optional}
+    read: dict[str, list[Any]] = {
+        name: [(speaker_cell if name == "speaker" else cell)(value) for value in columns[name][:]] for name in optional
+    }
     if "emotion" in names:
         read["emotion"] = _label_names(columns)
     if "split" in read:

@@ -47,10 +47,11 @@ def copies_of(columns: Mapping[str, list] | Any) -> Copies:
         return Copies({str(i): value for i, value in zip(columns["id"], columns["recording"], strict=True) if value})
     if "audio" not in names or not hasattr(columns, "cast_column"):
         return Copies({})
-    key = columns._fingerprint  # datasets' own name for this content, by which it keeps its own results
+    dataset: Any = columns
+    key = dataset._fingerprint  # datasets' own name for this content, by which it keeps its own results
     if key not in _held:
-        path = _file_of(columns, key)
-        found = _read(path) or copies_in(_with_progress(columns))
+        path = _file_of(dataset, key)
+        found = _read(path) or copies_in(_with_progress(dataset))
         _held.clear()
         _held[key] = found
         _write(found, path)

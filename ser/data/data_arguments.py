@@ -35,7 +35,7 @@ MAX_SYNTHETIC_VOICES = 12
 _ENTRY_KEYS = ("corpus", "data_dir", "manifest", "dataset_name", "label_map", "name")
 
 
-def _argument(default, text: str, **metadata):
+def _argument(default: Any, text: str, **metadata: Any) -> Any:
     return field(default=default, metadata={"help": text, **metadata})
 
 
@@ -114,7 +114,7 @@ class DataArguments:
     synthetic_voices: int = _argument(12, f"Number of voices of --corpus synthetic, 2 to {MAX_SYNTHETIC_VOICES}.")
     synthetic_seed: int = _argument(0, "Seed of --corpus synthetic.")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for flag, allowed in (("corpus", CORPORA), ("label_source", LABEL_SOURCES), ("protocol", PROTOCOLS)):
             _check_choice(flag, getattr(self, flag), allowed)
         for flag, low in (("num_proc", 1), ("max_clips", 1), ("num_folds", 2), ("synthetic_clips", 1)):
@@ -169,7 +169,10 @@ class DataArguments:
                 raise ValueError(f"unknown key {key!r}, expected {', '.join(_ENTRY_KEYS)}.{closest(key, _ENTRY_KEYS)}")
         if "corpus" not in entry:
             raise ValueError(f"has no key corpus, which is one of {', '.join(CORPORA)}.")
-        values = {key: entry.get(key) for key in ("corpus", "data_dir", "manifest", "dataset_name")}
+        values: dict[str, Any] = {key: entry.get(key) for key in ("corpus", "data_dir", "manifest", "dataset_name")}
+        for key, value in values.items():
+            if not isinstance(value, (str, types.NoneType)):
+                raise ValueError(f"{key}: {value!r} is not text; in a YAML file, put it between quotes.")
         label_map = entry.get("label_map")
         label_map = label_map if label_map is None or isinstance(label_map, str) else json.dumps(label_map)
         own = replace(self, corpora=None, label_map=label_map, max_clips=None, **values)
@@ -232,15 +235,15 @@ def read_data_arguments(argv: Sequence[str], program: str = "data_prep.py") -> t
     parser = _Parser(prog=program, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("config", nargs="?", help="flat YAML file")
     parser.add_argument("--output_dir", help="Where the plots are written.")
-    known = {"output_dir": str}
+    known: dict[str, Any] = {"output_dir": str}
     for entry in fields(DataArguments):
-        optional = {"nargs": "?", "const": "true"} if entry.type is bool else {}
+        optional: dict[str, Any] = {"nargs": "?", "const": "true"} if entry.type is bool else {}
         parser.add_argument(f"--{entry.name}", help=entry.metadata["help"].replace("%", "%%"), **optional)
         known[entry.name] = entry.type
-    flags, rest = parser.parse_known_args(argv)
+    parsed, rest = parser.parse_known_args(argv)
     if rest:
         raise ValueError(f"{rest[0]}: no such flag of {program}.{closest(rest[0].lstrip('-').split('=')[0], known)}")
-    flags = vars(flags)
+    flags = vars(parsed)
     config = flags.pop("config", None)
     values = {}
     for key, value in (read_yaml(Path(config)) if config else {}).items():

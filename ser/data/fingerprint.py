@@ -152,7 +152,7 @@ def _candidates(prints: Sequence[Fingerprint], groups: Sequence[Hashable]) -> It
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     group = np.array([numbers[own] for own in groups])[clip]
     sounding = np.flatnonzero(np.concatenate([own.sounds for own in prints]))
-    found = set()
+    found: set[tuple[int, int, int]] = set()
     for shift in _KEY_SHIFTS:
         keys = (codes[sounding] >> np.uint32(shift)) & _KEY_MASK
         order = np.argsort(keys, kind="stable")
@@ -168,7 +168,9 @@ def _candidates(prints: Sequence[Fingerprint], groups: Sequence[Hashable]) -> It
     return sorted(found)
 
 
-def _agreeing_around(codes: np.ndarray, clip: np.ndarray, one: np.ndarray, two: np.ndarray):
+def _agreeing_around(
+    codes: np.ndarray, clip: np.ndarray, one: np.ndarray, two: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Keeps the pairs of frames, given as indices into `codes`, whose neighbouring frames nearly agree too."""
     errors, looked_at = np.zeros(len(one)), np.zeros(len(one))
     last = len(codes) - 1

@@ -14,10 +14,13 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ser.data.clips import DEV, TEST, TRAIN, Clip, listed, read_clips
 from ser.files import write_json_rows
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # How many random changes are tried to balance the folds; the search stops early after `_PATIENCE` failures in a row for
 # each speaker.
@@ -98,7 +101,7 @@ def speakers_of(clips: Sequence[Clip]) -> list[str]:
             "cannot be split by speakers. Add the speakers, or use --protocol random_kfold with "
             "--accept_speaker_leakage true."
         )
-    return sorted({clip.speaker for clip in clips})
+    return sorted({clip.speaker for clip in clips if clip.speaker is not None})
 
 
 def groups_of(clips: Sequence[Clip], column: str) -> list[str]:
@@ -208,30 +211,30 @@ def frozen_folds(columns: dict[str, list], num_folds: int = 5, seed: int = 42) -
 
 def _traits(clip: Clip, labels: Sequence[str]) -> tuple[str, ...]:
     """The properties of one clip that are balanced over folds: labels, gender, and each label within the gender."""
-    labels = dict.fromkeys((f"0 {clip.emotion}", *(f"{index} {label}" for index, label in enumerate(labels, 1))))
-    return (*labels, f"{clip.gender}", *(f"{label} {clip.gender}" for label in labels))
+    named = dict.fromkeys((f"0 {clip.emotion}", *(f"{index} {label}" for index, label in enumerate(labels, 1))))
+    return (*named, f"{clip.gender}", *(f"{label} {clip.gender}" for label in named))
 
 
-def _counts(clips: Sequence[Clip], traits: Sequence[tuple[str, ...]], speakers: Sequence[str]):
+def _counts(clips: Sequence[Clip], traits: Sequence[tuple[str, ...]], speakers: Sequence[str]) -> "np.ndarray":
     """Number of clips of each speaker with each trait, `[speakers, traits + 1]`; the last column counts all clips."""
     import numpy as np
 
     columns = {trait: index for index, trait in enumerate(sorted({trait for own in traits for trait in own}))}
-    rows = {speaker: index for index, speaker in enumerate(speakers)}
-    counts = np.zeros((len(speakers), len(columns) + 1))
+    rows: dict[str | None, int] = {speaker: index for index, speaker in enumerate(speakers)}
+    counts: np.ndarray = np.zeros((len(speakers), len(columns) + 1))
     for clip, own in zip(clips, traits, strict=True):
         counts[rows[clip.speaker], [*(columns[trait] for trait in own), -1]] += 1
     return counts
 
 
-def _evened(folds: list[int], counts, num_folds: int, seed: int) -> list[int]:
+def _evened(folds: list[int], counts: "np.ndarray", num_folds: int, seed: int) -> list[int]:
     """Moves and swaps speakers between folds while this lowers the cost; see [`speaker_folds`]."""
     import numpy as np
 
     expected = counts.sum(axis=0) / num_folds
     everywhere = (counts > 0).sum(axis=0) >= num_folds
 
-    def cost(table):
+    def cost(table: np.ndarray) -> float:
         return ((table / expected - 1) ** 2).sum() + _EMPTY_COST * (table[:, everywhere] == 0).sum()
 
     random, folds, failed = np.random.default_rng(seed), list(folds), 0
@@ -253,7 +256,7 @@ def _evened(folds: list[int], counts, num_folds: int, seed: int) -> list[int]:
     return folds
 
 
-def _fold_numbers(splitter: Any, strata: Sequence[str], groups: Sequence[str] | None) -> list[int]:
+def _fold_numbers(splitter: Any, strata: Sequence[str], groups: Sequence[str | None] | None) -> list[int]:
     import numpy as np
 
     if max(Counter(strata).values()) < splitter.n_splits:

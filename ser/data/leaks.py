@@ -43,7 +43,7 @@ def clips_in_two_parts(parts: Parts) -> dict[str, list[str]]:
 def speakers_by_part(parts: Parts, clips: Iterable[Clip]) -> dict[str, set[str]]:
     """The speakers of each part, as far as they are known."""
     speaker_of = {clip.id: clip.speaker for clip in clips}
-    return {part: {speaker_of.get(i) for i in ids} - {None} for part, ids in parts.items()}
+    return {part: {name for i in ids if (name := speaker_of.get(i)) is not None} for part, ids in parts.items()}
 
 
 def shared_speakers(parts: Parts, clips: Iterable[Clip]) -> dict[tuple[str, str], list[str]]:

@@ -49,7 +49,7 @@ def check_labels(counts: Mapping[str, int], after: Mapping[str, str | None], wha
         return
     # The most frequent spelling is proposed for its group.
     chosen = {label: max(group, key=lambda one: counts[one]) for group in groups for label in group}
-    joined = json.dumps({label: chosen.get(new, new) for label, new in after.items()}, ensure_ascii=False)
+    joined = json.dumps({label: new and chosen.get(new, new) for label, new in after.items()}, ensure_ascii=False)
     named = (" and ".join(f"{label!r} ({counts[label]} clips)" for label in group) for group in groups)
     raise ValueError(
         f"{what}: labels that differ in spelling alone: {listed(named)}. Join them with --label_map '{joined}'."

@@ -68,13 +68,14 @@ def given_parts(clips: Iterable[Clip], splits_file: str | None, protocol: str) -
             )
         return {clip.id: clip.split for clip in clips if clip.split}, []
     rows = [row for path in split_paths(splits_file, protocol) for row in read_split_file(path)]
-    id_of, part_of = matched([row.id for row in rows], [clip.id for clip in clips], "--splits_file"), {}
+    id_of = matched([row.id for row in rows], [clip.id for clip in clips], "--splits_file")
+    part_of: dict[str, str] = {}
     for row in rows:
-        if row.id in id_of and part_of.setdefault(id_of[row.id], row.split) != row.split:
+        if row.id in id_of and row.split and part_of.setdefault(id_of[row.id], row.split) != row.split:
             raise ValueError(
                 f"--splits_file: {row.id} is in {part_of[id_of[row.id]]} and in {row.split}; see `ser audit`."
             )
-    if not part_of:
+    if not id_of:
         raise ValueError(
             f"--splits_file: none of its {len(rows)} names is an id of the corpus: {rows[0].id}, {clips[0].id}."
         )
@@ -160,7 +161,7 @@ def split_paths(spec: str, protocol: str = "given") -> list[Path]:
         raise ValueError(f"{odd[0]}: is no regular file but a folder, a pipe or a device; give files of a split.")
     if paths[0].is_file():
         return paths
-    found = {part: [] for part in SPLITS}
+    found: dict[str, list[Path]] = {part: [] for part in SPLITS}
     for path in sorted(paths[0].glob(_PATTERNS[protocol])):
         if path.suffix in (".csv", ".tsv", ".jsonl") and (part := _part_of_name(path)):
             found[part].append(path)
@@ -190,13 +191,14 @@ def read_split_file(path: Path) -> list[Clip]:
     if not rows:
         raise ValueError(f"{path}: is empty.")
     named = {name.lower(): name for row in rows for name in row}
-    own = {kind: next((named[name] for name in names if name in named), None) for kind, names in _COLUMNS.items()}
-    if own["id"] is None:
+    first = {kind: next((name for name in names if name in named), None) for kind, names in _COLUMNS.items()}
+    own = {kind: named[name] for kind, name in first.items() if name}
+    if "id" not in own:
         raise ValueError(
             f"{path}: has no column for the clip ({', '.join(_COLUMNS['id'])}): {', '.join(named.values())}."
         )
     default = _part_of_name(path)
-    if own["split"] is None and default is None:
+    if "split" not in own and default is None:
         raise ValueError(f"{path}: no column 'split', and its name says none of train, dev, val and test.")
     try:
         return [_clip(row, own, default) for row in rows]
@@ -204,9 +206,9 @@ def read_split_file(path: Path) -> list[Clip]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _clip(row: Mapping[str, Any], columns: Mapping[str, str | None], part: str | None) -> Clip:
+def _clip(row: Mapping[str, Any], columns: Mapping[str, str], part: str | None) -> Clip:
     read = {kind: (speaker_cell if kind == "speaker" else cell) for kind in columns}
-    cells = {kind: read[kind](row.get(name)) for kind, name in columns.items() if name}
+    cells: dict[str, Any] = {kind: read[kind](row.get(name)) for kind, name in columns.items()}
     if cells["id"] is None:
         raise ValueError(f"a row names no clip: {dict(row)}")
     cells["split"] = split_word(cells.get("split")) or part
@@ -224,8 +226,8 @@ def _with_name(clip: Clip) -> Clip:
     if grammar is None:
         return clip
     known = grammar.groupdict()
-    gender = {"F": "female", "M": "male"}.get(known.get("gender"))
-    label = LETTERS.get(known.get("letter"), ALL_CLIPS) if clip.emotion == ALL_CLIPS else clip.emotion
+    gender = {"F": "female", "M": "male"}.get(known.get("gender") or "")
+    label = LETTERS.get(known.get("letter") or "", ALL_CLIPS) if clip.emotion == ALL_CLIPS else clip.emotion
     return replace(clip, speaker=clip.speaker or known["speaker"], gender=clip.gender or gender, emotion=label)
 
 

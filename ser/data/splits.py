@@ -11,7 +11,7 @@ from typing import Any
 from ser.data.clips import DEV, SPLITS, TEST, TRAIN, Clip, classes_of, counted, listed, read_clips
 from ser.data.copies import Copies, copies_of
 from ser.data.folds import corpora_of, fewer_folds, groups_of, random_folds, speaker_folds, with_dev
-from ser.data.leaks import clips_in_two_parts, near_recordings, shared_recordings, shared_speakers, speaker_leaks
+from ser.data.leaks import Parts, clips_in_two_parts, near_recordings, shared_recordings, shared_speakers, speaker_leaks
 from ser.data.split_files import check_texts, frozen_folds_of, given_parts, unused_splits_file
 from ser.files import read_json, write_json_rows
 
@@ -114,8 +114,8 @@ def make_split(
     parts = {part: [clip for clip in clips if part_of.get(clip.id) == part] for part in SPLITS}
     parts, more = with_dev(parts, protocol, seed)
     notes = [*([unused] if unused else []), *notes, *more, *_left_out(clips, parts)]
-    ids = (tuple(clip.id for clip in parts[part]) for part in SPLITS)
-    split = Split(protocol, fold, seed, False, *ids, sha256="", notes=tuple(notes))
+    train, dev, test = (tuple(clip.id for clip in parts[part]) for part in SPLITS)
+    split = Split(protocol, fold, seed, False, train, dev, test, sha256="", notes=tuple(notes))
     _check_classes(split, clips, classes_of(columns))
     named = all(clip.speaker for own in parts.values() for clip in own)
     independent = named and not shared_speakers(split.parts, clips)
@@ -179,7 +179,7 @@ def check_split(
         _refuse_copies(split, copies_of(columns), accept_near_copies)
 
 
-def clips_per_class(parts: Mapping[str, Sequence[str]], clips: Sequence[Clip], classes: Sequence[str]):
+def clips_per_class(parts: Parts, clips: Sequence[Clip], classes: Sequence[str]) -> dict[str, dict[str, int]]:
     """Number of clips of each class in each part: `{"train": {"anger": 700, ...}, ...}`."""
     label_of = {clip.id: clip.emotion for clip in clips}
     counts = {part: Counter(label_of.get(i) for i in ids) for part, ids in parts.items()}
@@ -222,8 +222,8 @@ def load_split(path: str | Path) -> Split:
         raise ValueError(f"{path}: is not a splits.json: it lacks {', '.join(absent)}.")
     for name in (*SPLITS, "notes"):
         check_texts(content[name], f"{path}: `{name}`")
+    content |= {name: tuple(content[name]) for name in (*SPLITS, "notes")}
     split = Split(**{field.name: content[field.name] for field in fields(Split)})
-    split = replace(split, **{name: tuple(content[name]) for name in (*SPLITS, "notes")})
     if split_hash(split) != split.sha256:
         raise ValueError(
             f"{path}: its ids have the hash {split_hash(split)}, it says {split.sha256!r}: it was changed after it was "

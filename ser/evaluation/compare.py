@@ -4,6 +4,7 @@ The speaker is the unit of both answers: the interval draws speakers, as in `ser
 swaps the two runs' predictions for all clips of a speaker at once.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ser.evaluation.scored import check_once_per_seed, scored
 from ser.predictions import labels_of, read_predictions
 from ser.run_folder import predictions_to_pool
 
+Score = Callable[[np.ndarray], np.ndarray]
 PERMUTATIONS = 9999
 # Up to this many speakers, all swaps are fewer than PERMUTATIONS: they are all counted, and none is drawn.
 MOST_TO_COUNT = 14
@@ -123,7 +125,7 @@ def comparison_rows(result: dict, name_a: str, name_b: str) -> list[tuple[str, .
     return rows
 
 
-def permutation_p_value(confusions: np.ndarray, score, permutations: int = PERMUTATIONS, seed: int = 0) -> float:
+def permutation_p_value(confusions: np.ndarray, score: Score, permutations: int = PERMUTATIONS, seed: int = 0) -> float:
     """Two-sided p, in (0, 1], of the hypothesis that a speaker's predictions could come from either run.
 
     With up to 14 clusters that differ, p is the share of all swaps whose difference is at least the observed one. With
@@ -162,7 +164,7 @@ def smallest_p_value(confusions: np.ndarray) -> float:
     return min(1.0, 2.0 ** (1 - number)) if number <= MOST_TO_COUNT else 1 / (PERMUTATIONS + 1)
 
 
-def _counted_p_value(confusions: np.ndarray, score) -> float:
+def _counted_p_value(confusions: np.ndarray, score: Score) -> float:
     """`permutation_p_value` over all swaps; the first cluster stays, since swapping all only turns the sign."""
     total = confusions.sum(axis=0)
     differ = confusions[(confusions[:, 0] != confusions[:, 1]).any(axis=(1, 2, 3))]
@@ -225,7 +227,7 @@ def _paired_counts(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.nda
     return both, table.moments(table.hits(is_a) - table.hits(~is_a)), table.unit
 
 
-def _difference(totals: np.ndarray, score) -> np.ndarray:
+def _difference(totals: np.ndarray, score: Score) -> np.ndarray:
     """Score of the first run minus that of the second, mean over seeds, `[...]` of totals `[..., 2, seeds, C, C]`."""
     means = score(totals).mean(axis=-1)
     return means[..., 0] - means[..., 1]

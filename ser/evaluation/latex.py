@@ -23,7 +23,7 @@ _SPECIAL = {
     "\N{HORIZONTAL ELLIPSIS}": r"\ldots{}",
     "\N{EN DASH}": "--",
 }
-_PREAMBLE = "% \\usepackage{booktabs}; brackets are 95 % intervals over speakers, see the paragraph on the method"
+_PREAMBLE = "% \\usepackage{booktabs}; brackets are 95 % intervals; the paragraph on the method says over what"
 
 
 def escape(text: Any) -> str:

@@ -106,4 +106,6 @@ def variance_words(results: Mapping[str, Any]) -> str:
 def kept_layers(model: Mapping[str, Any]) -> str:
     """What to add to the name of an encoder that was cut off behind the pooled layer; empty if it was not."""
     cut = model.get("layers_cut_off") or 0
-    return f", without the last {cut} of its {max(1, int(model['layer_mix'])) + cut} layers" if cut else ""
+    # Folds that chose layers 0 and 1 agree on what was cut off and not on the layer: both kept one.
+    kept = max(1, int(model.get("layer_mix", 1))) if cut else 0
+    return f", without the last {cut} of its {kept + cut} layers" if cut else ""

@@ -84,7 +84,7 @@ def label_positions(truth: np.ndarray, labels: list[str]) -> np.ndarray:
     else:
         order = {label: position for position, label in enumerate(labels)}
         strange = sorted({str(name) for name in truth if name not in order})
-        positions = np.array([order.get(name, -1) for name in truth], dtype=np.int64)
+        positions = np.array([order[name] for name in truth if name in order], dtype=np.int64)
     if strange:
         raise ValueError(f"truth holds {strange}, which labels {list(labels)} do not; score with the run's own labels")
     return positions

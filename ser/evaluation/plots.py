@@ -4,6 +4,7 @@ No score and no interval is computed here: the caller takes them from `results.j
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -156,8 +157,7 @@ def risk_coverage(curve: Mapping[str, Sequence[float]], chosen: Mapping[str, flo
     figure, axes = canvas(2.7)
     axes.plot(curve["coverage"], curve["accuracy"], color=ACCENT)
     if chosen and chosen.get("precision") is not None:
-        x, y = chosen["coverage"], chosen["precision"]
-        axes.plot(x, y, "D", color=SECOND, markersize=7, markeredgecolor=PAPER)
+        axes.plot(chosen["coverage"], chosen["precision"], "D", color=SECOND, markersize=7, markeredgecolor=PAPER)
     lowest = min(curve["accuracy"])
     axes.set(xlabel="share of clips answered", ylabel="accuracy", xlim=(0, 1.02), ylim=(max(0, lowest - 0.08), 1.02))
     axes.grid(True)
@@ -284,14 +284,14 @@ def _dots(curve: np.ndarray) -> str:
     return "." if len(curve) <= 30 else ""
 
 
-def _mark_best(axes, curve: np.ndarray) -> None:
+def _mark_best(axes: Any, curve: np.ndarray) -> None:
     epoch, value = curve[int(np.nanargmax(curve[:, 1]))]
     axes.plot(*curve.T, "--", marker=_dots(curve), color=SECOND)
     axes.plot(epoch, value, "o", color=SECOND, markersize=7, markeredgecolor=PAPER)
     note(axes, f"best {format_number(value)}", (epoch, value), (0, 12), ha="center")
 
 
-def _cell(row: int, column: int, share: float):
+def _cell(row: int, column: int, share: float) -> Rectangle:
     corner, edge = (column - 0.46, row - 0.46), INK if row == column else RULE
     return Rectangle(corner, 0.92, 0.92, facecolor=(HEAT, 0.04 + 0.96 * share), edgecolor=edge, linewidth=0.8)
 

@@ -1,6 +1,6 @@
 """`results.json`: every figure of a run, computed once from its predictions; pages and commands read only this."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ def upper_bound_of_guessing(support: np.ndarray) -> float:
     return float(share + norm.ppf(0.975) * np.sqrt((share * (1 - share) / present).sum()) * share)
 
 
-def _over_runs(test: pd.DataFrame, labels: list[str], score) -> dict:
+def _over_runs(test: pd.DataFrame, labels: list[str], score: Callable[[pd.DataFrame, list[str]], dict]) -> dict:
     """`per_run`, and mean and deviation (n - 1) of the scores over `folds` and over `seeds`, where there are several.
 
     A fold's score is its mean over seeds; a seed's score is that of its pooled folds.

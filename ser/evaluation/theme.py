@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree  # only of what matplotlib wrote  # nosec B405
 
 import matplotlib
@@ -73,33 +74,33 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Draws with the project's style and does not change matplotlib's global settings."""
 
     @functools.wraps(draw)
-    def wrapper(*args, **kwargs) -> Figure:
+    def wrapper(*args: Any, **kwargs: Any) -> Figure:
         with matplotlib.rc_context(_STYLE):
             return draw(*args, **kwargs)
 
     return wrapper
 
 
-def canvas(height_inches: float, **grid):
+def canvas(height_inches: float, **grid: Any) -> tuple[Figure, Any]:
     """A figure of the common width and its axes, as `Figure.subplots` gives them."""
     # Not by pyplot: its figures stay open, and its backend may need a display.
     figure = Figure(figsize=(WIDTH_INCHES, height_inches))
     return figure, figure.subplots(**grid)
 
 
-def note(axes, text: str, point: tuple[float, float], offset: tuple[float, float], **look) -> None:
+def note(axes: Any, text: str, point: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
     """A small text beside a point of the data, `offset` points away."""
     look = {"color": MUTED, "fontsize": 10, "va": "center", **look}
     axes.annotate(text, point, offset, textcoords="offset points", **look)
 
 
-def percent_axes(*axes) -> None:
+def percent_axes(*axes: Any) -> None:
     """Writes the ticks of a share as percentages."""
     for axis in axes:
         axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
 
 
-def name_speakers(axes, names: list[str]) -> None:
+def name_speakers(axes: Any, names: list[str]) -> None:
     """Writes the names below the marks 1, 2, ... if they fit side by side, else numbers."""
     if sum(len(name) + 1 for name in names) <= MOST_LETTERS:
         axes.set_xticks(range(1, len(names) + 1), names)

@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import datasets
 import evaluate
@@ -34,7 +35,7 @@ class ConfusionMetric(evaluate.Metric):
     score: Callable[[np.ndarray], np.ndarray] = staticmethod(lambda confusion: confusion)
 
     def __init__(
-        self, num_classes: int | None = None, keep_in_memory: bool | None = None, num_process: int = 1, **kwargs
+        self, num_classes: int | None = None, keep_in_memory: bool | None = None, num_process: int = 1, **kwargs: Any
     ):
         self.num_classes = num_classes
         keep_in_memory = num_process == 1 if keep_in_memory is None else keep_in_memory
@@ -49,7 +50,7 @@ class ConfusionMetric(evaluate.Metric):
             features=datasets.Features({"predictions": index, "references": index}),
         )
 
-    def _compute(self, predictions, references) -> dict:
+    def _compute(self, predictions: Any, references: Any) -> dict:
         predictions, references = np.asarray(predictions, np.int64), np.asarray(references, np.int64)
         if not len(references):
             raise ValueError("there is no prediction to score; expected at least one clip")

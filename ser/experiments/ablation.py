@@ -22,7 +22,7 @@ from ser.training.arguments import ModelArguments, SERTrainingArguments, merged_
 from ser.training.choice import chosen_by_dev, dev_scores, holm
 
 Parsed = tuple[ModelArguments, DataArguments, SERTrainingArguments]
-Run = Callable[[ModelArguments, DataArguments, SERTrainingArguments], None]
+Run = Callable[[ModelArguments, DataArguments, SERTrainingArguments], object]
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,9 @@ def leak(argv: Sequence[str], run: Run, check: Run | None = None) -> dict[str, A
         flags = {"protocol": protocol, "fold": "all", "accept_speaker_leakage": accepts}
         file = {} if keeps_file and protocol == "speaker_kfold" else {"splits_file": ""}
         arms.append(make_arm(argv, folder, flags | file, protocol))
-    for arm in arms if check else ():
-        check(*arm.arguments)
+    if check is not None:
+        for arm in arms:
+            check(*arm.arguments)
     print(
         "The random folds are trained with --accept_speaker_leakage true, because they share speakers on purpose.",
         flush=True,
@@ -178,7 +179,8 @@ def ablation_table(content: dict[str, Any]) -> str:
 
 def ablation_rows(content: dict[str, Any]) -> list[tuple[str, ...]]:
     """The cells of that table, the header first."""
-    rows = [("setting", "dev UAR", "UAR", "accuracy", "difference in UAR to the first, p after Holm")]
+    header = ("setting", "dev UAR", "UAR", "accuracy", "difference in UAR to the first, p after Holm")
+    rows: list[tuple[str, ...]] = [header]
     for setting in sorted(content["settings"], key=lambda setting: -(setting["dev_uar"] or 0)):
         scores = (format_interval(setting[key], setting["intervals"].get(key)) for key in ("uar", "accuracy"))
         change = setting["difference"]

@@ -209,7 +209,8 @@ def fit_machine(
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    best, chosen, num_classes = None, {"dev_uar": -1.0}, int(truth["train"].max()) + 1
+    best, num_classes = None, int(truth["train"].max()) + 1
+    chosen: dict[str, Any] = {"dev_uar": -1.0}
     for kernel, c in MACHINES:
         machine = make_pipeline(StandardScaler(), SVC(kernel=kernel, C=c, class_weight="balanced"))
         machine.fit(values["train"], truth["train"])

@@ -6,7 +6,7 @@ keep T. Codecs are the real ones in libsndfile (LAME and mpg123, libopus, G.711)
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -184,7 +184,7 @@ def speed(wave: np.ndarray, factor: float) -> np.ndarray:
     return np.pad(played, (0, max(0, MIN_SAMPLES - len(played))))
 
 
-KINDS = {
+KINDS: dict[str, Callable[..., np.ndarray]] = {
     "noise": noise,
     "gain": gain,
     "telephone": telephone,

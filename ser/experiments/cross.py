@@ -83,7 +83,7 @@ def cross(argv: Sequence[str], run: Run, load: Callable[[DataArguments], Any]) -
         if row.why:
             print(f"{row.arm.name} is not made: {row.why}", flush=True)
     make_runs([row.arm for row in possible], base, folder, run)
-    content = {
+    content: dict[str, Any] = {
         "corpora": names,
         "leaks": {row.train: found for row in possible if row.train not in row.tests and (found := _leaks(row.arm))},
         "cells": [cell for row in plan for cell in cells_of(row)],
@@ -98,7 +98,7 @@ def across(argv: Sequence[str], folder: Path, data: DataArguments, clips: list[C
     """The run that trains on one corpus and is tested on all others."""
     classes = {clip.emotion for clip in clips if clip.corpus == name}
     kept = [clip for clip in clips if clip.emotion in classes]
-    there = sorted({clip.corpus for clip in kept})
+    there = sorted({clip.corpus for clip in kept if clip.corpus is not None})
     flags = {"protocol": ACROSS, "fold": str(there.index(name)), "splits_file": ""}
     arm = make_arm(argv, folder, flags | _label_map(data, classes), f"across-{name}")
     others = tuple(other for other in data.entries() if other != name)
@@ -108,7 +108,7 @@ def across(argv: Sequence[str], folder: Path, data: DataArguments, clips: list[C
 def within(argv: Sequence[str], folder: Path, data: DataArguments, clips: list[Clip], index: int) -> Row:
     """The run that trains and tests on one corpus, by the configured protocol or by folds of speakers."""
     name = list(data.entries())[index]
-    corpora = json.dumps([json.loads(data.corpora)[index] | {"name": name}], ensure_ascii=False)
+    corpora = json.dumps([json.loads(data.corpora or "[]")[index] | {"name": name}], ensure_ascii=False)
     own = [clip for clip in clips if clip.corpus == name]
     speakers = {clip.speaker for clip in own}
     protocol = WITHIN if data.protocol in ("leave_one_corpus_out", ACROSS) else data.protocol
@@ -141,7 +141,8 @@ def cells_of(row: Row) -> list[dict[str, Any]]:
     table = read_predictions(row.arm.folder)
     tested, cells = table[table["split"] == "test"], []
     for test in row.tests:
-        rows, cell = tested[tested["corpus"] == test], {"train": row.train, "test": test}
+        rows = tested[tested["corpus"] == test]
+        cell: dict[str, Any] = {"train": row.train, "test": test}
         if rows.empty:
             cells.append(cell | {"why": f"{test} has no class of {row.train}, or was not tested"})
             continue

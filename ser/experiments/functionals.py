@@ -112,11 +112,14 @@ def pitch_track(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def egemaps(wave: np.ndarray) -> np.ndarray:
     """The 88 functionals of eGeMAPSv02 by openSMILE: Eyben et al., IEEE Transactions on Affective Computing 7, 2016."""
+    return np.nan_to_num(_smile().process_signal(wave, SAMPLING_RATE_HZ).to_numpy(np.float64)[0])
+
+
+@functools.cache
+def _smile() -> Any:  # it takes longer to make than to run, and cannot be pickled
     import opensmile
 
-    if not hasattr(egemaps, "smile"):  # it takes longer to make than to run, and cannot be pickled
-        egemaps.smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
-    return np.nan_to_num(egemaps.smile.process_signal(wave, SAMPLING_RATE_HZ).to_numpy(np.float64)[0])
+    return opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
 
 
 FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"plain": functionals, "egemaps": egemaps}

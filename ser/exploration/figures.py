@@ -1,6 +1,7 @@
 """The plots of the data page: each takes plain numbers and returns a figure in the style of the report."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -60,8 +61,9 @@ def speakers_by_class(counts: np.ndarray, classes: Sequence[str], speakers: Sequ
     most = max(1, counts.max())
     for (row, column), count in np.ndenumerate(counts):
         if count:
-            look = {"facecolor": (HEAT, 0.12 + 0.88 * count / most), "edgecolor": PAPER, "linewidth": 0.3}
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **look))
+            colour = (HEAT, 0.12 + 0.88 * count / most)
+            corner = (column - 0.5, row - 0.5)
+            axes.add_patch(Rectangle(corner, 1, 1, facecolor=colour, edgecolor=PAPER, linewidth=0.3))
     axes.set(xlim=(-0.5, len(speakers) - 0.5), ylim=(len(classes) - 0.5, -0.5))
     axes.set_yticks(range(len(classes)), [short(name, 18) for name in classes])
     if len(speakers) <= 24:
@@ -171,7 +173,7 @@ def histogram(values: np.ndarray, label: str, bounds: tuple[float, float]) -> Fi
     return figure
 
 
-def _logarithmic_ticks(axes) -> None:
+def _logarithmic_ticks(axes: Any) -> None:
     """Ticks 1, 2, 3, 5, 10, ... for an axis that holds logarithms; fewer where they would overlap."""
     low, high = axes.get_xlim()
     inside = [tick for tick in _TICKS if low <= np.log10(tick) <= high]

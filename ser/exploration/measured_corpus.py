@@ -1,7 +1,7 @@
 """Everything that the data page rests on: what is known of each clip of a corpus, and what is measured of it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def names_or_none(column: pd.Series) -> list[str | None]:
     return [None if pd.isna(value) else str(value) for value in column]
 
 
-def medians(groups: Mapping[str, Sequence[float]]) -> str:
+def medians(groups: Mapping[str, np.ndarray]) -> str:
     """The median of each group in words, for those who cannot see its violin."""
     known = (f"{name} {np.median(values):.3g}" for name, values in groups.items() if len(values))
     return f"medians {', '.join(known)}"

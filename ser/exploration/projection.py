@@ -43,7 +43,7 @@ class Plane(NamedTuple):
 
 
 def corpus_features(
-    dataset: Any, cache: Path, rows: Sequence[int], encoder: str | None = None, num_proc: int = 1
+    dataset: Any, cache: Path, rows: Sequence[int] | np.ndarray, encoder: str | None = None, num_proc: int = 1
 ) -> Features:
     """Features of some clips: what a run left in the cache of frozen features, otherwise functionals.
 
@@ -116,4 +116,5 @@ def _principal(values: np.ndarray) -> Plane:
 
     model = PCA(2, random_state=_SEED)
     points = model.fit_transform(values)
-    return Plane(points, "PCA", tuple(float(share) for share in model.explained_variance_ratio_))
+    first, second = model.explained_variance_ratio_.tolist()
+    return Plane(points, "PCA", (first, second))

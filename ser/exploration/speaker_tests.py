@@ -102,7 +102,7 @@ def corrected(p_values: Sequence[float]) -> list[float]:
     return p.tolist()
 
 
-def variance_share(values: np.ndarray, groups: Sequence[object]) -> float:
+def variance_share(values: np.ndarray, groups: Sequence[object] | np.ndarray) -> float:
     """How much of the variance of vectors lies between groups, corrected for chance: epsilon squared.
 
     1 - (SSW / (N - G)) / (SST / (N - 1)), sums of squares over all dimensions (Kelley, PNAS 21, 1935, for one

@@ -96,7 +96,7 @@ def plane_section(corpus: MeasuredCorpus) -> dict[str, Any]:
     groups = {"emotion": names_or_none(corpus.voices["emotion"]), "speaker": names_or_none(corpus.voices["speaker"])}
     groups |= {name: names_or_none(corpus.voices[name]) for name in ("gender", "corpus")}
     shares = shares_of(corpus.features.values, groups) if len(corpus.voices) > 2 else {}
-    found = {
+    found: dict[str, Any] = {
         "source": corpus.features.source,
         "is_frozen": corpus.features.is_frozen,
         "shares": [(name, format_percent(share, 1)) for name, share in shares.items()],

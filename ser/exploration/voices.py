@@ -95,7 +95,7 @@ def jitter(wave: np.ndarray, pitch: np.ndarray) -> float:
     wave = np.asarray(wave, np.float64)
     energy = np.concatenate([[0.0], np.cumsum(wave**2)])
     edges = np.diff(np.concatenate([[0], pitch > 0, [0]]).astype(np.int8))
-    stretches = zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)
+    stretches = zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True)
     pairs = [pair for first, last in stretches for pair in _neighbours(_periods(wave, energy, pitch, first, last))]
     if len(pairs) < _FEWEST_PERIODS:
         return float("nan")

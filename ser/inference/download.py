@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -21,7 +22,7 @@ _BLOCK_BYTES = 1 << 16
 class _WebOnly(HTTPRedirectHandler):
     """Follows a redirect to the web only: a server must not name a file of this machine."""
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme not in ("http", "https"):
             raise ValueError(f"it redirects to {newurl}, which is not http or https; give the address itself")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -35,7 +35,7 @@ _FILES_IN_BLOCK = (256, 1)
 _RETRIES = 3
 # Decoding takes little: an actor on the CPU and the tasks that feed it share a core.
 _DECODER_CPUS = 0.25
-_ONE_CELL = {"batch_size": 1, "batch_format": "pyarrow"}
+_ONE_CELL: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
 
 
 @contextmanager
@@ -124,7 +124,7 @@ def answers(request: "Request", files: list[str], pipe: Any, load: Callable[...,
     """
     left = dict.fromkeys(files)
     if left:
-        with cluster(request.ray, request.actors, request.debug):
+        with cluster(request.ray or LOCAL, request.actors, request.debug):
             for files_in_block in _FILES_IN_BLOCK:
                 for answer in _streamed(request, list(left), pipe, load, files_in_block):
                     # A task that is repeated may cut its files into other blocks than before, and repeat an answer.
@@ -147,7 +147,7 @@ def _streamed(
     where = "a cluster of this machine" if request.ray == LOCAL else f"the cluster at {request.ray}"
     print(f"Ray: {len(files)} files, {actors} actors on {where}", file=sys.stderr, flush=True)
     size = min(files_in_block, max(1, len(files) // (4 * actors)))
-    dataset = ray.data.from_arrow([_cell(files[start : start + size]) for start in range(0, len(files), size)])
+    dataset: Any = ray.data.from_arrow([_cell(files[start : start + size]) for start in range(0, len(files), size)])
     if not request.is_timeline:  # a timeline is made while its recording is read
         reader = {"config": pipe.model.config, "extractor": pipe.feature_extractor, "megabytes": request.max_megabytes}
         dataset = dataset.map_batches(

@@ -68,6 +68,13 @@ class Request:
         return self.resume or self.ray is not None
 
     @property
+    def target(self) -> Path:
+        """`output` where [`check`] asks for one."""
+        if self.output is None:
+            raise ValueError("--output: is missing.")
+        return self.output
+
+    @property
     def cutting(self) -> dict[str, float]:
         given = {"window_seconds": self.window_seconds, "hop_seconds": self.hop_seconds}
         return {name: value for name, value in given.items() if value is not None}
@@ -99,7 +106,7 @@ class Request:
         if self.actors is not None and (self.ray is None or self.actors < 1):
             raise ValueError(f"--ray-actors: {self.actors}; it needs --ray, and a number of 1 or more.")
         if self.embeddings is not None:
-            self._check_embeddings()
+            self._check_embeddings(self.embeddings)
         if not self.in_shards:
             check_output(self.output, self.overwrite)
 
@@ -113,14 +120,14 @@ class Request:
         if self.ray is not None and (self.device or "").startswith("cuda:"):
             raise ValueError(f"--device: {self.device}, but Ray gives each actor its GPU; use --device cuda.")
 
-    def _check_embeddings(self) -> None:
-        if self.embeddings.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"--embeddings: {self.embeddings} must end in {' or '.join(SUFFIXES)}.")
+    def _check_embeddings(self, path: Path) -> None:
+        if path.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"--embeddings: {path} must end in {' or '.join(SUFFIXES)}.")
         others = {"--format": self.format != "table", "--output": self.output is not None}
         others |= {"--resume": self.resume, "--ray": self.ray is not None, "--timeline": self.is_timeline}
         for flag in (flag for flag, is_given in others.items() if is_given):
             raise ValueError(f"{flag}: --embeddings writes vectors in place of scores; remove one of the two.")
-        check_output(self.embeddings, self.overwrite, "--embeddings")
+        check_output(path, self.overwrite, "--embeddings")
 
 
 def run(request: Request, load: Callable[..., Any]) -> int:
@@ -144,7 +151,7 @@ def run(request: Request, load: Callable[..., Any]) -> int:
         raise ValueError(f"--format srt: takes one recording, {len(files)} were given; use rttm or csv for several.")
     pipe = load(request.device if request.ray is None else "cpu")
     if request.embeddings is not None:
-        return _run_embeddings(request, files, pipe)
+        return _run_embeddings(request, request.embeddings, files, pipe)
     labels = [pipe.model.config.id2label[index] for index in range(pipe.model.config.num_labels)]
     columns = answer_columns(labels, request.is_timeline, pipe.model.config.problem_type == "regression")
     if request.in_shards:
@@ -158,7 +165,7 @@ def run(request: Request, load: Callable[..., Any]) -> int:
     return 1 if bad else 0
 
 
-def _run_embeddings(request: Request, files: list[str], pipe: Any) -> int:
+def _run_embeddings(request: Request, path: Path, files: list[str], pipe: Any) -> int:
     from ser.inference.scoring import predict
 
     if not hasattr(pipe.model, "embed"):
@@ -166,9 +173,9 @@ def _run_embeddings(request: Request, files: list[str], pipe: Any) -> int:
     bad: dict[str, str] = {}
     answers = predict(pipe, files, request.batch_seconds, request.max_megabytes, embeddings=True)
     good = _without_bad(_progress(answers, len(files), request), bad)
-    count, size = write_embeddings(good, files, request.embeddings)
+    count, size = write_embeddings(good, files, path)
     if count:
-        print(f"{request.embeddings}: {count} vectors of {size} values")
+        print(f"{path}: {count} vectors of {size} values")
     report(bad, len(files))
     return 1 if bad else 0
 
@@ -191,7 +198,7 @@ def _without_bad(answers: Iterable[dict[str, Any]], bad: dict[str, str]) -> Iter
 
 def _write(request: Request, answers: Iterator[dict[str, Any]], columns: list[str]) -> None:
     if request.format == "parquet":
-        write_parquet(answers, columns, request.output)
+        write_parquet(answers, columns, request.target)
     elif request.output is not None:
         write_pieces_to(text_of(answers, request.format, columns), request.output)
     else:
@@ -204,10 +211,10 @@ def _write(request: Request, answers: Iterator[dict[str, Any]], columns: list[st
 def _run_in_shards(request: Request, files: list[str], pipe: Any, columns: list[str], load: Callable[..., Any]) -> int:
     lengths = {"window_seconds": request.window_seconds, "hop_seconds": request.hop_seconds}
     settings = {"model": weights_hash(pipe.model), "columns": columns, **lengths}
-    with held_by_this_process(request.output / LOCK, f"--output: {request.output}"):
-        claim_shard_folder(request.output, settings)
-        done = files_in_shards(request.output)
-        bad = {file: done[stored(file)] for file in files if done.get(stored(file)) is not None}
+    with held_by_this_process(request.target / LOCK, f"--output: {request.target}"):
+        claim_shard_folder(request.target, settings)
+        done = files_in_shards(request.target)
+        bad = {file: error for file in files if (error := done.get(stored(file))) is not None}
         left = [file for file in files if stored(file) not in done]
         if request.ray is None:
             answers = _answers(request, left, pipe)
@@ -215,8 +222,8 @@ def _run_in_shards(request: Request, files: list[str], pipe: Any, columns: list[
             from ser.inference import on_ray
 
             answers = on_ray.answers(request, left, pipe, load)
-        answers = _progress(answers, len(left), request)
-        for _ in _without_bad(write_shards(answers, columns, request.output), bad):
+        shown = _progress(answers, len(left), request)
+        for _ in _without_bad(write_shards(shown, columns, request.target), bad):
             pass
     report(bad, len(files))
     return 1 if bad else 0

@@ -56,7 +56,6 @@ def _named(path: str) -> list[str]:
     path = _as_on_disk(path)
     if os.path.isfile(path):
         return _listed_in(path) if path.endswith(_LISTS) else [path]
-        return [path]
     if os.path.isdir(path):
         names = sorted(_recordings_under(path))
         if not names:

@@ -35,7 +35,7 @@ class Decoder:
         self._process: subprocess.Popen | None = None
         self._is_closed = False
 
-    def start(self) -> None:
+    def start(self) -> subprocess.Popen:
         """Starts the process without waiting for it.
 
         Raises:
@@ -55,6 +55,7 @@ class Decoder:
                 start_new_session=True,  # a signal to the server is not one to this process
             )
             self._is_ready = False
+        return self._process
 
     def close(self) -> None:
         """Ends the process for good; who waits for it gets an error."""
@@ -62,16 +63,17 @@ class Decoder:
         if self._process is not None:
             _kill(self._process)
 
-    def wait(self) -> None:
-        """Waits until the process is ready.
+    def wait(self) -> subprocess.Popen:
+        """Waits until the process is ready, and returns it.
 
         Raises:
             ValueError: It did not start.
         """
-        self.start()
+        process = self.start()
         if not self._is_ready:
-            self._answer(_STARTING_SECONDS, "The decoder did not start.")
+            self._answer(process, _STARTING_SECONDS, "The decoder did not start.")
             self._is_ready = True
+        return process
 
     def decode(self, path: Path, sound: Path, rate_hz: int, max_minutes: float, max_seconds: float) -> np.ndarray:
         """Writes a recording as FLAC; the arguments and errors of `decode`, within a time limit.
@@ -82,17 +84,16 @@ class Decoder:
         Raises:
             ValueError: It took longer, or the decoder broke down.
         """
-        self.wait()
+        process = self.wait()
         job = {"path": str(path), "sound": str(sound), "rate_hz": rate_hz, "max_minutes": max_minutes}
-        self._process.stdin.write(f"{json.dumps(job)}\n")
-        self._process.stdin.flush()
-        answer = self._answer(max_seconds, f"took longer than {max_seconds:g} s to decode; convert it to WAV.")
+        print(json.dumps(job), file=process.stdin, flush=True)
+        answer = self._answer(process, max_seconds, f"took longer than {max_seconds:g} s to decode; convert it to WAV.")
         if answer.get("problem"):
             raise ValueError(answer["problem"])
         return np.array(answer["peaks"], np.float32)
 
-    def _answer(self, seconds: float, too_late: str) -> dict:
-        process, late = self._process, threading.Event()
+    def _answer(self, process: subprocess.Popen, seconds: float, too_late: str) -> dict:
+        late = threading.Event()
 
         def kill() -> None:
             late.set()
@@ -100,7 +101,7 @@ class Decoder:
 
         timer = threading.Timer(seconds, kill)
         timer.start()
-        line = process.stdout.readline()
+        line = process.stdout.readline() if process.stdout else ""
         timer.cancel()
         if line.endswith("\n"):
             return json.loads(line)

@@ -232,7 +232,8 @@ def example_names(clips: list[tuple[str, str | None]]) -> list[tuple[str, str]]:
     >>> example_names([("anger", "male"), ("anger", "male"), ("calm", None)])[1:]
     [('anger, a man (2)', 'خشم، یک مرد (۲)'), ('calm', 'آرامش')]
     """
-    names, seen = [], Counter()
+    names: list[tuple[str, str]] = []
+    seen: Counter[tuple[str, str | None]] = Counter()
     for clip in clips:
         label, gender = emotion(clip[0]), _GENDERS.get(clip[1] or "")
         english, persian = (f"{label[0]}, {gender[0]}", f"{label[1]}، {gender[1]}") if gender else label
@@ -273,8 +274,7 @@ def corpus_facts(corpus: Mapping[str, Any]) -> tuple[str, str]:
         facts.append((f"{count} speakers", f"{persian} گوینده"))
     if corpus.get("hours"):
         facts.append(figure(words.format_seconds(3600 * corpus["hours"])))
-    english, persian = zip(*facts, strict=True) if facts else ((), ())
-    return "".join(f", {fact}" for fact in english), "".join(f"، {fact}" for fact in persian)
+    return "".join(f", {english}" for english, _ in facts), "".join(f"، {persian}" for _, persian in facts)
 
 
 def why(english: str) -> tuple[str, str]:

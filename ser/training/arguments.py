@@ -24,7 +24,7 @@ NOTHING = (None, False, "", "none", "no")
 class SERTrainingArguments(TrainingArguments):
     """The arguments of transformers, with other defaults and additional flags."""
 
-    output_dir: str | None = argument(None, "Folder of the run.")
+    output_dir: str = argument(None, "Folder of the run.")  # `check_command_line` refuses a run without it
     do_train: bool = argument(True, "Train, calibrate and save a model.")
     do_eval: bool = argument(True, "Score the dev set.")
     do_predict: bool = argument(True, "Score the test set, once, after training.")
@@ -62,7 +62,7 @@ class SERTrainingArguments(TrainingArguments):
     overwrite: bool = argument(False, "Replace a run that --output_dir already holds.")
     debug_errors: bool = argument(False, "Show the traceback of an error.")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if str(self.eval_strategy) == "no" or not self.do_eval:
             self.eval_strategy, self.load_best_model_at_end = "no", False
         if not torch.cuda.is_available():
@@ -101,7 +101,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[ModelArguments, DataArguments,
         *parsed, rest = parser.parse_args_into_dataclasses(line.tokens, return_remaining_strings=True)
     except ValueError as error:
         named = next((key for key in line.origin if f"--{key}" in str(error)), None)
-        raise ValueError(f"{line.origin.get(named, '')}{error}") from None
+        raise ValueError(f"{line.origin[named] if named else ''}{error}") from None
     if rest:
         raise ValueError(f"{rest[0]!r} is neither a flag nor the value of one; files come first: CONFIG --flag value.")
     settle_launch(parsed[2])

@@ -21,7 +21,7 @@ def balancing(arguments: Any) -> str:
     return "class" if arguments.balanced_sampler else arguments.balance
 
 
-def draw_weights(balance: str, classes: Sequence[int], rows: Mapping[str, Any] | Any) -> np.ndarray | None:
+def draw_weights(balance: str, classes: Sequence[int] | np.ndarray, rows: Mapping[str, Any] | Any) -> np.ndarray | None:
     """Weight of each clip in a draw with replacement, `[N]`; None if every clip comes once an epoch.
 
     Args:
@@ -44,10 +44,12 @@ def draw_weights(balance: str, classes: Sequence[int], rows: Mapping[str, Any] |
     return 1 / (counts[of_class, of_corpus] * corpora_of_class[of_class])
 
 
-def drawn_classes(balance: str, classes: Sequence[int], rows: Mapping[str, Any] | Any, num_classes: int) -> np.ndarray:
+def drawn_classes(
+    balance: str, classes: Sequence[int] | np.ndarray, rows: Mapping[str, Any] | Any, num_classes: int
+) -> np.ndarray:
     """Clips of each class that are drawn in an epoch, on average, `[C]`; arguments as for [`draw_weights`]."""
     counts = np.bincount(np.asarray(classes, dtype=np.int64), minlength=num_classes)
-    if balance != "corpus":
+    weights = draw_weights(balance, classes, rows) if balance == "corpus" else None
+    if weights is None:
         return drawn_counts(counts, balance != "none")
-    weights = draw_weights(balance, classes, rows)
     return np.bincount(classes, weights / weights.mean(), minlength=num_classes)

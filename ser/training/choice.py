@@ -56,8 +56,11 @@ def chosen_by_dev(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
     runs = next(iter(by_setting.values()))
     if not runs or any(own.keys() != runs.keys() for own in by_setting.values()):
         return None
-    # The first of equal settings wins.
-    best = {run: max(by_setting, key=lambda name, run=run: by_setting[name][run]) for run in runs}
+
+    def best_setting(run: tuple[int, int]) -> str:
+        return max(by_setting, key=lambda name: by_setting[name][run])  # the first of equal settings
+
+    best = {run: best_setting(run) for run in runs}
     rows = pd.concat([_test_of(tables[name], run) for run, name in best.items()], ignore_index=True)
     table, labels = scored(rows, labels_of(rows)), labels_of(rows)
     return {

@@ -79,7 +79,7 @@ def check_command_line(argv: Sequence[str]) -> CommandLine:
             kind(**own)
         except ValueError as error:
             named = next((name for name in line.origin if f"--{name}:" in str(error)), None)
-            raise ValueError(f"{line.origin.get(named, '')}{error}") from None
+            raise ValueError(f"{line.origin[named] if named else ''}{error}") from None
     if values.output_dir is None:
         nor = "".join(f", nor output_dir in {path}" for path in line.files[:1])
         raise ValueError(f"--output_dir is not given{nor}.")
@@ -129,11 +129,13 @@ def split_files_from_flags(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
 def flags_of_a_run() -> dict[str, Flag]:
     """All flags of `run_ser.py`, by name."""
     spec = importlib.util.find_spec("transformers")
+    if spec is None or spec.origin is None:
+        raise ImportError("transformers is not installed: pip install ser.")
     theirs = Path(spec.origin).parent / "training_args.py"
     found = _flags_in_source(theirs, "TrainingArguments") | _flags_in_source(_OWN_ARGUMENTS, "SERTrainingArguments")
     for kind in (ModelArguments, DataArguments):
         for f in fields(kind):
-            inner = next((k for k in typing.get_args(f.type) if k is not types.NoneType), f.type)
+            inner: Any = next((k for k in typing.get_args(f.type) if k is not types.NoneType), f.type)
             found[f.name] = Flag(inner, f.default, tuple(f.metadata.get("choices") or ()))
     return found
 
@@ -172,10 +174,9 @@ def _typed_values(line: CommandLine) -> dict[str, Any]:
     for index, token in enumerate(line.tokens):
         if not token.startswith("--") or token == "--help":
             continue
-        name, (_, has_value, text) = name_of(token), token.partition("=")
+        name, (_, has_value, own) = name_of(token), token.partition("=")
         following = line.tokens[index + 1 : index + 2]
-        if not has_value:
-            text = following[0] if following and not following[0].startswith("--") else None
+        text = own if has_value else next((word for word in following if not word.startswith("--")), None)
         if text is None:  # a truth value alone; of another flag the value is missing, which the parser says
             is_no = name != token.lstrip("-").replace("-", "_")
             values |= {name: not is_no} if flags_of_a_run()[name].kind is bool else {}

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 class DataWait:
     """Adds up the time spent in its blocks, and compares it with the time since the first of them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._start: float | None = None
         self._waited_seconds = 0.0
 

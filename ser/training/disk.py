@@ -17,7 +17,8 @@ def disk_full_words(error: BaseException, argv: Sequence[str] = ()) -> str | Non
         error: What was raised; its causes are looked at too.
         argv: The command line, which names the folder of the run.
     """
-    found, seen = error, set()
+    found: BaseException | None = error
+    seen: set[int] = set()
     while found is not None and id(found) not in seen:
         seen.add(id(found))
         is_full = isinstance(found, OSError) and found.errno in _NUMBERS

@@ -36,7 +36,7 @@ def finetune(
     """
     args = trainer.args
     scores_dev = args.load_best_model_at_end and args.eval_strategy != "no" and len(trainer.eval_dataset)
-    if not keeps_start or not (scores_dev or share is not None):
+    if not keeps_start or (share is None and not scores_dev):
         _train(trainer, checkpoint)
         return None
     metric = str(args.metric_for_best_model).removeprefix("eval_")
@@ -44,23 +44,23 @@ def finetune(
     start = _copied(trainer.model)
     _train(trainer, checkpoint)
     trained = _copied(trainer.model)
-    if scores_dev:
-        for step in (1.0, SHARE):
-            _move(trainer.model, start, trained, step)
-            found[step] = _on_dev(trainer, metric)
-        sign = 1 if args.greater_is_better else -1
-        share = SHARE if sign * found[SHARE] > sign * found[0.0] else 0.0
-    _move(trainer.model, start, trained, share)
     if not scores_dev:
+        _move(trainer.model, start, trained, share)
         return {"share": share}
+    for step in (1.0, SHARE):
+        _move(trainer.model, start, trained, step)
+        found[step] = _on_dev(trainer, metric)
+    sign = 1 if args.greater_is_better else -1
+    kept = SHARE if sign * found[SHARE] > sign * found[0.0] else 0.0
+    _move(trainer.model, start, trained, kept)
     values = f"{found[0.0]:.3f} before fine-tuning, {found[1.0]:.3f} after it"
-    print(f"dev {metric}: {values}; kept {share:.0%} of the way, {found[share]:.3f}.", flush=True)
+    print(f"dev {metric}: {values}; kept {kept:.0%} of the way, {found[kept]:.3f}.", flush=True)
     return {
         "metric": metric,
         "start": found[0.0],
         "training": found[1.0],
-        "kept": found[share],
-        "share": share,
+        "kept": found[kept],
+        "share": kept,
     }
 
 

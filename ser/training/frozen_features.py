@@ -96,7 +96,8 @@ def _compute(clips: Clips, model: Any, collator: Any, copy: int, parts: Path) ->
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, was_training = model.to(device), model.training
-    lengths, table = clips.lengths_seconds(), None
+    lengths = clips.lengths_seconds()
+    table: np.ndarray | None = None
     batches = fill_by_duration(np.argsort(lengths, kind="stable"), lengths, BATCH_SECONDS[device.type])
     model.eval()
     with torch.inference_mode(), progress_of(len(clips), "clip", f"backbone, copy {copy}") as progress:
@@ -113,6 +114,8 @@ def _compute(clips: Clips, model: Any, collator: Any, copy: int, parts: Path) ->
             table[rows] = values
             progress.update(len(rows))
     model.train(was_training)
+    if table is None:
+        raise ValueError("There is no clip to compute statistics of.")
     return table
 
 
@@ -181,7 +184,7 @@ def _key(clips: Clips, weights: str, collator: Any, copy: int) -> str:
         digest.update(hashlib.sha256(row["audio"]["bytes"]).digest())
     if (most := _most_samples(collator)) < SAMPLING_RATE_HZ * max(clips.durations, default=0.0):
         digest.update(f"in pieces of {most}".encode())
-    if copy:
+    if copy and clips.augment is not None:
         digest.update(repr((copy, clips.seed, clips.max_seconds, clips.augment.specification)).encode())
     return digest.hexdigest()[:32]
 

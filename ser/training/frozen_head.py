@@ -127,7 +127,7 @@ class FrozenHeads:
             outputs, scored = features.logits(model, clips.ids), ScoredClips(clips, cutting)
             if len(scored.long_rows):
                 outputs = outputs.astype(np.float64)
-            for row in scored.long_rows:
+            for row in scored.long_rows.tolist():
                 outputs[row] = outputs_of_waves(model, collator, [scored.wave(row)], cutting)[0]
             return outputs, np.asarray(clips.targets)
 
@@ -152,10 +152,10 @@ def _fit(
         values = torch.from_numpy(targets).float()
         mean, deviation = values.mean(0), values.std(0, correction=0).clamp(min=1e-6)
 
-        def loss(outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        def concordance(outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
             return concordance_loss(outputs, truth).expand(len(truth))
 
-        reached = fit_head(model, statistics, (values - mean) / deviation, loss, strength)
+        reached = fit_head(model, statistics, (values - mean) / deviation, concordance, strength)
         with torch.no_grad():
             model.classifier.weight.mul_(deviation[:, None])
             model.classifier.bias.mul_(deviation).add_(mean)

@@ -80,15 +80,15 @@ def choose_layer(
     for (layer, fold), values in zip(jobs, outputs, strict=True):
         table = by_layer.setdefault(layer, np.zeros((len(STRENGTHS), len(targets), *values.shape[2:])))
         table[:, folds == fold] = values
-    best: tuple[float, int | str, float] | None = None
+    best_of_layers: list[tuple[float, int | str, float]] = []
     tables = []
     for layer, values in by_layer.items():
         scores = [_score(targets, outputs) for outputs in values]
         index = int(np.argmax(scores))
         tables.append(_held_out_table(layer, STRENGTHS[index], values[index], targets, rows, labels))
-        if best is None or scores[index] > best[0]:
-            best = (scores[index], layer, STRENGTHS[index])
-    return Choice(best[1], best[2], float(best[0]), pd.concat(tables, ignore_index=True))
+        best_of_layers.append((scores[index], layer, STRENGTHS[index]))
+    score, layer, strength = max(best_of_layers, key=lambda best: best[0])
+    return Choice(layer, strength, float(score), pd.concat(tables, ignore_index=True))
 
 
 def inner_folds(targets: np.ndarray, speakers: Sequence[str | None]) -> np.ndarray:
@@ -113,7 +113,7 @@ def inner_folds(targets: np.ndarray, speakers: Sequence[str | None]) -> np.ndarr
 
 def matrix_of(vectors: np.ndarray, layer: int | str) -> np.ndarray:
     """The vectors of one layer, or the concatenated vectors of all layers, `[N, E]`."""
-    return vectors.reshape(len(vectors), -1) if layer == "all" else vectors[:, layer]
+    return vectors.reshape(len(vectors), -1) if layer == "all" else vectors[:, int(layer)]
 
 
 def _held_out_outputs(matrix: np.ndarray, targets: np.ndarray, held: np.ndarray, num_classes: int) -> np.ndarray:

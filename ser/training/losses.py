@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 # The values of `--loss`.
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def build_loss(arguments: Any, class_counts: Sequence[float], label_smoothing: float = 0.0) -> Loss:
+def build_loss(arguments: Any, class_counts: Sequence[float] | np.ndarray, label_smoothing: float = 0.0) -> Loss:
     """Builds the loss that `arguments.loss` names.
 
     Args:
@@ -40,7 +41,7 @@ def build_loss(arguments: Any, class_counts: Sequence[float], label_smoothing: f
     return loss
 
 
-def class_weights(class_counts: Sequence[float]) -> torch.Tensor:
+def class_weights(class_counts: Sequence[float] | np.ndarray) -> torch.Tensor:
     """Weights `n / (C n_c)`, `[C]`, scikit-learn's `balanced`.
 
     Their mean over the clips is 1, so a sum of weighted losses can be divided by the number of clips: the gradient of

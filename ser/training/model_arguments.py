@@ -12,7 +12,7 @@ POOLINGS = ("mean", "mean_std", "attentive_stats")
 LOSSES = ("cross_entropy", "weighted", "focal", "logit_adjusted")
 
 
-def argument(default, text: str, **metadata):
+def argument(default: Any, text: str, **metadata: Any) -> Any:
     """A field of a dataclass with the help text of its flag."""
     return field(default=default, metadata={"help": text, **metadata})
 
@@ -96,11 +96,11 @@ class ModelArguments:
         "and UAR falls.",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        choices = {f.name: f.metadata["choices"] for f in fields(self) if "choices" in f.metadata}
         for flag in ("head", "pooling", "loss", "train_mode", "balance"):
-            allowed = {f.name: f.metadata.get("choices") for f in fields(self)}[flag]
-            if getattr(self, flag) not in allowed:
-                raise ValueError(f"--{flag}: {getattr(self, flag)!r} is not one of {', '.join(allowed)}.")
+            if getattr(self, flag) not in choices[flag]:
+                raise ValueError(f"--{flag}: {getattr(self, flag)!r} is not one of {', '.join(choices[flag])}.")
         ranges = {"final_dropout": (0, 1), "layer_lr_decay": (1e-6, 1)}
         ranges |= {"mixup_alpha": (0, 100), "focal_gamma": (0, 100)}
         for flag, (low, high) in ranges.items():

@@ -117,9 +117,9 @@ def check_not_heard(job: Job, split: Split, corpus: str) -> None:
         ValueError: It was, and --accept_speaker_leakage is false.
     """
     name = job.model.model_name_or_path
-    folder = Path(name) if name else None
-    if folder is None or not (folder / RESULTS).is_file() or not is_ours(name):
+    if not name or not (Path(name) / RESULTS).is_file() or not is_ours(name):
         return
+    folder = Path(name)
     if corpus_of(folder) != corpus:
         return
     if (folder / SPLIT).is_file():

@@ -18,7 +18,7 @@ class EpochLines(TrainerCallback):
     The training loss waits for the dev scores if both come at the end of an epoch, as they do by default.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._waiting: dict[str, float] = {}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:

@@ -36,7 +36,10 @@ class ScoredClips(Dataset):
         counts = [_num_pieces(length, cutting) for length in samples]
         self.rows = np.repeat(np.arange(len(counts)), counts)
         self.numbers = np.concatenate([np.arange(count) for count in counts]) if counts else np.zeros(0, int)
-        lengths = [length if count == 1 else cutting.grid.size for length, count in zip(samples, counts, strict=True)]
+        lengths = [
+            length if cutting is None or count == 1 else cutting.grid.size
+            for length, count in zip(samples, counts, strict=True)
+        ]
         self.lengths_seconds = np.repeat(np.asarray(lengths, float), counts) / SAMPLING_RATE_HZ
         self.long_rows = np.flatnonzero(np.asarray(counts) > 1)
         self._pieces: tuple[int, list[np.ndarray]] = (-1, [])
@@ -57,10 +60,10 @@ class ScoredClips(Dataset):
     def joined(self, values: np.ndarray, is_regression: bool) -> np.ndarray:
         """Outputs of the clips, `[N, C]`, from those of the parts, `[P, C]`."""
         first = np.searchsorted(self.rows, np.arange(len(self.clips)))
-        if not len(self.long_rows):
+        if self.cutting is None or not len(self.long_rows):
             return values
         outputs = values[first].astype(np.float64)
-        for row in self.long_rows:
+        for row in self.long_rows.tolist():
             outputs[row] = joined(values[self.rows == row], self.wave(row), self.cutting, is_regression)
         return outputs
 
@@ -135,7 +138,7 @@ def outputs_of_waves(
 
 
 def _output(values: Sequence[np.ndarray], wave: np.ndarray, cutting: Cutting | None, is_regression: bool) -> np.ndarray:
-    return values[0] if len(values) == 1 else joined(np.stack(values), wave, cutting, is_regression)
+    return values[0] if cutting is None or len(values) == 1 else joined(np.stack(values), wave, cutting, is_regression)
 
 
 def _num_pieces(length: int, cutting: Cutting | None) -> int:

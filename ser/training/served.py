@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 
-def drawn_counts(class_counts: Sequence[int], balanced: bool) -> np.ndarray:
+def drawn_counts(class_counts: Sequence[int] | np.ndarray, balanced: bool) -> np.ndarray:
     """Clips of each class that the sampler draws in an epoch, on average, `[C]`.
 
     Args:
@@ -20,7 +20,7 @@ def drawn_counts(class_counts: Sequence[int], balanced: bool) -> np.ndarray:
 
 
 def served_counts(
-    drawn: np.ndarray, targets: Sequence[int], batches: Iterable[Sequence[int]], alpha: float
+    drawn: np.ndarray, targets: Sequence[int] | np.ndarray, batches: Iterable[Sequence[int]], alpha: float
 ) -> np.ndarray:
     """Sum of the targets of each class over an epoch, in clips, `[C]`: the class prior that a loss needs.
 
@@ -35,9 +35,9 @@ def served_counts(
     """
     if alpha == 0 or len(set(drawn[drawn > 0])) == 1:  # equally frequent classes are equally frequent partners
         return drawn
-    targets, partners = np.asarray(targets), np.zeros_like(drawn)
+    classes, partners = np.asarray(targets), np.zeros_like(drawn)
     for rows in batches:
-        chances = np.bincount(targets[list(rows)], minlength=len(drawn)) / np.maximum(drawn, 1)
+        chances = np.bincount(classes[list(rows)], minlength=len(drawn)) / np.maximum(drawn, 1)
         partners += len(rows) * chances / chances.sum()
     share = mean_share(alpha)
     # One epoch is taken as typical of all; every epoch has the same number of clips.

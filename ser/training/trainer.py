@@ -74,8 +74,7 @@ class SERTrainer(Trainer):
         )
         print_lines(self)
         self.loss_is_scaled_for_ga = True
-        self._last_step, self._micro_step = -1, 0
-        self._epoch_end_step = -1
+        self._last_step, self._micro_step, self._epoch_end_step = -1, 0, -1
         self._data_wait = DataWait()
         # Ids of the clips that are trained on, for the words of an error.
         self.batch: Sequence[str] = ()
@@ -113,14 +112,15 @@ class SERTrainer(Trainer):
         kinds = (kind(num_classes=len(self.labels)) for kind in (UAR, Accuracy, MacroF1))
         return loss | {name: value for kind in kinds for name, value in kind.compute(**given).items()}
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         """Sum of the losses of the clips, divided by the number of clips of the step on all processes and batches.
 
         One batch of 8, two accumulated batches of 4 and two processes of 4 then give the same gradient.
         """
         self.batch = inputs.pop("clips", ())
-        labels = inputs.pop("labels")
-        targets = labels
+        targets = labels = inputs.pop("labels")
         if not self.is_regression:
             targets = torch.nn.functional.one_hot(labels, len(self.labels)).float()
             if model.training and self.model_arguments.mixup_alpha > 0:
@@ -170,7 +170,9 @@ class SERTrainer(Trainer):
     def _checkpoint(self) -> Path:
         return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
 
-    def _maybe_log_save_evaluate(self, tr_loss, grad_norm, model, trial, *args, **kwargs) -> None:
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kwargs: Any
+    ) -> None:
         """As in Trainer; then stops, with a checkpoint, if a signal asked for it.
 
         The last step of an epoch is followed by a second call, which scores dev: the checkpoint comes after that.
@@ -212,9 +214,8 @@ class SERTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of [`EpochBatches`] for this process."""
-        train, args = self.train_dataset, self.args
+        train, args, workers = self.train_dataset, self.args, self.args.dataloader_num_workers
         batches = self._batches_of(train, args).on_process(args.process_index, args.world_size)
-        workers = args.dataloader_num_workers
         loader = DataLoader(
             train,
             batch_sampler=batches,
@@ -228,7 +229,7 @@ class SERTrainer(Trainer):
         one = {"num_processes": 1, "process_index": 0}
         return prepare_data_loader(loader, args.device, put_on_device=True, non_blocking=loader.pin_memory, **one)
 
-    def _batches_of(self, train: Any, args: SERTrainingArguments) -> EpochBatches:
+    def _batches_of(self, train: Any, args: Any) -> EpochBatches:
         """The batches of all processes."""
         classes = np.zeros(len(train), int) if self.is_regression else train.targets
         weights = draw_weights(balancing(self.model_arguments), classes, train.rows)
@@ -277,7 +278,7 @@ class SERTrainer(Trainer):
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.metrics_of(outputs, targets).items()}
         return EvalLoopOutput(outputs, targets, {**found.metrics, **metrics}, len(targets))
 
-    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Makes the optimizer; layers and head get their own learning rates."""
         model = self.model if model is None else model
         arguments = self.model_arguments
@@ -285,7 +286,7 @@ class SERTrainer(Trainer):
             decayed = self.get_decay_parameter_names(model)
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, model)
             rate, decay = self.args.learning_rate, self.args.weight_decay
-            self.optimizer = kind(parameter_groups(model, arguments, rate, decay, decayed), **options)
+            self.optimizer: Any = kind(parameter_groups(model, arguments, rate, decay, decayed), **options)
         return super().create_optimizer(model)
 
 

@@ -18,6 +18,7 @@ from ser.data.audio import encode_wav
 from ser.data.audit import audit, audit_files, audit_of_folds, audit_parts, what_is_wrong
 from ser.data.clips import Clip
 from ser.data.copies import Copies, copies_in
+from ser.data.leaks import Pair, near_recordings, pairs_of_parts, searched_in_all
 from ser.data.splits import check_split, make_split, save_split
 from ser.evaluation.audit_words import audit_sentences
 from ser_model import read_wave
@@ -124,6 +125,15 @@ def test_a_clip_in_two_parts_is_caught(folder):
     result = run(folder / "split.csv")
     assert result.exit_code == 1
     assert "1 clips are in two parts (clip0)" in result.output
+
+
+def test_a_clip_whose_split_is_empty_is_in_no_part_and_leaks_nothing(folder):
+    rows = read_manifest(folder)
+    write_manifest(folder, [*rows[:1], rows[1] | {"split": ""}, *rows[2:]])
+    found = audit_files([str(folder / "split.csv")])
+    assert found["leaks"] == []
+    assert {part: table["clips"] for part, table in found["parts"].items()} == {"train": 3, "dev": 2, "test": 2}
+    assert "1 of 8 clips are in no part: their split is empty." in found["warnings"]
 
 
 def thirty_speakers(parts: tuple[str, ...]) -> list[dict[str, str]]:
@@ -277,8 +287,39 @@ def test_a_leak_in_every_fold_is_said_once_with_the_number_of_folds():
     folds = [make_split(columns, "random_kfold", fold) for fold in range(5)]
     pooled = audit_of_folds(folds, columns)
     assert pooled["ok"] is False
-    assert "10 of the 10 test speakers are also in train" in pooled["leaks"][0]
-    assert pooled["leaks"][-1] == "5 of 5 folds leak; the lines above are about the first of them."
+    assert pooled["leaks"] == [
+        "10 of the 10 test speakers are also in train or dev.",
+        "10 of the 10 dev speakers are also in train.",
+        "5 of 5 folds leak; the lines above are about the first of them.",
+    ]
+
+
+def test_pooled_folds_show_the_worst_of_each_and_count_as_checked_only_where_all_were():
+    def found(shared, speakers, heard=True):
+        return {
+            "checked": {"speakers": True, "identical_audio": heard},
+            "shared_speakers": {"train/test": {"shared": shared, "speakers": speakers}},
+            "identical_audio": [f"pair of {speakers[0]}"],
+            "near_identical_audio": [],
+        }
+
+    pooled = searched_in_all([found(1, ["a"]), found(2, ["b"], heard=False), found(2, ["c"]), found(0, ["d"])])
+    assert pooled == {
+        "checked": {"speakers": True, "identical_audio": False},
+        "shared_speakers": {"train/test": {"shared": 2, "speakers": ["b"]}},
+        "identical_audio": ["pair of a", "pair of b", "pair of c", "pair of d"],
+        "near_identical_audio": [],
+    }
+
+
+def test_clips_that_sound_the_same_are_a_leak_only_in_two_parts():
+    parts = {"train": ["a", "b"], "test": ["c"]}
+    assert near_recordings(parts, [("a", "b", 0.1), ("c", "a", 0.2)]) == [Pair("train", "a", "test", "c", 0.2)]
+
+
+def test_train_and_test_are_compared_first_and_folds_in_their_order():
+    assert pairs_of_parts(("train", "dev", "test")) == [("train", "test"), ("train", "dev"), ("dev", "test")]
+    assert pairs_of_parts(("fold 1", "fold 0")) == [("fold 1", "fold 0")]
 
 
 def test_one_fold_under_several_seeds_is_blamed_for_what_it_is():

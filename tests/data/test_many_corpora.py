@@ -101,6 +101,7 @@ def test_a_single_corpus_says_its_name_in_the_column_corpus(folders, tmp_path):
         ('[{"corpus": "emodb", "datadir": "x"}]', "entry 1: unknown key 'datadir'.* Did you mean 'data_dir'"),
         ('[{"corpus": "emodb", "manifest": "x"}]', "entry 1: --manifest: 'x' needs --corpus manifest"),
         ('[{"corpus": "emodb", "label_map": [1]}]', "entry 1: --label_map"),
+        ('[{"corpus": "folder", "data_dir": 2024}]', "entry 1: data_dir: 2024 is not text; .* between quotes"),
         ('[{"corpus": "emodb", "name": "a/b"}]', "entry 1: name: 'a/b' has a slash"),
         (
             '[{"corpus": "emodb", "name": "a"}, {"corpus": "tess", "name": "a"}]',

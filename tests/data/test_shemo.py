@@ -78,6 +78,12 @@ def test_a_clip_without_a_corrected_label_is_a_problem_of_that_clip(entries, wor
     assert words in problems(corpus)["F03S02.wav"]
 
 
+def test_a_clip_whose_corrected_entry_is_empty_has_no_transcript(tmp_path):
+    (tmp_path / "modified_shemo.json").write_text(json.dumps({"F03S02.wav": {}}))
+    (recording,) = listed("shemo", touch(tmp_path, "F03S02.wav")).recordings
+    assert (recording.emotion, recording.transcript, recording.ipa) == ("sadness", None, None)
+
+
 def test_corrected_labels_that_are_not_there_are_asked_for_by_flag(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"--modified_labels.*modified_shemo\.json"):
         listed("shemo", touch(tmp_path, "F03S02.wav"), label_source="modified")

@@ -1,6 +1,7 @@
 """Splits: no voice in two parts, every class in every part, the same split from the same clips."""
 
 import csv
+import hashlib
 import json
 import random
 from collections import Counter
@@ -10,12 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ser.data import folds
 from ser.data.audit import what_is_wrong
-from ser.data.clips import read_clips
+from ser.data.clips import Clip, read_clips
 from ser.data.data_arguments import PROTOCOLS, DataArguments
 from ser.data.folds import frozen_folds, speaker_folds
 from ser.data.split_files import unused_splits_file
-from ser.data.splits import check_split, load_split, make_split, num_folds_of, save_split
+from ser.data.splits import Split, check_split, load_split, make_split, num_folds_of, save_split, split_hash
 
 ROOT = Path(__file__).parents[2]
 FROZEN = ROOT / "configs" / "splits" / "shemo_speaker_5fold.json"
@@ -55,6 +57,12 @@ def test_no_speaker_is_in_two_parts_and_every_clip_is_tested_once():
         assert sum(map(len, split.parts.values())) == len(columns["id"])
         tested += split.test
     assert sorted(tested) == sorted(columns["id"])
+
+
+def test_fold_0_of_5_with_seed_42_is_what_one_gets_without_a_word():
+    columns = corpus()
+    assert make_split(columns) == make_split(columns, "speaker_kfold", fold=0, num_folds=5, seed=42)
+    assert num_folds_of("speaker_kfold", columns) == 5
 
 
 def test_the_next_fold_is_dev():
@@ -114,6 +122,23 @@ def test_a_corpus_without_speakers_is_refused_unless_leakage_is_accepted():
     check_split(split, columns, accept_speaker_leakage=True)
 
 
+def test_a_split_in_which_one_clip_names_no_speaker_is_not_called_independent_of_speakers():
+    columns = given()
+    columns["split"] = ["dev" if s == "s05" else p for s, p in zip(columns["speaker"], columns["split"], strict=True)]
+    assert make_split(columns, "given").speaker_independent
+    columns["speaker"][columns["split"].index("training")] = None
+    split = make_split(columns, "given")
+    assert not split.speaker_independent
+    with pytest.raises(ValueError, match="1 of 216 clips name no speaker"):
+        check_split(split, columns)
+
+
+def test_a_dev_is_drawn_at_random_where_a_training_clip_names_no_speaker():
+    columns = given()
+    columns["speaker"][columns["split"].index("training")] = None
+    assert make_split(columns, "given").notes[0].endswith("training clips are used as dev, drawn at random.")
+
+
 def test_clips_without_a_speaker_among_others_are_listed():
     columns = corpus()
     columns["speaker"][3] = None
@@ -149,12 +174,12 @@ def test_a_clip_in_two_parts_is_refused():
 def test_a_class_without_a_clip_in_train_is_an_error_that_names_it():
     columns = corpus()
     columns["emotion"] = [
-        "disgust" if speaker == "s00" else label
+        "نفرت" if speaker == "s00" else label
         for speaker, label in zip(columns["speaker"], columns["emotion"], strict=True)
     ]
     folds = dict(zip(sorted(columns["id"]), speaker_folds(read_clips(columns), 5, 42), strict=True))
     fold = folds["s00_00"]
-    with pytest.raises(ValueError, match=r"train holds no clip of disgust.*--label_map"):
+    with pytest.raises(ValueError, match=r"""train holds no clip of نفرت.*--label_map '\{"نفرت": null\}'"""):
         make_split(columns, fold=fold)
 
 
@@ -172,6 +197,16 @@ def test_a_class_without_a_clip_in_train_is_an_error_that_names_it():
 def test_what_cannot_be_split_is_said(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_split(corpus(), **arguments)
+
+
+def test_a_split_of_another_corpus_is_refused():
+    with pytest.raises(ValueError, match=r"names 3 clips that the corpus lacks \(s00_00, s00_01, s00_02\)"):
+        check_split(make_split(corpus()), {name: values[3:] for name, values in corpus().items()})
+
+
+@pytest.mark.parametrize("protocol", ["given", "random_holdout", "emobox_fold_1", "nkululeko"])
+def test_a_protocol_without_folds_has_one(protocol):
+    assert num_folds_of(protocol, corpus()) == 1
 
 
 def test_the_labels_of_a_class_label_column_are_read_by_name():
@@ -274,6 +309,17 @@ def test_a_file_of_paths_places_clips_of_one_file_name_by_their_folders(tmp_path
         make_split(columns, "given", splits_file=str(tmp_path / "split.csv"))
 
 
+def test_a_row_whose_split_is_empty_puts_its_clip_in_no_part(tmp_path):
+    columns = given()
+    rows = [{"id": i, "split": part} for i, part in zip(columns["id"], columns["split"], strict=True)]
+    path = tmp_path / "split.csv"
+    write_csv(path, [{"id": rows[0]["id"], "split": ""}, *rows])
+    assert make_split(columns, "given", splits_file=str(path)).parts == make_split(columns, "given").parts
+    write_csv(path, [rows[0] | {"split": ""}, *rows[1:]])
+    split = make_split(columns, "given", splits_file=str(path))
+    assert "1 of the corpus's 216 clips are in no part of the split." in split.notes
+
+
 def test_a_file_that_puts_a_clip_in_two_parts_is_refused(tmp_path):
     rows = [{"id": "s00_00", "split": "train"}, {"id": "s00_00", "split": "test"}]
     write_csv(tmp_path / "split.csv", rows)
@@ -290,6 +336,17 @@ def test_a_saved_split_comes_back(tmp_path):
     table = json.loads((tmp_path / "run" / "splits.json").read_text())["clips_per_class"]
     assert sum(table["test"].values()) == len(split.test)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["splits.json"]
+
+
+def test_a_saved_split_says_its_format_and_what_is_known_of_its_clips(tmp_path):
+    columns = given()
+    columns |= {"recording": [f"hash of {i}" for i in columns["id"]]}
+    columns["split"][0] = None
+    save_split(make_split(columns, "given"), tmp_path / "splits.json", columns)
+    content = json.loads((tmp_path / "splits.json").read_text())
+    assert content["format"] == 1
+    assert content["clips"][0] == ["s00_01", "s00", "female", columns["emotion"][1], "hash of s00_01"]
+    assert len(content["clips"]) == 215
 
 
 def test_a_changed_split_is_not_loaded(tmp_path):
@@ -314,6 +371,132 @@ def test_the_hash_is_that_of_ids_and_parts_alone():
     columns = corpus()
     split = make_split(columns)
     assert replace(split, notes=("x",)).sha256 == split.sha256 != make_split(columns, fold=1).sha256
+
+
+def test_the_hash_is_that_of_a_text_that_anybody_can_write():
+    split = Split("given", 0, 42, False, train=("b", "خشم"), dev=("c",), test=("a",), sha256="")
+    text = '{"dev":["c"],"test":["a"],"train":["b","خشم"]}'
+    assert split_hash(split) == hashlib.sha256(text.encode()).hexdigest()
+    assert folds.fold_hash({"خشم": 1, "a": 0}) == hashlib.sha256('{"a":0,"خشم":1}'.encode()).hexdigest()
+
+
+def test_several_folds_have_one_hash_and_one_fold_keeps_its_own():
+    assert folds.hash_of_folds(["ab"]) == "ab"
+    assert folds.hash_of_folds(["ab", "cd"]) == hashlib.sha256(b"abcd").hexdigest()
+
+
+# -------------------------------------------------------------------------------------------------------- folds
+def voices(*labels: str) -> dict[str, list]:
+    """Columns of a corpus in which speaker number n says each label of `labels[n]` once, given by its first letter."""
+    rows = [
+        (f"s{number}_{row}", f"s{number}", label) for number, own in enumerate(labels) for row, label in enumerate(own)
+    ]
+    return dict(zip(("id", "speaker", "emotion"), map(list, zip(*rows, strict=True)), strict=True))
+
+
+def folds_of(columns: dict[str, list], num_folds: int) -> dict[Clip, int]:
+    clips = read_clips(columns)
+    return dict(zip(clips, speaker_folds(clips, num_folds, 42), strict=True))
+
+
+def test_three_speakers_are_enough_for_three_folds_however_many_were_asked_for():
+    columns = voices("aj", "aj", "aj")
+    assert num_folds_of("speaker_kfold", columns) == num_folds_of("speaker_kfold", columns, 3) == 3
+    assert speakers_in(make_split(columns).test, columns) < {"s0", "s1", "s2"}
+
+
+def test_too_few_speakers_for_the_folds_are_told_what_would_do():
+    with pytest.raises(ValueError, match=r"--num_folds 4: the corpus has 3 speakers.*give --num_folds 3 or fewer"):
+        speaker_folds(read_clips(voices("a", "a", "a")), 4, 42)
+    with pytest.raises(ValueError, match=r"--num_folds 5: the corpus has 2 speakers.*that is too few to split by"):
+        make_split(voices("aj", "aj"))
+
+
+def test_random_folds_need_a_clip_for_each():
+    assert sorted(folds.random_folds(read_clips(voices("ajaja")), 5, 42)) == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="--num_folds 5: the corpus has 4 clips"):
+        folds.random_folds(read_clips(voices("ajaj")), 5, 42)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_folds_hold_every_label_that_has_a_clip_for_each(seed):
+    clips = read_clips(voices("aaaaajjjjj"))
+    numbers = folds.random_folds(clips, 5, seed)
+    assert {(clip.emotion, number) for clip, number in zip(clips, numbers, strict=True)} == {
+        (label, number) for label in "aj" for number in range(5)
+    }
+
+
+def test_two_training_speakers_are_enough_for_a_dev_of_whole_speakers():
+    columns = voices("aajj", "aajj", "aajj") | {"split": ["test"] * 4 + ["train"] * 8}
+    split = make_split(columns, "given")
+    assert len(speakers_in(split.dev, columns)) == len(speakers_in(split.train, columns)) == 1
+    assert split.notes == ("The protocol names no dev: 4 of its 8 training clips are used as dev, 1 whole speakers.",)
+
+
+def test_a_random_split_draws_its_dev_at_random_too():
+    assert make_split(corpus(), "random_holdout").notes[0].endswith("drawn at random.")
+
+
+def test_corpora_are_told_apart_only_where_there_are_two():
+    assert folds.corpora_of([Clip("x", corpus="a"), Clip("y", corpus="a")]) == ()
+    assert folds.corpora_of([Clip("x", corpus="a"), Clip("y")]) == [("a",), ("",)]
+
+
+MANY = "abcdefghiklmnopq"
+
+
+def test_a_class_with_a_speaker_for_every_fold_is_in_every_fold_before_anything_else_is_even():
+    # Sixteen classes are even only where the last three speakers, the only ones with "j", share a fold.
+    columns = voices(MANY * 3, MANY * 3, *[MANY + "j"] * 3)
+    folds_of_j = {fold for clip, fold in folds_of(columns, 3).items() if clip.emotion == "j"}
+    assert folds_of_j == {0, 1, 2}
+
+
+def test_a_class_with_fewer_speakers_than_folds_comes_after_what_is_even():
+    columns = voices(MANY * 2, MANY * 2, *[MANY + "j"] * 2)
+    folds_of_j = {fold for clip, fold in folds_of(columns, 3).items() if clip.emotion == "j"}
+    assert len(folds_of_j) == 1
+
+
+def test_the_folds_of_a_corpus_stay_what_they_are():
+    """A run is compared with those of other versions: a clip must not move from test to train in between."""
+    draw = random.Random(7)
+    columns = voices(*("".join(draw.choices("anfj", (6, 5, 1, 0.4), k=draw.randrange(4, 30))) for _ in range(14)))
+    columns["gender"] = [("female", "male")[int(speaker[1:]) % 3 > 0] for speaker in columns["speaker"]]
+    fold_of = {clip.speaker: fold for clip, fold in folds_of(columns, 4).items()}
+    assert [fold_of[f"s{number}"] for number in range(14)] == [2, 1, 3, 3, 0, 2, 1, 0, 2, 0, 1, 3, 0, 2]
+    # Speakers of the same clips may take each other's place; they do not.
+    fold_of = {clip.speaker: fold for clip, fold in folds_of(voices(*["aj"] * 8), 4).items()}
+    assert [fold_of[f"s{number}"] for number in range(8)] == [2, 0, 0, 2, 1, 1, 3, 3]
+
+
+@pytest.mark.parametrize(("clips_each", "failures"), [(2, 2), (6, 78)])
+def test_the_search_for_even_folds_gives_up_after_the_failures_it_may_have(clips_each, failures, monkeypatch):
+    columns = corpus(8, clips_each)
+    patient = folds_of(columns, 3)
+    # It may fail so often for each of the eight speakers. The longest wait for a success here is `failures` draws.
+    monkeypatch.setattr(folds, "_PATIENCE", failures / 8)
+    assert folds_of(columns, 3) == patient
+    monkeypatch.setattr(folds, "_PATIENCE", (failures - 1) / 8)
+    assert folds_of(columns, 3) != patient
+
+
+def test_the_command_that_freezes_folds_writes_and_prints_them(tmp_path, capsys):
+    columns = voices(*["aajj"] * 5)
+    columns |= {"gender": ["female"] * 20, "emotion_heard": list("aj" * 10)}
+    with open(tmp_path / "index.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([columns, *zip(*columns.values(), strict=True)])
+    folds.main(str(tmp_path / "index.csv"), str(tmp_path / "folds.json"))
+    assert json.loads((tmp_path / "folds.json").read_text()) == frozen_folds(columns)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:3] == [
+        "fold 0: 1 speakers, {'female': 4}",
+        "  emotion: {'a': 2, 'j': 2}",
+        "  emotion_heard: {'a': 2, 'j': 2}",
+    ]
+    assert len(printed) == 15
 
 
 # -------------------------------------------------------------------------------------------------------- ShEMO

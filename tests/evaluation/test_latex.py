@@ -13,7 +13,7 @@ from ser.cli import app
 from ser.evaluation.bibliography import bibtex_of, references_of
 from ser.evaluation.format import format_interval, setting_of
 from ser.evaluation.latex import escape, latex_table
-from ser.evaluation.method import method_sentences
+from ser.evaluation.method import kept_layers, method_sentences
 
 ROWS = [("run", "UAR"), ("a_b & 5 %", "0.623 [0.581, 0.664]"), ("#1 {x} \\y ~ ^", "\N{MINUS SIGN}0.010, p < 0.001")]
 
@@ -121,3 +121,8 @@ def test_tables_compile(run, tmp_path):
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True
     )
     assert found.returncode == 0, found.stdout.decode(errors="replace")[-2000:]
+
+
+def test_folds_that_chose_layers_0_and_1_say_how_much_of_the_encoder_was_cut_off():
+    assert kept_layers({"layers_cut_off": 3}) == ", without the last 3 of its 4 layers"
+    assert kept_layers({"layers_cut_off": 2, "layer_mix": "2"}) == ", without the last 2 of its 4 layers"

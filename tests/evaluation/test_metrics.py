@@ -42,6 +42,7 @@ def test_scores_equal_scikit_learn(pair):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert scores["uar"] == pytest.approx(sk.balanced_accuracy_score(truth, predicted))
+    assert scores["n"] == len(truth)
     assert scores["accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted))
     assert scores["macro_f1"] == pytest.approx(sk.f1_score(truth, predicted, average="macro", zero_division=0))
     assert scores["weighted_f1"] == pytest.approx(sk.f1_score(truth, predicted, average="weighted", zero_division=0))
@@ -74,8 +75,9 @@ def test_many_confusion_matrices_are_scored_at_once_as_one_by_one():
     ("truth", "probabilities", "says"),
     [
         ([], np.zeros((0, 4)), "at least one clip"),
-        (["a", "joy"], one_hot([0, 1]), "joy"),
-        ([0, 4], one_hot([0, 1]), "4"),
+        (["a", "joy"], one_hot([0, 1]), r"truth holds \['joy'\]"),
+        ([0, 4], one_hot([0, 1]), r"truth holds \[4\]"),
+        ([-1, 0], one_hot([0, 1]), r"truth holds \[-1\]"),
         ([0, 1], one_hot([0, 1], 3), r"\(2, 4\)"),
         ([0, 1], one_hot([0, 1]) * 3, "apply softmax"),
         ([0, 1], one_hot([0, 1]) * np.nan, "finite"),
@@ -85,6 +87,18 @@ def test_many_confusion_matrices_are_scored_at_once_as_one_by_one():
 def test_values_that_cannot_be_scored_are_named(truth, probabilities, says):
     with pytest.raises(ValueError, match=says):
         metrics.score(truth, probabilities, LABELS)
+
+
+def test_the_first_row_that_is_no_probability_is_named_among_good_ones():
+    rows = one_hot([0, 1, 2])
+    rows[1] *= 3
+    with pytest.raises(ValueError, match=r"row 1 of the probabilities is \[0.0, 3.0, 0.0, 0.0\] \(1 such rows\)"):
+        metrics.score([0, 1, 2], rows, LABELS)
+
+
+def test_rows_that_sum_to_one_but_for_rounding_are_made_to_do_so():
+    rough = np.random.default_rng(0).dirichlet(np.ones(4), 50).astype(np.float16)
+    np.testing.assert_allclose(metrics.check_probabilities(rough, 50, LABELS).sum(axis=1), 1, rtol=1e-12)
 
 
 def test_concordance_follows_lin():
@@ -101,11 +115,37 @@ def test_concordance_survives_a_large_offset():
     assert metrics.concordance(x + 1e7, x + noise + 1e7) == pytest.approx(metrics.concordance(x, x + noise), abs=1e-6)
 
 
+def test_sums_over_any_clips_give_the_concordance_of_those_clips_for_several_dimensions_at_once():
+    truth, noise = np.random.default_rng(0).normal(3, 1, size=(2, 40, 2))
+    terms = metrics.concordance_terms(truth, truth + noise)
+    drawn = np.random.default_rng(1).integers(10, size=(5, 30))
+    found = metrics.concordance_of_sums(terms[drawn].sum(axis=1))
+    assert found.shape == (5, 2)
+    for sample, dimensions in zip(drawn, found, strict=True):
+        expected = [metrics.concordance(truth[sample, k], (truth + noise)[sample, k]) for k in range(2)]
+        np.testing.assert_allclose(dimensions, expected)
+
+
+def test_one_clip_agrees_by_nothing_and_no_clip_has_no_concordance():
+    # Sums of 1, x, y, x^2, y^2 and xy for the clip (2, 3), and for none.
+    found = metrics.concordance_of_sums(np.array([[1.0, 2, 3, 4, 9, 6], [0, 0, 0, 0, 0, 0]]))
+    np.testing.assert_array_equal(found, [0, np.nan])
+
+
+@pytest.mark.parametrize("spoilt", ["truth", "predicted"])
+def test_a_single_value_that_is_not_finite_is_refused(spoilt):
+    values = {"truth": np.ones((5, 2)), "predicted": np.ones((5, 2))}
+    values[spoilt][3, 1] = np.inf
+    with pytest.raises(ValueError, match="not finite"):
+        metrics.score_regression(**values, dimensions=["arousal", "valence"])
+
+
 def test_a_regression_is_scored_by_dimension():
     truth = np.random.default_rng(0).normal(size=(50, 2))
-    scores = metrics.score_regression(truth, truth + [[0, 1]], ["arousal", "valence"])
+    scores = metrics.score_regression(truth, truth + [[0, 3]], ["arousal", "valence"])
     assert scores["per_dimension"]["arousal"] == {"ccc": pytest.approx(1), "mae": 0, "rmse": 0}
-    assert scores["per_dimension"]["valence"]["rmse"] == pytest.approx(1)
+    assert scores["per_dimension"]["valence"]["rmse"] == pytest.approx(3)
+    assert scores["per_dimension"]["valence"]["mae"] == pytest.approx(3)
     assert scores["ccc"] == pytest.approx((1 + scores["per_dimension"]["valence"]["ccc"]) / 2)
     with pytest.raises(ValueError, match=r"\[N, 3\]"):
         metrics.score_regression(truth, truth, ["arousal", "valence", "dominance"])

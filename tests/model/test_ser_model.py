@@ -22,7 +22,15 @@ from transformers import (
     WavLMConfig,
 )
 
-from ser_model import SERConfig, SERForAudioClassification, min_samples, num_frames, span_mask
+from ser_model import (
+    SERConfig,
+    SERForAudioClassification,
+    masked_group_norm,
+    masked_mean_std,
+    min_samples,
+    num_frames,
+    span_mask,
+)
 
 SMALL = {**tiny.SMALL, "num_hidden_layers": 3}
 LAYER = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
@@ -103,6 +111,40 @@ def test_alone_and_unpadded_every_layer_is_the_stock_models(family):
         torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=0)
 
 
+def norm_and_hidden() -> tuple[torch.nn.GroupNorm, torch.Tensor]:
+    """A norm of six channels with weights of its own, and three clips of 50 frames far from mean 0."""
+    torch.manual_seed(0)
+    norm = torch.nn.GroupNorm(6, 6)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    return norm, torch.randn(3, 6, 50) + 5
+
+
+@pytest.mark.parametrize("compiling", [False, True])
+def test_the_norm_of_a_clip_is_the_stock_norm_of_its_valid_frames_also_as_it_is_compiled(compiling, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    norm, hidden = norm_and_hidden()
+    for frames in ([50, 50, 50], [50, 2, 20], [7, 7, 7]):
+        normed = masked_group_norm(norm, hidden, torch.tensor(frames))
+        for row, count in enumerate(frames):
+            stock = torch.nn.GroupNorm.forward(norm, hidden[row : row + 1, :, :count])[0]
+            torch.testing.assert_close(normed[row, :, :count], stock, atol=2e-5, rtol=0)
+
+
+def test_without_padding_the_norm_is_the_stock_one_to_the_bit():
+    norm, hidden = norm_and_hidden()
+    for frames in (None, torch.tensor([50, 50, 50])):
+        assert torch.equal(masked_group_norm(norm, hidden, frames), torch.nn.GroupNorm.forward(norm, hidden))
+
+
+def test_mean_and_deviation_are_those_of_the_frames_in_the_mask():
+    hidden, mask = torch.randn(2, 9, 4), torch.tensor([[True] * 5 + [False] * 4, [False, True] + [False] * 7])
+    mean, deviation = masked_mean_std(hidden, mask)
+    torch.testing.assert_close(mean, torch.stack([hidden[0, :5].mean(0), hidden[1, 1]]))
+    torch.testing.assert_close(deviation[0], (hidden[0, :5].var(0, correction=0) + 1e-8).sqrt())
+    torch.testing.assert_close(deviation[1], torch.full((4,), 1e-4))
+
+
 def test_a_stock_model_in_the_same_process_is_untouched():
     torch.manual_seed(0)
     stock = HubertModel(HubertConfig(**SMALL)).eval()
@@ -143,6 +185,16 @@ def test_spec_augment_masks_only_frames_of_the_clip():
         shares += mask.sum(1) / frames
     assert shares[0] == 0  # shorter than one span
     assert 0.1 < shares[3] / 200 < 0.22
+
+
+@pytest.mark.parametrize("compiling", [False, True])
+def test_spans_of_one_frame_fill_a_clip_and_no_more_also_as_they_are_compiled(compiling, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    frames = torch.tensor([1, 4, 6])
+    everything = span_mask(frames, 6, probability=2.0, length=1, min_spans=0)
+    assert torch.equal(everything, torch.arange(6) < frames[:, None])
+    assert span_mask(frames, 6, probability=0.0, length=1, min_spans=2).sum(1).tolist() == [1, 2, 2]
+    assert not span_mask(frames, 6, probability=1.0, length=7, min_spans=1).any()
 
 
 @pytest.mark.parametrize("count", [9, 10, 12, 19, 25, 57, 200])

@@ -4,7 +4,7 @@ The format is that of https://audeering.github.io/audformat/data-header.html. Pi
 pickle runs code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def _read_table(header_path: Path, name: str) -> list[tuple[str, Row]]:
     return read_rows(path)
 
 
-def _labels_of(header_path: Path, column: Any, header: Mapping[str, Any]) -> dict[str, Any]:
+def _labels_of(header_path: Path, column: Any, header: Mapping[str, Any]) -> dict[str | None, Any]:
     """What the scheme of a column says about each of its values; empty where it lists names only."""
     scheme = (header.get("schemes") or {}).get((column or {}).get("scheme_id")) or {}
     labels = scheme.get("labels")
@@ -111,9 +111,9 @@ def _attribute(about: Any, name: str) -> Any:
     return about.get(name) if isinstance(about, Mapping) else None
 
 
-def _info_of_files(tables: Any) -> dict[str, Row]:
+def _info_of_files(tables: Iterable[list[tuple[str, Row]]]) -> dict[str | None, Row]:
     """What tables without labels say about whole files."""
-    known: dict[str, Row] = {}
+    known: dict[str | None, Row] = {}
     for rows in tables:
         for _, row in rows:
             if not row.get("start") and not row.get("end"):

@@ -52,9 +52,10 @@ def crema_d(args: "DataArguments") -> Corpus:
 
     def described(stem: str) -> dict[str, Any] | None:
         name = _NAME.fullmatch(stem)
-        emotion = name and _EMOTIONS.get(name["code"])
-        return emotion and {
-            "emotion": emotion,
+        if not name or name["code"] not in _EMOTIONS:
+            return None
+        return {
+            "emotion": _EMOTIONS[name["code"]],
             "speaker": name["actor"],
             "gender": genders.get(name["actor"]),
             "transcript": _TEXTS.get(name["sentence"]),

@@ -108,7 +108,7 @@ def _tables(
     needed = args.parsed_target_columns() or ["label"]
     is_split = len(parts) > 1
     for split, part in parts.items():
-        audio = _audio_column(part, args.dataset_name)
+        audio = _audio_column(part, str(args.dataset_name))
         renamed = {old: new for old, new in renamed_columns(part.column_names, keep=needed).items() if old != audio}
         columns = [name for name in part.column_names if name != audio]
         names = {name: renamed.get(name, name) for name in columns}
@@ -121,8 +121,9 @@ def _tables(
         texts = {names[name]: _texts(part, name) for name in columns if names[name] != "path"}
         paths = [str((value or {}).get("path") or "") for value in _paths_of(part, audio)]
         for row, path in enumerate(paths):
-            cells = {name: column[row] for name, column in texts.items() if column[row] is not None}
-            yield (split, row), (({"split": split} if is_split and _is_part(split) else {}) | cells, path)
+            cells = {"split": split} if is_split and _is_part(split) else {}
+            cells |= {name: text for name, column in texts.items() if (text := column[row]) is not None}
+            yield (split, row), (cells, path)
 
 
 def _paths_of(part: "datasets.Dataset", audio: str) -> list[dict[str, str] | None]:

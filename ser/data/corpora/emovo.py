@@ -30,9 +30,10 @@ def emovo(args: "DataArguments") -> Corpus:
 
     def described(stem: str) -> dict[str, Any] | None:
         name = _NAME.fullmatch(stem)
-        emotion = name and _EMOTIONS.get(name["code"])
-        return emotion and {
-            "emotion": emotion,
+        if not name or name["code"] not in _EMOTIONS:
+            return None
+        return {
+            "emotion": _EMOTIONS[name["code"]],
             "speaker": name["speaker"],
             "gender": "female" if name["gender"] == "f" else "male",
         }

@@ -86,7 +86,7 @@ def _turn_of(turn: str, path: str, labels: dict[str, str], words: dict[str, str]
     return Recording(
         id=turn,
         path=path,
-        emotion=_EMOTIONS.get(code),
+        emotion=_EMOTIONS.get(code or ""),
         speaker=f"Ses{name['session']}{name['gender']}",
         gender="female" if name["gender"] == "F" else "male",
         transcript=words.get(turn) or None,

@@ -62,9 +62,9 @@ def _renamed(recording: Recording, name: str, speakers: str) -> Recording:
     # A member of a zip keeps its path: it is the zip that lies in the corpus's folder.
     column = "archive" if recording.archive else "path"
     path = getattr(recording, column)
-    path = path if Path(path).is_absolute() else f"{name}/{path}"
+    moved: dict[str, Any] = {column: path if Path(path).is_absolute() else f"{name}/{path}"}
     speaker = recording.speaker and f"{speakers}/{recording.speaker}"
-    return replace(recording, id=f"{name}/{recording.id}", speaker=speaker, corpus=name, **{column: path})
+    return replace(recording, id=f"{name}/{recording.id}", speaker=speaker, corpus=name, **moved)
 
 
 def _fetched(corpora: dict[str, Corpus], folder: Path) -> Corpus:

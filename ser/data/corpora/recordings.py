@@ -251,7 +251,7 @@ def _mapped(corpus: Corpus, args: "DataArguments") -> Corpus:
                 f"--label_map: {what} has no label {label!r}; it has {', '.join(corpus.labels) or 'none'}."
                 + closest(label, corpus.labels)
             )
-    new = {label: mapping.get(label, label) for label in corpus.labels}
+    new: dict[str | None, str | None] = {label: mapping.get(label, label) for label in corpus.labels}
     labels = tuple(sorted({label for label in new.values() if label is not None}))
     # A recording with a problem may have no label, or one that no other recording has.
     kept = (r for r in corpus.recordings if new.get(r.emotion, "") is not None)

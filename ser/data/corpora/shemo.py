@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ser.data.clips import listed
 from ser.data.corpora.archives import names_in
 from ser.data.corpora.download import Published, check_published, download
-from ser.data.corpora.recordings import Corpus, Recording, find_audio, folder_of, is_hidden, named_recordings
+from ser.data.corpora.recordings import Corpus, Recording, by_id, find_audio, folder_of, is_hidden, named_recordings
 from ser.files import read_json
 from ser.names import is_text
 
@@ -131,8 +131,7 @@ def _from_zips(root: Path, zips: list[str], args: "DataArguments") -> Corpus:
             check_published(root / name, ARCHIVES[Path(name).name])
         return replace(corpus, fetch=None)
 
-    recordings = tuple(sorted(recordings, key=lambda recording: recording.id))
-    corpus = replace(_checked(recordings, [], root, args, table), fetch=fetch)
+    corpus = replace(_checked(by_id(recordings), [], root, args, table), fetch=fetch)
     return corpus
 
 
@@ -141,10 +140,11 @@ def _described(stem: str, args: "DataArguments", table: dict[str, dict]) -> dict
     name = _NAME.fullmatch(stem)
     if not name:
         return None
-    entry, emotion, problem = table.get(f"{stem}.wav"), LETTERS[name["letter"]], None
+    entry = table.get(f"{stem}.wav", {})
+    emotion = entry.get("emotion") if args.label_source == "modified" else LETTERS[name["letter"]]
+    problem = None
     if args.label_source == "modified":
-        emotion = entry and entry.get("emotion")
-        if entry is None:
+        if f"{stem}.wav" not in table:
             problem = f"{MODIFIED_LABELS} has no entry {stem}.wav"
         elif emotion not in LABELS:
             problem = f"the label {emotion!r} in {MODIFIED_LABELS} is none of {', '.join(LABELS)}"
@@ -152,8 +152,8 @@ def _described(stem: str, args: "DataArguments", table: dict[str, dict]) -> dict
         "emotion": None if problem else emotion,
         "speaker": name["speaker"],
         "gender": "female" if name["gender"] == "F" else "male",
-        "transcript": entry and entry.get("transcript"),
-        "ipa": entry and entry.get("ipa"),
+        "transcript": entry.get("transcript"),
+        "ipa": entry.get("ipa"),
         "problem": problem,
     }
 
@@ -205,6 +205,6 @@ def _checked(
     if absent:
         differences.append(f"in {MODIFIED_LABELS} and not here: {listed(absent)}")
     citation = _FACTS["citation"] + (_MODIFIED_CITATION if args.label_source == "modified" else "")
-    facts = {**_FACTS, "citation": citation, "label_source": args.label_source}
+    facts: dict[str, Any] = {**_FACTS, "citation": citation, "label_source": args.label_source}
     facts |= {"differences": differences, "notes": notes}
     return Corpus(facts, recordings, LABELS, root)

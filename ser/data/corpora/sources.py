@@ -14,11 +14,14 @@ def source_of(recording: Recording, corpus: Corpus) -> Path | bytes:
     """The file of a recording, or its bytes where a zip holds it.
 
     Raises:
-        ValueError: It cannot be unpacked, or is a folder, a pipe or a device, which might never end.
+        ValueError: It cannot be unpacked, is a folder, a pipe or a device, which might never end, or is not fetched.
     """
+    path = corpus.located(recording.archive or recording.path)
+    if path is None:
+        raise ValueError("has no file yet: its corpus must be fetched first (Corpus.fetch)")
     if recording.archive:
         try:
-            with zipfile.ZipFile(corpus.located(recording.archive)) as archive:
+            with zipfile.ZipFile(path) as archive:
                 size = archive.getinfo(recording.path).file_size
                 data = archive.read(recording.path) if size <= _MAX_UNPACKED else None
         except ZIP_ERRORS as error:
@@ -29,7 +32,6 @@ def source_of(recording: Recording, corpus: Corpus) -> Path | bytes:
                 "unpack the archive and give the folder"
             )
         return data
-    path = corpus.located(recording.path)
     if path.exists() and not path.is_file():
         raise ValueError("is no regular file but a folder, a pipe or a device; it is not read")
     return path

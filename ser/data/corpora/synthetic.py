@@ -14,7 +14,7 @@ import sys
 import wave as wave_format
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ser.data.corpora.recordings import Corpus, Recording
 
@@ -188,7 +188,7 @@ def speak(plan: list[dict], folder: Path) -> None:
     chunks: list[bytes] = []
 
     @callback_type
-    def collect(samples, count, _events):
+    def collect(samples: Any, count: int, _events: Any) -> int:
         if samples and count > 0:
             chunks.append(ctypes.string_at(samples, 2 * count))
         return 0

@@ -32,9 +32,10 @@ def tess(args: "DataArguments") -> Corpus:
 
     def described(stem: str) -> dict[str, Any] | None:
         name = _NAME.fullmatch(stem)
-        emotion = name and _EMOTIONS.get(name["emotion"].lower())
-        return emotion and {
-            "emotion": emotion,
+        if not name or name["emotion"].lower() not in _EMOTIONS:
+            return None
+        return {
+            "emotion": _EMOTIONS[name["emotion"].lower()],
             "speaker": f"{name['speaker'].upper()}F",
             "gender": "female",
             "transcript": f"Say the word {name['word'].lower()}.",
