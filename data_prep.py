@@ -7,12 +7,18 @@ Prepares the corpus of a configuration, prints what it holds, and writes a page 
 `output_dir`.
 """
 
+import sys
+
+from ser.progress import escape_unknown_letters, no_bars_in_files
+
+if __name__ == "__main__":
+    no_bars_in_files()  # before the imports below, which read the variable that it sets
+
 import functools
 import io
 import json
 import logging
 import os
-import sys
 import tempfile
 import typing
 from collections.abc import Iterator, Sequence
@@ -32,7 +38,6 @@ from ser.data.corpora.sources import source_of
 from ser.data.corpora.table import list_corpus
 from ser.data.data_arguments import DataArguments, read_data_arguments
 from ser.data.summary import summary, warnings_of
-from ser.progress import escape_unknown_letters
 
 logger = logging.getLogger(__name__)
 # Part of the cache's key: raise it when a change of the code gives another Dataset for the same files.

@@ -93,7 +93,7 @@ def plane_of(values: np.ndarray) -> Plane | None:
         return _principal(values)
     if len(values) <= _NEIGHBOURS:
         return _principal(values)
-    model = umap.UMAP(n_neighbors=_NEIGHBOURS, min_dist=_MIN_DISTANCE, random_state=_SEED)
+    model = umap.UMAP(n_neighbors=_NEIGHBOURS, min_dist=_MIN_DISTANCE, random_state=_SEED, n_jobs=1)
     return Plane(np.asarray(model.fit_transform(values), np.float64), "UMAP", None)
 
 

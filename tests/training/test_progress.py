@@ -107,3 +107,14 @@ def test_on_a_terminal_there_is_a_bar_and_the_same_lines(command, tmp_path):
     assert b"it/s" in said
     assert said.count(b"epoch 1 of 2: loss") == 1
     assert b"{" not in said
+
+
+@pytest.mark.heavy
+def test_in_a_file_the_preparation_of_a_corpus_is_whole_lines_too(command, tmp_path):
+    script, config = str(ROOT / "data_prep.py"), command[2]
+    flags = ["--output_dir", str(tmp_path / "data"), "--cache_dir", str(tmp_path / "cache")]
+    found = subprocess.run([sys.executable, script, config, *flags], capture_output=True, cwd=ROOT)
+    said = (found.stdout + found.stderr).decode()
+    assert found.returncode == 0, said
+    assert "data.html" in said
+    assert not re.search(r"[\r\x1b]|it/s|examples/s", said)
