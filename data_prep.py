@@ -3,8 +3,7 @@
     python data_prep.py configs/demo.yaml
     python data_prep.py configs/emodb_tiny.yaml --data_dir path/to/emodb/wav
 
-Prepares the corpus of a configuration, prints what it holds, and writes a page about it, `data.html`, into
-`output_dir`.
+Prepares a corpus, prints what it holds, and writes a page about it, `data.html`, into `output_dir`.
 """
 
 import sys
@@ -57,8 +56,7 @@ def load_corpus(args: DataArguments) -> datasets.Dataset:
     Raises:
         ValueError, FileNotFoundError: A flag does not fit, or files cannot be used; the message lists all of them.
     """
-    dataset = _prepared(args)
-    for words in warnings_of(dataset):
+    for words in warnings_of(dataset := _prepared(args)):
         logger.warning(words)
     return dataset
 
@@ -291,8 +289,7 @@ def main(argv: Sequence[str]) -> None:
     from ser.exploration.class_section import write_class_plots
     from ser.exploration.data_page import write_data_page
 
-    folder = Path(output_dir or "runs/data")
-    for path in write_class_plots(dataset, folder):
+    for path in write_class_plots(dataset, folder := Path(output_dir or "runs/data")):
         print(f"wrote {path}")
     if args.data_page is not False:
         print("data.html: clips are measured, the first time only (--data_page false leaves it out)", flush=True)
