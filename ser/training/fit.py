@@ -66,8 +66,7 @@ def make_model(
     args, train, dev = job.training_arguments(), parts["train"], parts["dev"]
     if not args.do_train:
         model, feature_extractor = trained_model(job, split, labels, corpus_facts(dev.rows)["name"])
-        trainer = SERTrainer(model, args, job.model, labels, Collator(feature_extractor), eval_dataset=dev)
-        write_events_into(trainer.callback_handler.callbacks, job.folder)
+        trainer = _trainer(job, model, labels, Collator(feature_extractor), eval_dataset=dev)
         return model, feature_extractor, _outputs_by(trainer), {"trainable": 0, "head": None, "start": None}
     model, feature_extractor = new_model(job, labels)
     collator, head, start = Collator(feature_extractor), None, None
@@ -82,8 +81,7 @@ def make_model(
     if job.model.train_mode == "probe":
         outputs_of = Outputs(heads.outputs_by(job, model, collator), cutting_of(model, feature_extractor))
     else:
-        trainer = SERTrainer(model, args, job.model, labels, collator, train_dataset=train, eval_dataset=dev)
-        write_events_into(trainer.callback_handler.callbacks, job.folder)
+        trainer = _trainer(job, model, labels, collator, train_dataset=train, eval_dataset=dev)
         checkpoint = checkpoint_to_continue(job.folder, job.training.resume_from_checkpoint)
         start = finetune(trainer, checkpoint, keeps_start=head is not None, share=job.share)
         if job.model.lora_rank:
@@ -94,6 +92,12 @@ def make_model(
     if job.model.head != "stock":
         model.cut_off_unused_layers()
     return model, feature_extractor, outputs_of, {"trainable": trainable, "head": head, "start": start}
+
+
+def _trainer(job: Job, model: Any, labels: list[str], collator: Collator, **datasets: Clips) -> SERTrainer:
+    trainer = SERTrainer(model, job.training_arguments(), job.model, labels, collator, **datasets)
+    write_events_into(trainer.callback_handler.callbacks, job.folder)
+    return trainer
 
 
 def _outputs_by(trainer: SERTrainer) -> Outputs:
