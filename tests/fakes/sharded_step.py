@@ -4,6 +4,7 @@ Started by `accelerate launch` with the YAML of FSDP. Accelerator itself leaves 
 prepares a model is called directly, with the options that the YAML has set.
 """
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -39,7 +40,11 @@ def main(out: str) -> None:
     shares = {name: p.to_local().numel() / p.numel() for name, p in model.named_parameters()}
     if dist.get_rank() == 0:
         torch.save({"gradients": grads, "cut": cut, "shares": shares}, out)
-    dist.destroy_process_group()
+    dist.barrier()
+    # torch keeps the group in caches of its own for ever, so gloo's workers still live when Python ends, and one that
+    # frees its last tensor then aborts the process. Nothing is left to be done, so Python does not get to its end.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -219,14 +219,17 @@ from ser.training.arguments import ModelArguments, SERTrainingArguments
 from ser.training.distributed import leave_process_group
 from ser.training.trainer import SERTrainer
 
-model = small_model()
-model.config.window_seconds = 25.0
-clips = Clips(corpus([0.5, 61.0, 0.4, 0.9, 0.3], [0, 1, 2, 0, 1]), [0, 1, 2, 0, 1])
-args = SERTrainingArguments(
-    output_dir=sys.argv[1], per_device_eval_batch_size=2, use_cpu=True, eval_strategy="no", save_strategy="no"
-)
-trainer = SERTrainer(model, args, ModelArguments(), LABELS, Collator(feature_extractor()), eval_dataset=clips)
-np.save(f"{sys.argv[1]}-{args.process_index}-of-{args.world_size}.npy", trainer.predict(clips).predictions)
+def score():
+    model = small_model()
+    model.config.window_seconds = 25.0
+    clips = Clips(corpus([0.5, 61.0, 0.4, 0.9, 0.3], [0, 1, 2, 0, 1]), [0, 1, 2, 0, 1])
+    args = SERTrainingArguments(
+        output_dir=sys.argv[1], per_device_eval_batch_size=2, use_cpu=True, eval_strategy="no", save_strategy="no"
+    )
+    trainer = SERTrainer(model, args, ModelArguments(), LABELS, Collator(feature_extractor()), eval_dataset=clips)
+    np.save(f"{sys.argv[1]}-{args.process_index}-of-{args.world_size}.npy", trainer.predict(clips).predictions)
+
+score()
 leave_process_group()
 """
 
