@@ -33,6 +33,7 @@ from ser.evaluation.report import write_report
 from ser.evaluation.results import build_results
 from ser.exploration.data_page import write_data_page
 from ser.files import held_by_this_process, read_json, write_json
+from ser.freed_memory import keep_freed_memory
 from ser.predictions import prediction_table, write_predictions
 from ser.publish.card import write_card
 from ser.publish.hub import check_push, push_run
@@ -82,6 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         with stop_in_order():
+            keep_freed_memory()
             run_jobs(*parse_arguments(argv))
             leave_process_group()
     except Stopped as stopped:

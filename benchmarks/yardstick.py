@@ -106,17 +106,36 @@ def matrix_gflops() -> float:
     return best
 
 
-def gflop_per_second(step: Callable[[Any], None]) -> float:
-    """GFLOP that `step` does for one second of audio, counted on a wave `[1, T]` of five seconds."""
+def gflop_per_second(step: Callable[[Any], None], lengths: list[float]) -> float:
+    """GFLOP that `step`, which takes a wave `[1, T]`, does for one second of audio in clips of such lengths in seconds.
+
+    The work grows with a clip's length and, in attention, with its square, so two waves tell what any clip takes.
+    """
+    short, long = 4.0, 16.0
+    flops = [_flops(step, seconds) for seconds in (short, long)]
+    linear, quadratic = np.linalg.solve([[short, short**2], [long, long**2]], flops)
+    clips = np.array(lengths)
+    return float(linear + quadratic * (clips**2).sum() / clips.sum()) / 1e9
+
+
+def _flops(step: Callable[[Any], None], seconds: float) -> float:
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
     # torch 2.13 counts the gradient of grouped weights as if they had one group: 16 times too much for HuBERT's
-    # convolution of positions, which would be a fifth of a training step.
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _grouped_backward})
+    # convolution of positions, which would be a fifth of a training step. Attention's kernels for CPUs it leaves out.
+    aten = torch.ops.aten
+    counted = {
+        aten.convolution_backward: _grouped_backward,
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+            lambda grad_out, q, k, v, *_, **__: sdpa_backward_flop_count(grad_out, q, k, v)
+        ),
+    }
+    counter = FlopCounterMode(display=False, custom_mapping=counted)
     with counter:
-        step(torch.from_numpy(noise(5, 0))[None])
-    return counter.get_total_flops() / 5e9
+        step(torch.from_numpy(noise(seconds, 0))[None])
+    return counter.get_total_flops()
 
 
 def _grouped_backward(grad_out, _x, weight, *rest, output_mask=None, **_) -> int:

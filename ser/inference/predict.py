@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.files import held_by_this_process
+from ser.freed_memory import keep_freed_memory
 from ser.inference.download import MAX_MEGABYTES
 from ser.inference.embeddings import SUFFIXES, write_embeddings
 from ser.inference.output_formats import (
@@ -149,6 +150,7 @@ def run(request: Request, load: Callable[..., Any]) -> int:
     files = find_recordings(request.paths, sys.stdin)
     if request.format == "srt" and len(files) != 1:
         raise ValueError(f"--format srt: takes one recording, {len(files)} were given; use rttm or csv for several.")
+    keep_freed_memory()
     pipe = load(request.device if request.ray is None else "cpu")
     if request.embeddings is not None:
         return _run_embeddings(request, request.embeddings, files, pipe)

@@ -14,6 +14,8 @@ from ser.inference.loading import is_exact_in_batches
 # Recordings are sorted by length within this many seconds of audio; as 16 kHz float32 it takes 64 MB.
 _BUFFER_SECONDS = 1000.0
 _DECODERS = 4
+# Seconds of audio in a batch. On a CPU one core computes it: shorter ones are slower, longer ones gain nothing.
+_CORE_BATCH_SECONDS, _GPU_BATCH_SECONDS = 4.0, 256.0
 # A file and its wave `[T]`, None where it is too long for memory, or the error.
 Decoded = tuple[str, np.ndarray | Exception | None]
 
@@ -30,9 +32,9 @@ def predict(
     Args:
         pipe: A `SERPipeline`.
         files: Paths and URLs.
-        batch_seconds: Seconds of audio in a batch, padding counted; 256 on a GPU. On a CPU, one recording for each core
-            at a time is fastest (`benchmarks/bench_infer.py`), and the default. A stock model, whose scores depend on
-            the batch, always takes one recording at a time.
+        batch_seconds: Seconds of audio in a batch, padding counted; by default 256 on a GPU and 4 on a CPU, where each
+            core has a batch of its own (`benchmarks/bench_infer.py`). A stock model, whose scores depend on the batch,
+            always takes one recording at a time.
         max_megabytes: A larger download is refused.
         embeddings: Whether to give the pooled vector of each recording in place of its scores.
 
@@ -135,7 +137,7 @@ def scored_recordings(
     from ser.data.batching import fill_by_duration
 
     if batch_seconds is None:
-        batch_seconds = 0.0 if pipe.device.type == "cpu" else 256.0
+        batch_seconds = _CORE_BATCH_SECONDS if pipe.device.type == "cpu" else _GPU_BATCH_SECONDS
     if not is_exact_in_batches(pipe):
         batch_seconds = 0.0
     answers: list[dict[str, Any]] = [{}] * len(buffer)
