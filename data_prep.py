@@ -17,7 +17,6 @@ import functools
 import io
 import json
 import logging
-import os
 import tempfile
 import typing
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from typing import Any
 
 import datasets
 import fsspec
+import joblib
 import numpy as np
 import pyarrow as pa
 
@@ -68,7 +68,7 @@ def _prepared(args: DataArguments) -> datasets.Dataset:
         builder = ShEMO(options.pop("label_source"), **options)
     else:
         builder = SpeechCorpus(args)
-    builder.download_and_prepare(num_proc=args.num_proc or num_cores())
+    builder.download_and_prepare(num_proc=args.num_proc or joblib.cpu_count())
     return builder.as_dataset(split="train")
 
 
@@ -228,11 +228,6 @@ def features_of(corpus: Corpus) -> datasets.Features:
     return datasets.Features({**features, "audio": datasets.Audio(sampling_rate=SAMPLING_RATE_HZ)})
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def row_of(recording: Recording, corpus: Corpus, max_seconds: float | None = None) -> dict[str, Any]:
     """Reads one recording of at most `max_seconds` and makes its row of the Dataset.
 
@@ -275,15 +270,19 @@ def _whole_wave(source: Path | bytes, name: str, modified_ns: int, max_seconds: 
     return read_wave(source, name, max_seconds=max_seconds)
 
 
-# ---------------------------------------------------------------------------------------------- the command line
-def main(argv: Sequence[str]) -> None:
-    """Prepares the corpus of a configuration, prints what it holds, draws it and writes a page about it."""
+def main(argv: Sequence[str]) -> int:
+    """Prepares the corpus of a configuration, prints what it holds, draws it and writes a page about it.
+
+    Returns:
+        The exit code: 0; 2 when that cannot be done.
+    """
     escape_unknown_letters()
     try:
         args, output_dir = read_data_arguments(argv)
         dataset = _prepared(args)  # not load_corpus: its warnings are in the summary
     except (ValueError, OSError, ImportError, RuntimeError) as error:
-        sys.exit(f"data_prep.py: {error}")
+        print(f"data_prep.py: {error}", file=sys.stderr)
+        return 2
     print(summary(dataset))
     # Only now, since they import matplotlib, and others import this module to load a corpus.
     from ser.exploration.class_section import write_class_plots
@@ -294,7 +293,8 @@ def main(argv: Sequence[str]) -> None:
     if args.data_page is not False:
         print("data.html: clips are measured, the first time only (--data_page false leaves it out)", flush=True)
         print(f"wrote {write_data_page(dataset, folder, args)}")
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))
