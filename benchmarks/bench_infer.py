@@ -22,14 +22,21 @@ from bench_train import LABELS, stock_model
 CLIPS = 400
 
 
-def our_pipeline() -> Any:
+def our_pipeline(device: str | None = None) -> Any:
     from transformers import HubertConfig, Wav2Vec2FeatureExtractor
 
     from ser_model import SERConfig, SERForAudioClassification, SERPipeline
 
     model = SERForAudioClassification(SERConfig(backbone_config=HubertConfig(), num_labels=len(LABELS))).eval()
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True)
-    return SERPipeline(model=model, feature_extractor=extractor, task="audio-classification")
+    return SERPipeline(model=model, feature_extractor=extractor, task="audio-classification", device=device)
+
+
+def stock_pipeline(device: str | None = None) -> Any:
+    from transformers import AudioClassificationPipeline, Wav2Vec2FeatureExtractor
+
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True)
+    return AudioClassificationPipeline(model=stock_model().eval(), feature_extractor=extractor, device=device)
 
 
 def files_in(folder: str, count: int) -> tuple[list[str], list[float]]:
@@ -85,10 +92,7 @@ def ours(seconds: float, int8: bool = False) -> dict[str, float]:
 
 
 def stock(batch_size: int, seconds: float) -> dict[str, float]:
-    from transformers import AudioClassificationPipeline, Wav2Vec2FeatureExtractor
-
-    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True)
-    pipe = AudioClassificationPipeline(model=stock_model().eval(), feature_extractor=extractor)
+    pipe = stock_pipeline()
     lengths = yardstick.shemo_lengths(CLIPS, yardstick.LONGEST_SECONDS)
     waves = [yardstick.noise(s, k) for k, s in enumerate(lengths)]
 

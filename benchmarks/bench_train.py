@@ -91,12 +91,11 @@ def our_trainer(folder: str, **flags: Any) -> tuple[Any, Counting]:
     clips, counting, arguments = our_parts()
     args = SERTrainingArguments(
         output_dir=folder,
-        num_train_epochs=1,
         eval_strategy="no",
         save_strategy="no",
         logging_strategy="no",
         disable_tqdm=True,
-        **flags,
+        **{"num_train_epochs": 1, **flags},
     )
     return SERTrainer(our_model(), args, arguments, LABELS, counting, train_dataset=clips), counting
 
@@ -157,7 +156,8 @@ def stock_model() -> Any:
     return HubertForSequenceClassification(HubertConfig(num_labels=len(LABELS)))
 
 
-def trainer_random_8(seconds: float) -> dict[str, float]:
+def stock_trainer(folder: str, **flags: Any) -> tuple[Any, Counting]:
+    """transformers' own classifier under its own `Trainer`: random batches of 8, padded to the longest."""
     import torch
     from transformers import Trainer, TrainingArguments, Wav2Vec2FeatureExtractor
 
@@ -169,14 +169,17 @@ def trainer_random_8(seconds: float) -> dict[str, float]:
         return {**batch, "labels": torch.tensor([k % len(LABELS) for k, _ in rows])}
 
     counting = Counting(collate, lambda row: row[1])
+    args = TrainingArguments(
+        output_dir=folder, per_device_train_batch_size=8, eval_strategy="no", report_to="none", save_strategy="no",
+        logging_strategy="no", disable_tqdm=True, remove_unused_columns=False, **{"num_train_epochs": 1, **flags},
+    )  # fmt: skip
+    clips = list(enumerate(yardstick.shemo_lengths(CLIPS, LONGEST_SECONDS)))
+    return Trainer(model=stock_model(), args=args, data_collator=counting, train_dataset=clips), counting
+
+
+def trainer_random_8(seconds: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        args = TrainingArguments(
-            output_dir=folder, per_device_train_batch_size=8, num_train_epochs=1, eval_strategy="no", report_to="none",
-            save_strategy="no", logging_strategy="no", disable_tqdm=True, remove_unused_columns=False,
-        )  # fmt: skip
-        clips = list(enumerate(yardstick.shemo_lengths(CLIPS, LONGEST_SECONDS)))
-        trainer = Trainer(model=stock_model(), args=args, data_collator=counting, train_dataset=clips)
-        return timed_training(trainer, counting, seconds)
+        return timed_training(*stock_trainer(folder), seconds)
 
 
 def loop_batch_2(seconds: float) -> dict[str, float]:

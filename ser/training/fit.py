@@ -17,6 +17,7 @@ from ser.predictions import read_predictions, test_rows
 from ser.run_folder import read_log, read_results
 from ser.training.arguments import ModelArguments
 from ser.training.checkpoints import checkpoint_to_continue
+from ser.training.compiled import compile_layers
 from ser.training.finetune import finetune
 from ser.training.freezing import freeze
 from ser.training.frozen_head import FrozenHeads, starts_from_probe
@@ -82,6 +83,8 @@ def make_model(
         outputs_of = Outputs(heads.outputs_by(job, model, collator), cutting_of(model, feature_extractor))
     else:
         trainer = _trainer(job, model, labels, collator, train_dataset=train, eval_dataset=dev)
+        if args.torch_compile:
+            compile_layers(model)
         checkpoint = checkpoint_to_continue(job.folder, job.training.resume_from_checkpoint)
         start = finetune(trainer, checkpoint, keeps_start=head is not None, share=job.share)
         if job.model.lora_rank:

@@ -30,7 +30,8 @@ FIXED = {
     "dataloader_drop_last": (False, "every clip must be used and scored"),
     "prediction_loss_only": (False, "the scores of the clips are needed"),
     "remove_unused_columns": (False, "the collator decodes the clips from these columns"),
-    "torch_compile": (False, "clips differ in length, and torch 2.13 fails to compile such a model (docs/scale.md)"),
+    "torch_compile_backend": (None, "the layers are compiled by inductor, with --torch_compile true"),
+    "torch_compile_mode": (None, "the layers are compiled in inductor's own mode, with --torch_compile true"),
 }
 # Flags of earlier versions of transformers, and what to write instead.
 RENAMED = {
@@ -114,6 +115,12 @@ NO_EFFECT = (
         ("freeze_base_model", "train_mode"),
         lambda v: v.layer_lr_decay < 1 and _is_frozen(v),
         "the backbone is frozen",
+    ),
+    NoEffect(
+        "torch_compile",
+        ("train_mode", "do_train"),
+        lambda v: v.torch_compile and (v.train_mode == "probe" or not v.do_train),
+        "only the layers of a model that is fine-tuned are compiled",
     ),
     NoEffect(
         "calibrate",
