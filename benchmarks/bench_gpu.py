@@ -6,9 +6,10 @@
 Random weights, clips of ShEMO's lengths (3,000 to train, up to 16 s; 400 again and again to classify, up to 33 s).
 Rows: `train_ours` in bfloat16, with the default batches and eight workers that read; `train_ours_compiled`, the same
 with --torch_compile true; `train_trainer_random_8`, transformers' own classifier under its `Trainer`, random batches of
-8 in bfloat16; `infer_ours_float32`, `infer_ours_bf16` and `infer_ours_bf16_compiled`, what `ser predict` does with
-files; `infer_pipeline_batch_8`, transformers' own pipeline. Padding is not counted as audio. The last lines compare
-training with the rate of the device in bfloat16, and work out 20 epochs.
+8 in bfloat16; `infer_ours_float32`, what `ser predict` does with files; `infer_ours_bf16` and
+`infer_ours_bf16_compiled`, the same with a model put into bfloat16; `infer_pipeline_batch_8`, transformers' pipeline.
+Padding is not counted as audio. The last lines compare training with the rate of the device in bfloat16, and work out
+20 epochs.
 """
 
 import argparse

@@ -6,6 +6,7 @@ A flag without effect is refused only if the user gave it in the same place as w
 
 import math
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -164,6 +165,13 @@ def check_values(values: SimpleNamespace, usual: Mapping[str, Any], given: Mappi
             raise ValueError(f"--{rule.flag}: has no effect here: {rule.words}. Remove one of the two.")
     _check_paths(values)
     _check_depth(values)
+    _check_compiler(values)
+
+
+def _check_compiler(v: SimpleNamespace) -> None:
+    named = os.environ.get("CXX", "").split()[:1] or ["g++", "clang++", "cl"]
+    if v.torch_compile and not any(map(shutil.which, named)):
+        raise ValueError(f"--torch_compile: needs a C++ compiler; found none of {', '.join(named)}. Install one.")
 
 
 def renamed(name: str) -> str | None:

@@ -74,6 +74,13 @@ def test_an_output_folder_below_a_file_is_refused(tmp_path):
         parsed(tmp_path, f"output_dir {tmp_path / 'file' / 'run'}")
 
 
+def test_layers_are_not_compiled_where_there_is_no_compiler(tmp_path, monkeypatch):
+    assert parsed(tmp_path, "torch_compile true")[2].torch_compile is True
+    monkeypatch.setenv("CXX", "no-such-compiler -O2")
+    with pytest.raises(ValueError, match="compiler; found none of no-such-compiler"):
+        parsed(tmp_path, "torch_compile true")
+
+
 @pytest.mark.parametrize(("flags", "new"), RENAMES)
 def test_a_flag_of_an_earlier_transformers_gets_its_new_name(flags, new, tmp_path):
     with pytest.raises(ValueError, match=f"use .*{new}"):
