@@ -74,7 +74,8 @@ class SERTrainingArguments(TrainingArguments):
         if self.bf16 is None:
             self.bf16 = not self.fp16 and trains_in_bfloat16(self.use_cpu)
         # With torch_compile, Trainer would compile the whole model, which fails (`compiled.py`), and switch TF32 on.
-        compiles, self.torch_compile = self.torch_compile, False
+        compiles: bool = vars(self)["torch_compile"]
+        self.torch_compile = False
         super().__post_init__()
         self.torch_compile = compiles
 
