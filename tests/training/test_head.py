@@ -11,7 +11,7 @@ from transformers import HubertConfig
 from ser.evaluation.layers import layer_section
 from ser.training.arguments import ModelArguments
 from ser.training.head import fit_head
-from ser.training.layer_choice import choose_layer, inner_folds
+from ser.training.layer_choice import choose_layer, inner_folds, standardised
 from ser.training.losses import build_loss
 from ser_model import SERConfig, SERForAudioClassification
 
@@ -141,6 +141,21 @@ def test_a_layer_that_tells_speakers_apart_is_not_chosen_for_it():
     codes = 4 * generator.standard_normal((speakers, len(CLASSES), 2 * SIZE))
     statistics[:, 0] = torch.from_numpy(codes[speaker, classes] + generator.standard_normal((count, 2 * SIZE))).float()
     assert choose_layer(statistics.numpy(), classes, rows_of(count, speakers), CLASSES, [0, 1]).layer_mix == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_with_more_dimensions_than_clips_a_linear_model_is_that_of_all_dimensions(dtype):
+    generator = np.random.default_rng(0)
+    inside, outside = (generator.normal(size=(n, 300)) * generator.gamma(1, 9, 300) for n in (60, 20))
+    truth = (inside[:, :40].sum(1) > 0) + (inside[:, 40] > 0)
+    narrow_inside, narrow_outside = standardised(inside.astype(dtype), outside.astype(dtype))
+    assert narrow_inside.shape == (60, 60)
+    assert narrow_outside.dtype == dtype
+    scaler = StandardScaler().fit(inside)
+    wide, narrow = (LogisticRegression(C=0.1, tol=1e-8, max_iter=1000) for _ in range(2))
+    expected = wide.fit(scaler.transform(inside), truth).predict_proba(scaler.transform(outside))
+    found = narrow.fit(narrow_inside, truth).predict_proba(narrow_outside)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_dimensions_choose_their_layer_too():
