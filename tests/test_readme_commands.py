@@ -53,7 +53,7 @@ CHANGES = (
     Change("--ray 10.0.0.5:6379", None, "needs a cluster that runs already"),
     Change("benchmarks/exactness.py", None, "twelve models of real size take minutes"),
     Change("benchmarks/quality.py", None, "70 runs take minutes; each is one of run_ser.py or ser baseline"),
-    Change("benchmarks/bench_infer.py", None, "models of real size take minutes"),
+    Change("benchmarks/bench_gpu.py", None, "it needs a GPU"),
     Change("make demo", f"python run_ser.py configs/demo.yaml {SMALL_DEMO}", "it installs, and trains for a minute"),
     Change("configs/demo.yaml --use_cpu", None, "README's torchrun does the same"),
     Change("run_ser.py CONFIG", f"run_ser.py {SMALL_RUN}", "stands for any configuration"),
