@@ -121,7 +121,7 @@ NO_EFFECT = (
         "torch_compile",
         ("train_mode", "do_train"),
         lambda v: v.torch_compile and (v.train_mode == "probe" or not v.do_train),
-        "only the layers of a model that is fine-tuned are compiled",
+        "it compiles layers for fine-tuning, which --train_mode probe and --do_train false leave out",
     ),
     NoEffect(
         "calibrate",
