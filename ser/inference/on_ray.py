@@ -161,7 +161,8 @@ def _streamed(
         **on_actor,
         **_ONE_CELL,
     )
-    for table in dataset.iter_batches(**_ONE_CELL):
+    # Fetching ahead would hold each block back until the next one is scored, and a kill would lose both.
+    for table in dataset.iter_batches(prefetch_batches=0, **_ONE_CELL):
         found = _content(table)
         if isinstance(found, Exception):
             raise found
