@@ -8,8 +8,8 @@ lengths with HuBERT-base in size (random weights), by one actor and by two in tu
 cluster takes as long for a million files as for ten, so a rate is that of 80 clips more: the seconds of a command with
 120 clips less those of one with 40. `whole` is the ratio of the seconds that the longer commands take as a whole.
 `kill` ends one of two actors with SIGKILL while it works. `memory` scores 100,000 files of 0.2 s (copies of one) with a
-tiny model, and adds up the proportional memory (PSS) of all processes while it runs. --quick: one round of 20 and 60 clips,
-and 5,000 files.
+tiny model, and adds up the proportional memory (PSS) of all processes while it runs. --quick: one round of 20 and 60
+clips, and 5,000 files.
 """
 
 import argparse

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -12,6 +13,9 @@ import numpy as np
 from ser.data.audio import MIN_SAMPLES, SAMPLING_RATE_HZ
 from ser.data.data_arguments import closest
 from ser.files import parse_json
+
+# The generators are those of the process: one thread at a time may seed them and draw.
+_GENERATORS = threading.Lock()
 
 
 class Augment(Protocol):
@@ -36,7 +40,7 @@ def build_augmentation(specification: str | None) -> Augment | None:
 
     audiomentations draws from Python's and NumPy's global generators. They are seeded before every clip with a number
     made from the clip's key, and restored after it: the same clip in the same epoch gives the same audio in any worker,
-    process and order, and other code that draws from these generators is not disturbed.
+    process, thread and order, and other code that draws from these generators is not disturbed.
 
     Args:
         specification: JSON list of transforms in audiomentations' own names,
@@ -70,15 +74,16 @@ class _Augmentation:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seeds Python's and NumPy's global generators, and restores them at the end."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
+    """Seeds Python's and NumPy's global generators, and restores them at the end. Other threads wait meanwhile."""
+    with _GENERATORS:
+        python_state, numpy_state = random.getstate(), np.random.get_state()
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
 
 
 def _applied(transform: Any, wave: np.ndarray) -> np.ndarray:

@@ -2,20 +2,21 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from ser.cores import CORE_BATCH_SECONDS, map_on_cores
 from ser.inference.download import MAX_MEGABYTES, local_copy
 from ser.inference.loading import is_exact_in_batches
 
 # Recordings are sorted by length within this many seconds of audio; as 16 kHz float32 it takes 64 MB.
 _BUFFER_SECONDS = 1000.0
 _DECODERS = 4
-# Seconds of audio in a batch. On a CPU one core computes it: shorter ones are slower, longer ones gain nothing.
-_CORE_BATCH_SECONDS, _GPU_BATCH_SECONDS = 4.0, 256.0
+# Seconds of audio in a batch.
+_GPU_BATCH_SECONDS = 256.0
 # A file and its wave `[T]`, None where it is too long for memory, or the error.
 Decoded = tuple[str, np.ndarray | Exception | None]
 
@@ -137,7 +138,7 @@ def scored_recordings(
     from ser.data.batching import fill_by_duration
 
     if batch_seconds is None:
-        batch_seconds = _CORE_BATCH_SECONDS if pipe.device.type == "cpu" else _GPU_BATCH_SECONDS
+        batch_seconds = CORE_BATCH_SECONDS if pipe.device.type == "cpu" else _GPU_BATCH_SECONDS
     if not is_exact_in_batches(pipe):
         batch_seconds = 0.0
     answers: list[dict[str, Any]] = [{}] * len(buffer)
@@ -151,7 +152,8 @@ def scored_recordings(
         waves = [{"array": buffer[row][1], "sampling_rate": rate_hz, "path": buffer[row][0]} for row in batch]
         return _outcomes_of(pipe, waves, embeddings)
 
-    for batch, outcomes in zip(batches, _on_cores(pipe, outcomes_of, batches), strict=True):
+    found = (map_on_cores if _is_work_for_each_core(pipe, batches) else map)(outcomes_of, batches)
+    for batch, outcomes in zip(batches, found, strict=True):
         for row, outcome in zip(batch, outcomes, strict=True):
             answers[row] = _answer(buffer[row][0], outcome, embeddings)
     for row, (file, outcome) in enumerate(buffer):
@@ -162,22 +164,12 @@ def scored_recordings(
     yield from answers
 
 
-def _on_cores(pipe: Any, outcomes_of: Callable[[list[int]], list[Any]], batches: list[list[int]]) -> Iterator[Any]:
-    """Maps batches to outcomes, in order. On a CPU each core has a batch of its own.
-
-    Cores that share one batch wait for each other behind every layer, most of all on a machine with other work to do.
-    """
+def _is_work_for_each_core(pipe: Any, batches: list[list[int]]) -> bool:
+    """Whether each core gets a batch of its own. Few batches are computed one after the other, each by all cores."""
     import torch
 
-    cores = torch.get_num_threads() if isinstance(pipe.model, torch.nn.Module) and pipe.device.type == "cpu" else 1
-    if cores == 1 or len(batches) < 2 * cores:
-        yield from map(outcomes_of, batches)
-        return
-    try:
-        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(outcomes_of, batches)
-    finally:
-        torch.set_num_threads(cores)
+    is_torch_on_cpu = isinstance(pipe.model, torch.nn.Module) and pipe.device.type == "cpu"
+    return is_torch_on_cpu and len(batches) >= 2 * torch.get_num_threads() > 2
 
 
 def _answer(file: str, outcome: Any, embeddings: bool) -> dict[str, Any]:

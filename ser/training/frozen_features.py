@@ -3,6 +3,8 @@
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ser.cores import CORE_BATCH_SECONDS, map_on_cores
 from ser.data.audio import SAMPLING_RATE_HZ
 from ser.data.batching import Clips, fill_by_duration
 from ser.data.statistics_cache import FOLDER, note_statistics
@@ -19,8 +22,8 @@ from ser_model import MAX_WHOLE_SECONDS, most_seconds, windows_of
 
 # Part of the cache key: raise it when the code gives other statistics for the same model and clips.
 VERSION = 1
-# Seconds of audio in a batch, padding counted. On a CPU, small batches that fit its caches are faster.
-BATCH_SECONDS = {"cpu": 16.0, "cuda": 256.0}
+# Seconds of audio in a batch, padding counted.
+BATCH_SECONDS = {"cpu": CORE_BATCH_SECONDS, "cuda": 256.0}
 # Clips in one file of a pass that is under way: what a kill may lose.
 SHARD_CLIPS = 32
 
@@ -89,26 +92,28 @@ def corpus_statistics(
 
 
 def _compute(clips: Clips, model: Any, collator: Any, copy: int, parts: Path) -> np.ndarray:
-    """Runs the backbone over all clips, the shortest first, in batches filled by duration.
+    """Runs the backbone over all clips, the longest first, in batches filled by duration.
 
     What a killed pass left in the folder `parts` is read and not computed again. The batches are the same then, so
     that the statistics are equal to the bit.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, was_training = model.to(device), model.training
-    lengths = clips.lengths_seconds()
+    lengths, batch_seconds = clips.lengths_seconds(), BATCH_SECONDS[device.type]
+    shards = list(_shards(fill_by_duration(np.argsort(lengths, kind="stable"), lengths, batch_seconds)[::-1]))
+    paths = [parts / f"{device.type}-{batch_seconds:g}s-{number:06d}.npy" for number in range(len(shards))]
+    there = [_read_shard(path, sum(map(len, shard))) is not None for path, shard in zip(paths, shards, strict=True)]
+    batches = [batch for shard, is_there in zip(shards, there, strict=True) if not is_there for batch in shard]
+    compute = partial(_statistics, clips, model, collator, copy)
+    outputs = map_on_cores(compute, batches) if device.type == "cpu" else (compute(batch) for batch in batches)
     table: np.ndarray | None = None
-    batches = fill_by_duration(np.argsort(lengths, kind="stable"), lengths, BATCH_SECONDS[device.type])
     model.eval()
-    with torch.inference_mode(), progress_of(len(clips), "clip", f"backbone, copy {copy}") as progress:
-        for number, group in enumerate(_shards(batches)):
-            rows = [int(row) for batch in group for row in batch]
-            path = parts / f"{device.type}-{number:06d}.npy"
-            values = _read_shard(path, len(rows))
-            if values is None:
-                found = [_statistics(clips, model, collator, copy, batch) for batch in group]
-                values = np.concatenate(found)
-                _write(path, values)
+    with closing(outputs), progress_of(len(clips), "clip", f"backbone, copy {copy}") as progress:
+        for path, shard, is_there in zip(paths, shards, there, strict=True):
+            rows = [int(row) for batch in shard for row in batch]
+            if not is_there:
+                _write(path, np.concatenate([next(outputs) for _ in shard]))
+            values = np.load(path)
             if table is None:
                 table = np.empty((len(clips), *values.shape[1:]), np.float32)
             table[rows] = values
@@ -119,6 +124,7 @@ def _compute(clips: Clips, model: Any, collator: Any, copy: int, parts: Path) ->
     return table
 
 
+@torch.inference_mode()
 def _statistics(clips: Clips, model: Any, collator: Any, copy: int, rows: Sequence[int]) -> np.ndarray:
     """Statistics of one batch, `[len(rows), L + 1, 2 D]`, float32."""
     examples = [clips[(int(row), -copy, 0)] if copy else clips[int(row)] for row in rows]

@@ -140,15 +140,19 @@ def _held_out_outputs(matrix: np.ndarray, targets: np.ndarray, held: np.ndarray,
 def standardised(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Standardises both matrices `[N, E]` by the mean and deviation of the first.
 
-    With more dimensions than clips, both are projected onto the span of the first, `[N, rank]`: a linear model with an
-    L2 penalty finds the same solution there, faster.
+    With more dimensions than clips, both are projected onto the principal axes of the first, `[N, rank]`: a linear
+    model with an L2 penalty finds the same solution there, faster. The axes come from the products of clips with each
+    other, whose squares need float64.
     """
     mean, deviation = inside.mean(0), inside.std(0)
     deviation = np.where(deviation > 1e-6 * np.abs(inside).max(0), deviation, 1.0)
     inside, outside = (inside - mean) / deviation, (outside - mean) / deviation
     if inside.shape[0] < inside.shape[1]:
-        basis, _ = np.linalg.qr(inside.T)
-        inside, outside = inside @ basis, outside @ basis
+        dtype, inside, outside = inside.dtype, inside.astype(np.float64), outside.astype(np.float64)
+        squares, axes = np.linalg.eigh(inside @ inside.T)
+        kept = squares > len(squares) * np.finfo(np.float64).eps * squares[-1]
+        lengths, axes = np.sqrt(squares[kept]), axes[:, kept]
+        inside, outside = (axes * lengths).astype(dtype), (outside @ inside.T @ axes / lengths).astype(dtype)
     return inside, outside
 
 

@@ -1,5 +1,6 @@
 import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import audiomentations
 import numpy as np
@@ -56,3 +57,17 @@ def test_an_augmentation_reaches_workers_that_are_not_forked():
     augment = build_augmentation('[{"name": "AddGaussianNoise", "p": 1.0}]')
     again, wave = pickle.loads(pickle.dumps(augment)), speech_like(0, 0.5)
     np.testing.assert_array_equal(again(wave, ("a", 1)), augment(wave, ("a", 1)))
+
+
+def test_threads_give_each_clip_the_audio_that_one_thread_gives():
+    augment = build_augmentation('[{"name": "AddGaussianSNR", "p": 0.8}, {"name": "Shift", "p": 0.8}]')
+    waves = [speech_like(number, seconds=0.5) for number in range(60)]
+
+    def augmented(number):
+        return augment(waves[number], (1, number))
+
+    expected = [augmented(number) for number in range(60)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(augmented, range(60)))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
