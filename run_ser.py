@@ -7,10 +7,12 @@ accelerate launch --config_file configs/accelerate/many_gpus.yaml run_ser.py con
 
 import sys
 
+from ser.imports import after_imports, before_imports
 from ser.training.early import one_line, start
 
 if __name__ == "__main__":
-    start(sys.argv[1:])  # before the imports below, which take ten seconds
+    start(sys.argv[1:])  # before the imports below, which take seconds
+    before_imports()
 
 import shutil
 import time
@@ -287,4 +289,5 @@ def finish(job: Job, results: dict[str, Any], dataset: Any) -> None:
 
 
 if __name__ == "__main__":
+    after_imports()
     sys.exit(main())

@@ -598,20 +598,24 @@ def model_loader(model: str | None, onnx: Path | None, device: str | None, revis
 
                 torch.set_num_threads(threads)
             return pipe
-        from ser.inference.onnx_model import load_onnx_pipeline
-        from ser_model import SERConfig, SERPipeline
+        from ser.imports import quick_imports
 
-        return load_onnx_pipeline(source, SERConfig, SERPipeline, threads)
+        with quick_imports():
+            from ser.inference.onnx_model import load_onnx_pipeline
+            from ser_model import SERConfig, SERPipeline
+
+            return load_onnx_pipeline(source, SERConfig, SERPipeline, threads)
 
     return load
 
 
 def pipeline_of(model: str, device: str | None = None, **hub: str | None) -> Any:
     """Loads a model with the installed code."""
-    from ser.inference.loading import load_pipeline, no_garbage_collection, read_config
+    from ser.imports import quick_imports
+    from ser.inference.loading import load_pipeline, read_config
 
     read_config(model, **hub)  # refuses a wrong folder before anything slow is imported
-    with no_garbage_collection():
+    with quick_imports():
         return load_pipeline(model, device, **hub)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ser.data.audio import MIN_SAMPLES, SAMPLING_RATE_HZ
-from ser.data.data_arguments import closest
+from ser.data.clips import closest
 from ser.files import parse_json
 
 # The generators are those of the process: one thread at a time may seed them and draw.

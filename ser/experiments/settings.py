@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from ser.data.data_arguments import DataArguments, closest
+from ser.data.clips import closest
+from ser.data.data_arguments import DataArguments
 from ser.files import parse_json
 from ser.training.command_line import check_command_line, flags_of_a_run
 

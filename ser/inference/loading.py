@@ -1,9 +1,6 @@
 """Loads a model with the installed code, never with code that comes with the model."""
 
-import gc
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +51,6 @@ def load_pipeline(name_or_path: str, device: Any = None, **hub: Any) -> Any:
             f"--model: {name_or_path} is damaged: {len(wrong)} weights are missing or left over, such as {wrong[0]}."
         )
     return SERPipeline(model=model.eval(), feature_extractor=extractor, task="audio-classification", device=device)
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Turns garbage collection off during an import: it takes half a second of the five that torch needs."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def is_exact_in_batches(pipe: Any) -> bool:

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ser.data.data_arguments import DataArguments, closest
+from ser.data.clips import closest
+from ser.data.data_arguments import DataArguments
 from ser.run_folder import CONFIG
 from ser.training.flag_rules import check_values, renamed
 from ser.training.model_arguments import ModelArguments
