@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from ser.freed_memory import keep_freed_memory
 from ser.inference.scoring import decoded_buffers, predict_timelines, reason, scored_recordings
 from ser.inference.shards import weights_hash
 
@@ -225,6 +226,7 @@ class _Scorer:
     """Scores lists of `Decoded`, or makes the timelines of a list of recordings, with the code of one process."""
 
     def __init__(self, request: "Request", load: Callable[[], Any], weights: str):
+        keep_freed_memory()
         self.request, self.problem = request, None
         try:
             self.pipe = load()
