@@ -31,6 +31,7 @@ from ser.training.compiled import compile_layers
 
 WARM_STEPS = 3  # of cuDNN's choice of kernels and the allocator
 WORKERS = 8
+CLIPS = 400  # to classify
 
 
 def synchronize(device: str) -> None:
@@ -76,7 +77,8 @@ def train_ours(device: str, seconds: float, compiled: bool = False) -> float:
 def train_trainer_random_8(device: str, seconds: float) -> float:
     flags = {"use_cpu": device == "cpu", "bf16": True, "dataloader_num_workers": WORKERS if device == "cuda" else 0}
     with tempfile.TemporaryDirectory() as folder:
-        trainer, _ = bench_train.stock_trainer(folder, num_train_epochs=1000, **flags)
+        lengths = yardstick.typical_lengths(bench_train.CLIPS, bench_train.LONGEST_SECONDS)
+        trainer, _ = bench_train.stock_trainer(folder, lengths, num_train_epochs=1000, **flags)
         return trained(trainer, device, seconds)
 
 
@@ -102,13 +104,14 @@ def infer_ours(device: str, seconds: float, dtype: torch.dtype, compiled: bool =
     if compiled:
         compile_layers(pipe.model)
     with tempfile.TemporaryDirectory() as folder:
-        paths, lengths = bench_infer.files_in(folder, bench_infer.CLIPS)
+        lengths = yardstick.typical_lengths(CLIPS, yardstick.LONGEST_SECONDS)
+        paths = bench_infer.files_in(folder, lengths)
         return classified(lambda files: list(predict(pipe, files)), paths, lengths, seconds)
 
 
 def infer_pipeline_batch_8(device: str, seconds: float) -> float:
     pipe = bench_infer.stock_pipeline(device)
-    lengths = yardstick.shemo_lengths(bench_infer.CLIPS, yardstick.LONGEST_SECONDS)
+    lengths = yardstick.typical_lengths(CLIPS, yardstick.LONGEST_SECONDS)
     waves = [yardstick.noise(length, seed) for seed, length in enumerate(lengths)]
     return classified(lambda chosen: pipe(chosen, batch_size=8), waves, lengths, seconds)
 

@@ -5,13 +5,14 @@
 
 HuBERT-base in size, random weights, clips of ShEMO's lengths as WAV files, float32. Rows: `ours`, what `ser predict`
 does with a list of files; `pipeline_batch_1` and `pipeline_batch_8`, transformers' pipeline with its own classifier on
-arrays that are read already; `ours_int8`, the ONNX file of `ser export --int8`. Padding is not counted as audio.
-Latency is that of one clip of four seconds.
+arrays that are read already; `ours_int8`, the ONNX file of `ser export --int8`. All rows get the same 96 clips, in one
+random order. Padding is not counted as audio. Latency is that of one clip of four seconds.
 """
 
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ import numpy as np
 import yardstick
 from bench_train import LABELS, stock_model
 
-CLIPS = 400
+
+def lengths_of_clips(quick: bool = False) -> list[float]:
+    """Lengths of the clips, in seconds."""
+    return yardstick.typical_lengths(16 if quick else 96, yardstick.LONGEST_SECONDS)
 
 
 def our_pipeline(device: str | None = None) -> Any:
@@ -39,37 +43,32 @@ def stock_pipeline(device: str | None = None) -> Any:
     return AudioClassificationPipeline(model=stock_model().eval(), feature_extractor=extractor, device=device)
 
 
-def files_in(folder: str, count: int) -> tuple[list[str], list[float]]:
-    """Clips as WAV files, in no order of length."""
+def files_in(folder: str, lengths: list[float]) -> list[str]:
+    """Clips of these lengths as WAV files."""
     import soundfile
 
-    lengths = yardstick.shemo_lengths(count, yardstick.LONGEST_SECONDS)
-    paths = [str(Path(folder) / f"{index}.wav") for index in range(count)]
+    paths = [str(Path(folder) / f"{index}.wav") for index in range(len(lengths))]
     for index, path in enumerate(paths):
         soundfile.write(path, yardstick.noise(lengths[index], index), 16_000)
-    return paths, lengths
+    return paths
 
 
-def timed(classify: Callable[[list], Any], clips: list, lengths: list[float], one: Any, seconds: float) -> dict:
-    """Classifies as many clips as take about so long, then one clip again and again."""
-    classify(clips[:2])
+def timed(classify: Callable[[list], Any], clips: list, one: Any, quick: bool) -> dict:
+    """Classifies all clips, then one clip again and again."""
+    classify(clips[:8])
     start = time.perf_counter()
-    classify(clips[2:6])
-    rate = sum(lengths[2:6]) / (time.perf_counter() - start)
-    count = min(len(clips), max(8, int(seconds * rate / np.mean(lengths))))
-    start = time.perf_counter()
-    classify(clips[:count])
+    classify(clips)
     took = time.perf_counter() - start
     waits = []
-    for _ in range(5 if seconds < 20 else 40):
+    for _ in range(5 if quick else 40):
         start = time.perf_counter()
         classify([one])
         waits.append(1000 * (time.perf_counter() - start))
     p50, p99 = np.percentile(waits, (50, 99))
-    return {"audio_seconds_a_second": sum(lengths[:count]) / took, "p50_ms": p50, "p99_ms": p99}
+    return {"audio_seconds_a_second": sum(lengths_of_clips(quick)) / took, "p50_ms": p50, "p99_ms": p99}
 
 
-def ours(seconds: float, int8: bool = False) -> dict[str, float]:
+def ours(quick: bool, int8: bool = False) -> dict[str, float]:
     import soundfile
 
     from ser.freed_memory import keep_freed_memory
@@ -85,40 +84,38 @@ def ours(seconds: float, int8: bool = False) -> dict[str, float]:
             shortest = min_samples(pipe.model.config.backbone_config)
             file = export_onnx(pipe.model, pipe.feature_extractor, Path(folder) / "model.onnx", shortest, int8=True)
             pipe = load_onnx_pipeline(file, SERConfig, SERPipeline)
-        paths, lengths = files_in(folder, CLIPS)
+        paths = files_in(folder, lengths_of_clips(quick))
         one = str(Path(folder) / "one.wav")
         soundfile.write(one, yardstick.noise(4, 0), 16_000)
-        return timed(lambda files: list(predict(pipe, files)), paths, lengths, one, seconds)
+        return timed(lambda files: list(predict(pipe, files)), paths, one, quick)
 
 
-def stock(batch_size: int, seconds: float) -> dict[str, float]:
+def stock(quick: bool, batch_size: int) -> dict[str, float]:
     pipe = stock_pipeline()
-    lengths = yardstick.shemo_lengths(CLIPS, yardstick.LONGEST_SECONDS)
-    waves = [yardstick.noise(s, k) for k, s in enumerate(lengths)]
+    waves = [yardstick.noise(s, k) for k, s in enumerate(lengths_of_clips(quick))]
 
     def classify(chosen: list) -> Any:
         return pipe(chosen, batch_size=batch_size)
 
-    return timed(classify, waves, lengths, yardstick.noise(4, 0), seconds)
+    return timed(classify, waves, yardstick.noise(4, 0), quick)
 
 
 def main() -> None:
     args = yardstick.arguments_of(__doc__)
     rows = {
         "ours": ours,
-        "pipeline_batch_1": lambda seconds: stock(1, seconds),
-        "pipeline_batch_8": lambda seconds: stock(8, seconds),
-        "ours_int8": lambda seconds: ours(seconds, int8=True),
+        "pipeline_batch_1": partial(stock, batch_size=1),
+        "pipeline_batch_8": partial(stock, batch_size=8),
+        "ours_int8": partial(ours, int8=True),
     }
-    found = yardstick.run(__file__, args, rows, 4 if args.quick else 40)
+    found = yardstick.run(__file__, args, rows)
     if not found:
         return
     import torch
 
     pipe = our_pipeline()
     with torch.no_grad():
-        lengths = yardstick.shemo_lengths(CLIPS, yardstick.LONGEST_SECONDS)
-        work = yardstick.gflop_per_second(lambda wave: pipe.model(wave), lengths)
+        work = yardstick.gflop_per_second(lambda wave: pipe.model(wave), lengths_of_clips(args.quick))
     rate, key = yardstick.matrix_gflops(), "audio_seconds_a_second"
     figures = {row: own[key] for row, own in found.items()} | {"latency": found}
     figures |= {"matrix_gflops": rate, "gflop_per_audio_second": work}

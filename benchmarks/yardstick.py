@@ -35,6 +35,15 @@ def shemo_lengths(count: int, longest_seconds: float) -> list[float]:
     return [round(float(seconds), 3) for seconds in drawn.clip(_SHORTEST, longest_seconds)]
 
 
+def typical_lengths(count: int, longest_seconds: float) -> list[float]:
+    """So many lengths in seconds that stand for all of ShEMO's: their quantiles, in a random order, always the same.
+
+    A row that is slow gets through a few clips only; drawn ones could happen to be short, or to need little padding.
+    """
+    found = np.quantile(shemo_lengths(3000, longest_seconds), (np.arange(count) + 0.5) / count)
+    return np.random.default_rng(0).permutation(found).round(3).tolist()
+
+
 def noise(seconds: float, seed: int) -> np.ndarray:
     """Noise at 16 kHz, float32 `[T]`."""
     return np.random.default_rng(seed).normal(0, 0.05, int(16_000 * seconds)).astype(np.float32)
@@ -49,18 +58,16 @@ def arguments_of(doc: str) -> argparse.Namespace:
     parser.add_argument("--rows", help="only these, joined by commas")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     parser.add_argument("--row", help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def run(script: str, args: argparse.Namespace, rows: dict[str, Callable[[float], dict]], seconds: float) -> dict:
+def run(script: str, args: argparse.Namespace, rows: dict[str, Callable[[bool], dict]]) -> dict:
     """Runs every row in turn, or, in a process that was started for one, that row.
 
     Args:
         script: The benchmark's file.
         args: From [`arguments_of`].
-        rows: By name, a function that measures for about so many seconds and returns figures.
-        seconds: To measure each row in each round.
+        rows: By name, a function that measures, with few clips if it is given true, and returns figures.
 
     Returns:
         By row, the median of each figure and `peak_gb`, the memory of its process. Empty in a process for one row. A
@@ -68,7 +75,7 @@ def run(script: str, args: argparse.Namespace, rows: dict[str, Callable[[float],
     """
     if args.row:
         peak = 1024 if sys.platform != "darwin" else 1  # the unit of ru_maxrss
-        found = rows[args.row](args.seconds)
+        found = rows[args.row](args.quick)
         found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * peak / 1e9
         print(json.dumps(found))
         return {}
@@ -78,7 +85,7 @@ def run(script: str, args: argparse.Namespace, rows: dict[str, Callable[[float],
     for number in range(rounds):
         for row in chosen:
             print(f"round {number + 1} of {rounds}: {row}", file=sys.stderr, flush=True)
-            command = [sys.executable, script, "--row", row, "--seconds", str(seconds)]
+            command = [sys.executable, script, "--row", row, *["--quick"] * args.quick]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
             if done.returncode == -signal.SIGKILL:
                 print(f"{row}: killed, this machine has too little memory for it", file=sys.stderr, flush=True)
