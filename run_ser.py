@@ -217,9 +217,8 @@ def make_results(job: Job, dataset: Any, heads: FrozenHeads) -> dict[str, Any]:
     model, feature_extractor, outputs_of, facts = make_model(job, labels, split, parts, heads)
     trained = time.monotonic()
     tables, calibration = predict(job, model, outputs_of, parts, labels)
-    layers = heads.layers_of(job, split)
     sections: dict[str, Any] = {"model": model_section(model, job.model.model_name_or_path, facts["trainable"])}
-    sections |= {"head": facts["head"], "start": facts["start"], "layers": layer_section(layers, labels)}
+    sections |= {"head": facts["head"], "start": facts["start"], "layers": heads.section_of(job, split)}
     seconds = {"train": trained - started, "predict": time.monotonic() - trained}
     outcome = {"calibration": calibration, "seconds": seconds}
     num_folds = num_folds_of(job.data.protocol, dataset, job.data.num_folds)
@@ -227,7 +226,7 @@ def make_results(job: Job, dataset: Any, heads: FrozenHeads) -> dict[str, Any]:
     results = {"format": FORMAT, "labels": labels, **context}
     if args.should_save:
         save_split(split, job.folder / SPLIT, dataset)
-        write_layers(layers, job.folder)
+        write_layers(heads.layers_of(job, split), job.folder)
         if args.do_train:
             save_model(model, feature_extractor, job.folder)
             write_examples(job, dataset, split)

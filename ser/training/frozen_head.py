@@ -12,6 +12,7 @@ import torch
 from ser.data.augment import build_augmentation
 from ser.data.batching import Clips, Collator
 from ser.data.splits import Split
+from ser.evaluation.layers import layer_section
 from ser.training.arguments import ModelArguments
 from ser.training.balance import balancing, draw_weights, drawn_classes
 from ser.training.frozen_features import FrozenFeatures, corpus_statistics
@@ -53,6 +54,7 @@ class FrozenHeads:
     cache: Path
     features: dict[str, FrozenFeatures] = field(default_factory=dict)
     choices: dict[str, Choice] = field(default_factory=dict)
+    sections: dict[str, list[dict[str, Any]] | None] = field(default_factory=dict)
 
     def prepare(self, job: Job, model: Any, collator: Collator) -> None:
         """Runs the backbone of `model` over the corpus, unless its statistics are there already."""
@@ -115,6 +117,13 @@ class FrozenHeads:
             return []
         table = choice.held_out.assign(fold=job.fold, chosen=choice.held_out["layer"] == str(choice.layer_mix))
         return [table]
+
+    def section_of(self, job: Job, split: Split) -> list[dict[str, Any]] | None:
+        """The section `layers` of `results.json`, computed once for the seeds that share a choice."""
+        key = _choice_key(job, split)
+        if key not in self.sections:
+            self.sections[key] = layer_section(self.layers_of(job, split), job.labels(self.dataset))
+        return self.sections[key]
 
     def outputs_by(self, job: Job, model: Any, collator: Collator) -> Callable[[Clips], tuple[np.ndarray, np.ndarray]]:
         """A function from clips to the outputs of `model`, computed from statistics, and the targets.
