@@ -205,7 +205,7 @@ def predict(
     ] = False,
     batch_seconds: Annotated[
         float | None,
-        typer.Option(help="Seconds of audio in a batch; by default 4 s a core on a CPU, 256 s on a GPU."),
+        typer.Option(help="Seconds of audio in a batch; by default 8 s a core on a CPU, 256 s on a GPU."),
     ] = None,
     ray: RayFlag = None,
     ray_actors: Annotated[

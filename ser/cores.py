@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 # Seconds of audio in a batch that one core computes: shorter ones are slower, longer ones gain nothing.
-CORE_BATCH_SECONDS = 4.0
+CORE_BATCH_SECONDS = 8.0
 
 
 def map_on_cores(compute: Callable[[Any], Any], batches: Sequence[Any]) -> Generator[Any]:

@@ -33,7 +33,7 @@ def predict(
     Args:
         pipe: A `SERPipeline`.
         files: Paths and URLs.
-        batch_seconds: Seconds of audio in a batch, padding counted; by default 256 on a GPU and 4 on a CPU, where each
+        batch_seconds: Seconds of audio in a batch, padding counted; by default 256 on a GPU and 8 on a CPU, where each
             core has a batch of its own (`benchmarks/bench_infer.py`). A stock model, whose scores depend on the batch,
             always takes one recording at a time.
         max_megabytes: A larger download is refused.
