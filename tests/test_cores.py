@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ def test_an_error_reaches_the_caller_and_the_cores_are_free_again(two_cores):
 
     def compute(batch):
         done.append(batch)
+        time.sleep(0.002)
         if batch == 3:
             raise ValueError("batch 3")
         return batch
