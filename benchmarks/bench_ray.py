@@ -175,6 +175,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     args = parser.parse_args()
     rows, found = args.rows.split(","), {}
+    if unknown := sorted(set(rows) - {"speed", "kill", "memory"}):
+        parser.error(f"--rows: {', '.join(unknown)} is not one of speed, kill, memory.")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "speed" in rows or "kill" in rows:

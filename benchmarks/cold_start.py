@@ -10,6 +10,7 @@ the rows alternate, medians.
 """
 
 import argparse
+import shutil
 import statistics
 import subprocess
 import sys
@@ -38,13 +39,15 @@ sys.exit(run_ser.main(sys.argv[1:]) or 1)
 
 def seconds_of(command: list[str]) -> float:
     """Seconds until the process prints its first line, or ends without one."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    process.stdout.readline()
-    took = time.perf_counter() - start
-    process.communicate()
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
+    with tempfile.TemporaryFile("w+") as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors)
+        process.stdout.readline()
+        took = time.perf_counter() - start
+        process.communicate()
+        if process.returncode:
+            errors.seek(0)
+            sys.exit(f"{' '.join(command)} ended with code {process.returncode}:\n{errors.read()}")
     return took
 
 
@@ -64,8 +67,6 @@ def rows_of(folder: Path, model: Path, clip: Path) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    import shutil
-
     import soundfile
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -80,6 +80,8 @@ def run(script: str, args: argparse.Namespace, rows: dict[str, Callable[[bool], 
         print(json.dumps(found))
         return {}
     chosen = args.rows.split(",") if args.rows else list(rows)
+    if unknown := sorted(set(chosen) - set(rows)):
+        sys.exit(f"--rows: {', '.join(unknown)} is not one of {', '.join(rows)}.")
     found: dict[str, list[dict]] = {row: [] for row in chosen}
     rounds = 1 if args.quick else ROUNDS
     for number in range(rounds):

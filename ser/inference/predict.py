@@ -104,6 +104,8 @@ class Request:
             )
         if not self.max_megabytes > 0:
             raise ValueError(f"--max-megabytes: {self.max_megabytes} is not above 0.")
+        if self.batch_seconds is not None and not self.batch_seconds > 0:
+            raise ValueError(f"--batch-seconds: {self.batch_seconds} is not above 0.")
         if self.actors is not None and (self.ray is None or self.actors < 1):
             raise ValueError(f"--ray-actors: {self.actors}; it needs --ray, and a number of 1 or more.")
         if self.embeddings is not None:

@@ -131,6 +131,12 @@ def test_the_bound_must_be_a_size():
         Request(["a"], max_megabytes=0).check()
 
 
+@pytest.mark.parametrize("seconds", [0.0, -3.0, float("nan")])
+def test_a_batch_must_have_a_length(seconds):
+    with pytest.raises(ValueError, match=f"--batch-seconds: {seconds} is not above 0"):
+        Request(["a"], batch_seconds=seconds).check()
+
+
 def test_without_a_model_only_the_missing_flag_is_named(clip):
     result = ser(clip)
     assert result.exit_code == 2
