@@ -1,6 +1,7 @@
 """Batches of a model on a CPU: each core has a batch of its own."""
 
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 # Seconds of audio in a batch that one core computes: shorter ones are slower, longer ones gain nothing.
@@ -17,8 +18,6 @@ def map_on_cores(compute: Callable[[Any], Any], batches: Sequence[Any]) -> Gener
         compute: Called in threads of its own, which do not inherit `torch.inference_mode()`.
         batches: The longest first, so that the cores end at about the same time.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     import torch
 
     cores = torch.get_num_threads()
