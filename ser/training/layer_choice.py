@@ -8,7 +8,7 @@ Classes are scored by the class-balanced log loss of held-out clips, not by UAR:
 UAR is larger than the differences between settings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ STRENGTHS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 # The penalty if nothing was chosen.
 USUAL_STRENGTH = 0.01
 _INNER_FOLDS = 4
+# Strengths that may be worse than the best before no weaker one is tried.
+_PATIENCE = 2
 _LOG_OF_NOTHING = float(np.log(1e-6))
 
 
@@ -68,27 +70,22 @@ def choose_layer(
 
     targets = np.asarray(targets)
     folds = inner_folds(targets, rows["speaker"])
-    jobs = [(layer, fold) for layer in layers for fold in range(int(folds.max()) + 1)]
+    # All layers together take longest, so they go first.
+    order = sorted(layers, key=lambda layer: layer != "all")
     # Threads share the arrays, and linear algebra releases Python's lock. Threads inside of it would only block each
     # other on matrices of this size.
     with threadpool_limits(1):
-        outputs = Parallel(n_jobs=-1, prefer="threads")(
-            delayed(_held_out_outputs)(matrix_of(vectors, layer), targets, folds == fold, len(labels))
-            for layer, fold in jobs
+        found = Parallel(n_jobs=-1, prefer="threads")(
+            delayed(_best_strength)(matrix_of(vectors, layer), targets, folds, len(labels)) for layer in order
         )
-    by_layer: dict[int | str, np.ndarray] = {}
-    for (layer, fold), values in zip(jobs, outputs, strict=True):
-        table = by_layer.setdefault(layer, np.zeros((len(STRENGTHS), len(targets), *values.shape[2:])))
-        table[:, folds == fold] = values
-    best_of_layers: list[tuple[float, int | str, float]] = []
-    tables = []
-    for layer, values in by_layer.items():
-        scores = [_score(targets, outputs) for outputs in values]
-        index = int(np.argmax(scores))
-        tables.append(_held_out_table(layer, STRENGTHS[index], values[index], targets, rows, labels))
-        best_of_layers.append((scores[index], layer, STRENGTHS[index]))
-    score, layer, strength = max(best_of_layers, key=lambda best: best[0])
-    return Choice(layer, strength, float(score), pd.concat(tables, ignore_index=True))
+    best = dict(zip(order, found, strict=True))
+    chosen = max(layers, key=lambda layer: best[layer][0])
+    score, strength, _ = best[chosen]
+    tables = [
+        _held_out_table(layer, own, outputs, targets, rows, labels)
+        for layer, (_, own, outputs) in ((layer, best[layer]) for layer in layers)
+    ]
+    return Choice(chosen, strength, score, pd.concat(tables, ignore_index=True))
 
 
 def inner_folds(targets: np.ndarray, speakers: Sequence[str | None]) -> np.ndarray:
@@ -116,38 +113,75 @@ def matrix_of(vectors: np.ndarray, layer: int | str) -> np.ndarray:
     return vectors.reshape(len(vectors), -1) if layer == "all" else vectors[:, int(layer)]
 
 
-def _held_out_outputs(matrix: np.ndarray, targets: np.ndarray, held: np.ndarray, num_classes: int) -> np.ndarray:
-    """Outputs for the held-out clips under each strength: log probabilities `[S, H, C]`, or values `[S, H, D]`."""
+def _best_strength(
+    matrix: np.ndarray, targets: np.ndarray, folds: np.ndarray, num_classes: int
+) -> tuple[float, float, np.ndarray]:
+    """Cross-validates the strengths on the vectors of a layer `[N, E]`.
+
+    They are tried from the strongest on, and the weakest, whose fits take longest, only if the score still rises.
+
+    Returns:
+        The best score, its strength, and the outputs for the held-out clips: log probabilities `[N, C]`, or values.
+    """
+    held = [folds == fold for fold in range(int(folds.max()) + 1)]
+    fits = [_fit_of(matrix, targets, rows, num_classes) for rows in held]
+    tried: list[tuple[float, float, np.ndarray]] = []
+    best = 0
+    for strength in STRENGTHS:
+        values = [fit(strength) for fit in fits]
+        outputs = np.zeros((len(targets), *values[0].shape[1:]))
+        for rows, found in zip(held, values, strict=True):
+            outputs[rows] = found
+        tried.append((_score(targets, outputs), strength, outputs))
+        best = max(range(len(tried)), key=lambda index: tried[index][0])
+        if len(tried) > best + _PATIENCE:
+            break
+    return tried[best]
+
+
+def _fit_of(
+    matrix: np.ndarray, targets: np.ndarray, held: np.ndarray, num_classes: int
+) -> Callable[[float], np.ndarray]:
+    """A function from a strength to the outputs for the held-out clips of one fold."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     inside, outside = standardised(matrix[~held], matrix[held])
     truth, count = targets[~held], int((~held).sum())
     if targets.ndim == 2:
-        models = (Ridge(alpha=strength * count).fit(inside, truth) for strength in STRENGTHS)
-        return np.stack([model.predict(outside).reshape(len(outside), -1) for model in models])
-    outputs = np.full((len(STRENGTHS), len(outside), num_classes), _LOG_OF_NOTHING)
-    if len(np.unique(truth)) == 1:
-        outputs[:, :, truth[0]] = 0.0
-        return outputs
-    model = LogisticRegression(class_weight="balanced", tol=1e-3, max_iter=300, warm_start=True)
-    for index, strength in enumerate(STRENGTHS):
-        model.set_params(C=1 / (strength * count)).fit(inside, truth)
+
+        def values(strength: float) -> np.ndarray:
+            return Ridge(alpha=strength * count).fit(inside, truth).predict(outside).reshape(len(outside), -1)
+
+        return values
+    # The solver stops by the gradient's largest component: nearly all of it on principal axes, a small part otherwise.
+    tol = 1e-3 if inside.shape[1] < matrix.shape[1] else 1e-4
+    model = LogisticRegression(class_weight="balanced", tol=tol, max_iter=1000, warm_start=True)
+
+    def log_probabilities(strength: float) -> np.ndarray:
         # A class without training clips gets the lowest probability.
-        outputs[index][:, model.classes_] = np.maximum(model.predict_log_proba(outside), _LOG_OF_NOTHING)
-    return outputs
+        outputs = np.full((len(outside), num_classes), _LOG_OF_NOTHING)
+        if len(np.unique(truth)) == 1:
+            outputs[:, truth[0]] = 0.0
+            return outputs
+        model.set_params(C=1 / (strength * count)).fit(inside, truth)
+        outputs[:, model.classes_] = np.maximum(model.predict_log_proba(outside), _LOG_OF_NOTHING)
+        return outputs
+
+    return log_probabilities
 
 
 def standardised(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Standardises both matrices `[N, E]` by the mean and deviation of the first.
 
-    With more dimensions than clips, both are projected onto the principal axes of the first, `[N, rank]`: a linear
-    model with an L2 penalty finds the same solution there, faster. The axes come from the products of clips with each
-    other, whose squares need float64.
+    With twice as many dimensions as clips, or more, both are projected onto the principal axes of the first,
+    `[N, rank]`: a linear model with an L2 penalty finds the same solution there, faster. The axes come from the
+    products of clips with each other, whose squares need float64. With fewer dimensions the axes would take longer than
+    what they save.
     """
     mean, deviation = inside.mean(0), inside.std(0)
     deviation = np.where(deviation > 1e-6 * np.abs(inside).max(0), deviation, 1.0)
     inside, outside = (inside - mean) / deviation, (outside - mean) / deviation
-    if inside.shape[0] < inside.shape[1]:
+    if 2 * inside.shape[0] <= inside.shape[1]:
         dtype, inside, outside = inside.dtype, inside.astype(np.float64), outside.astype(np.float64)
         squares, axes = np.linalg.eigh(inside @ inside.T)
         kept = squares > len(squares) * np.finfo(np.float64).eps * squares[-1]

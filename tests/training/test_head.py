@@ -5,13 +5,14 @@ import pytest
 import torch
 from fakes.tiny import SMALL, names
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import HubertConfig
 
 from ser.evaluation.layers import layer_section
 from ser.training.arguments import ModelArguments
 from ser.training.head import fit_head
-from ser.training.layer_choice import choose_layer, inner_folds, standardised
+from ser.training.layer_choice import STRENGTHS, choose_layer, inner_folds, standardised
 from ser.training.losses import build_loss
 from ser_model import SERConfig, SERForAudioClassification
 
@@ -130,6 +131,30 @@ def test_the_layer_that_holds_the_classes_is_chosen(informative):
     assert [layer["chosen"] for layer in section] == [int(layer == informative) for layer in range(3)]
     assert section[informative]["uar"] > 0.9 > section[1]["uar"]
     assert section[informative]["interval"][0] <= section[informative]["uar"] <= section[informative]["interval"][1]
+
+
+@pytest.mark.parametrize(("noise", "size"), [(1.0, 40), (1.0, 12), (4.0, 40), (4.0, 12)])
+def test_the_strength_is_the_one_that_scikit_learn_finds_among_all(noise, size):
+    """With many dimensions for the clips, which are projected, and with few, which are not."""
+    generator, count = np.random.default_rng(3), 48
+    classes = np.arange(count) % len(CLASSES)
+    vectors = noise * generator.standard_normal((count, 1, 6 * size))
+    vectors[:, 0, :9] += generator.standard_normal((len(CLASSES), 9))[classes]
+    rows = rows_of(count, 8)
+    folds = inner_folds(classes, rows["speaker"])
+    scores = {}
+    for strength in STRENGTHS:
+        found = np.zeros(count)
+        for fold in range(4):
+            inside, c = folds != fold, 1 / (strength * (folds != fold).sum())
+            machine = LogisticRegression(C=c, class_weight="balanced", tol=1e-8, max_iter=9999)
+            machine = make_pipeline(StandardScaler(), machine).fit(vectors[inside, 0], classes[inside])
+            each = machine.predict_log_proba(vectors[~inside, 0])
+            found[~inside] = each[np.arange(len(each)), classes[~inside]]
+        scores[strength] = np.mean([found[classes == label].mean() for label in range(len(CLASSES))])
+    choice = choose_layer(vectors.astype(np.float32), classes, rows, CLASSES, [0])
+    assert choice.strength == max(scores, key=scores.get)
+    assert choice.score == pytest.approx(scores[choice.strength], abs=0.01)
 
 
 def test_a_layer_that_tells_speakers_apart_is_not_chosen_for_it():
