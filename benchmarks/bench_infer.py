@@ -116,7 +116,7 @@ def main() -> None:
     pipe = our_pipeline()
     with torch.no_grad():
         work = yardstick.gflop_per_second(lambda wave: pipe.model(wave), lengths_of_clips(args.quick))
-    rate, key = yardstick.matrix_gflops(), "audio_seconds_a_second"
+    rate, key = found.pop(yardstick.LIMIT)["gflops"], "audio_seconds_a_second"
     figures = {row: own[key] for row, own in found.items()} | {"latency": found}
     figures |= {"matrix_gflops": rate, "gflop_per_audio_second": work}
     yardstick.show(found, [key, "p50_ms", "p99_ms", "peak_gb"], args.json, figures)

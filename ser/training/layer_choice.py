@@ -81,10 +81,10 @@ def choose_layer(
     best = dict(zip(order, found, strict=True))
     chosen = max(layers, key=lambda layer: best[layer][0])
     score, strength, _ = best[chosen]
-    tables = [
-        _held_out_table(layer, own, outputs, targets, rows, labels)
-        for layer, (_, own, outputs) in ((layer, best[layer]) for layer in layers)
-    ]
+    tables = []
+    for layer in layers:
+        _, own_strength, outputs = best[layer]
+        tables.append(_held_out_table(layer, own_strength, outputs, targets, rows, labels))
     return Choice(chosen, strength, score, pd.concat(tables, ignore_index=True))
 
 
