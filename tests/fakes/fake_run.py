@@ -1,5 +1,6 @@
 """The folder of a run without its model: simulated predictions, and the results that `build_results` makes of them."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def context(labels: list[str] = LABELS) -> dict[str, Any]:
             "identical_audio": [],
             "near_identical_audio": [],
         },
-        "baseline": BASELINE,
+        "baseline": deepcopy(BASELINE),  # whoever changes a section changes its own
         "robustness": {"clean": {"uar": 0.62}, "conditions": conditions},
         "config": {"learning_rate": 5e-5, "augmentations": [{"name": "AddGaussianNoise"}], "data_dir": None},
     }
