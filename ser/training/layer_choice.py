@@ -118,7 +118,7 @@ def _best_strength(
 ) -> tuple[float, float, np.ndarray]:
     """Cross-validates the strengths on the vectors of a layer `[N, E]`.
 
-    They are tried from the strongest on, and the weakest, whose fits take longest, only if the score still rises.
+    They are tried from the strongest on, until `_PATIENCE` are worse than the best; fits of the weakest take longest.
 
     Returns:
         The best score, its strength, and the outputs for the held-out clips: log probabilities `[N, C]`, or values.
